@@ -1,0 +1,234 @@
+//! Flags and environment of `headstart serve`. Every default is here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::domain::node::PullMethod;
+
+/// What `headstart serve` is told.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Address of the webhook (HTTPS)
+    #[arg(
+        long,
+        env = "HEADSTART_LISTEN",
+        default_value = "[::]:8443",
+        value_name = "ADDRESS"
+    )]
+    pub listen: SocketAddr,
+
+    /// Address of /livez, /readyz and /metrics (plain HTTP)
+    #[arg(
+        long,
+        env = "HEADSTART_PROBE_LISTEN",
+        default_value = "[::]:8080",
+        value_name = "ADDRESS"
+    )]
+    pub probe_listen: SocketAddr,
+
+    /// headstart's own namespace: holds its lease and its CA, and is never prefetched for
+    #[arg(long, env = "POD_NAMESPACE", default_value = "headstart")]
+    pub namespace: String,
+
+    /// Name of this replica, unique among them [default: the host's name and a random part]
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
+    /// Service that the API server calls; the certificate is made out to SERVICE.NAMESPACE.svc
+    #[arg(long, env = "HEADSTART_SERVICE", default_value = "headstart")]
+    pub service: String,
+
+    /// Further DNS names or IP addresses for the certificate (comma-separated)
+    #[arg(
+        long,
+        env = "HEADSTART_TLS_SAN",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub tls_san: Vec<String>,
+
+    /// Secret with the CA in headstart's namespace; made if it is absent
+    #[arg(
+        long,
+        env = "HEADSTART_CA_SECRET",
+        default_value = "headstart-ca",
+        value_name = "NAME"
+    )]
+    pub ca_secret: String,
+
+    /// Serve this certificate (PEM) instead of one that headstart signs; caBundle is then yours to write
+    #[arg(
+        long,
+        env = "HEADSTART_TLS_CERT",
+        requires = "tls_key",
+        value_name = "FILE"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The key (PEM) of --tls-cert
+    #[arg(
+        long,
+        env = "HEADSTART_TLS_KEY",
+        requires = "tls_cert",
+        value_name = "FILE"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// MutatingWebhookConfiguration whose caBundle is kept
+    #[arg(
+        long,
+        env = "HEADSTART_WEBHOOK_CONFIGURATION",
+        default_value = "headstart",
+        value_name = "NAME"
+    )]
+    pub webhook_configuration: String,
+
+    /// Image of headstart, whose no-op the prefetch pods run [default: the image of the pod this runs in]
+    #[arg(long, env = "HEADSTART_NOOP_IMAGE", value_name = "IMAGE")]
+    pub noop_image: Option<String>,
+
+    /// How images are pulled: `auto` takes image volumes on nodes that have them, else containers
+    #[arg(
+        long,
+        env = "HEADSTART_PULL_METHOD",
+        default_value = "auto",
+        value_name = "METHOD"
+    )]
+    pub pull_method: PullMethodFlag,
+
+    /// PriorityClass of prefetch pods; empty for none
+    #[arg(
+        long,
+        env = "HEADSTART_PRIORITY_CLASS",
+        default_value = "headstart-prefetch",
+        value_name = "NAME"
+    )]
+    pub priority_class: String,
+
+    /// How long finished prefetch pods stay after the rollout; until then they keep the images from garbage collection
+    #[arg(long, env = "HEADSTART_RETAIN", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub retain: Duration,
+
+    /// When the kubelet ends a prefetch pod that is not done
+    #[arg(long, env = "HEADSTART_POD_DEADLINE", default_value = "30m", value_parser = duration, value_name = "DURATION")]
+    pub pod_deadline: Duration,
+
+    /// Most writes of pods in flight; an API server serves no more creates per second beyond about this many
+    #[arg(long, env = "HEADSTART_MAX_WRITES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
+    pub max_writes: u16,
+
+    /// How long a leader's lease is valid after its last renewal; a standby takes over a crashed leader after it
+    #[arg(long, env = "HEADSTART_LEASE_DURATION", default_value = "15s", value_parser = lease_duration, value_name = "DURATION")]
+    pub lease_duration: Duration,
+
+    /// How long reviews are still served after SIGTERM, until the API server has stopped sending them
+    #[arg(long, env = "HEADSTART_DRAIN", default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub drain: Duration,
+
+    /// Kubeconfig to use instead of the pod's service account
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Form of the log on standard error
+    #[arg(
+        long,
+        env = "HEADSTART_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// `--pull-method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PullMethodFlag {
+    /// The best that each node can.
+    Auto,
+    /// Image volumes.
+    ImageVolume,
+    /// Containers that run a static no-op.
+    Container,
+}
+
+impl PullMethodFlag {
+    /// The method for every node, `None` to choose for each.
+    pub fn forced(self) -> Option<PullMethod> {
+        match self {
+            Self::Auto => None,
+            Self::ImageVolume => Some(PullMethod::ImageVolume),
+            Self::Container => Some(PullMethod::Container),
+        }
+    }
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn duration(value: &str) -> Result<Duration, String> {
+    value
+        .parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "want a duration such as 90s, 10m or 1h30m".to_owned())
+}
+
+/// A Lease counts in whole seconds, and renewals need some room within it.
+fn lease_duration(value: &str) -> Result<Duration, String> {
+    let duration = duration(value)?;
+    if duration < Duration::from_secs(2) || duration.subsec_nanos() != 0 {
+        return Err("want whole seconds, at least 2s".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn parse(flags: &[&str]) -> Result<Config, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"serve").chain(flags)).map(|cli| cli.config)
+    }
+
+    #[test]
+    fn the_defaults_parse() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.retain, Duration::from_secs(600));
+        assert_eq!(config.pull_method.forced(), None);
+    }
+
+    #[test]
+    fn bad_values_say_what_is_wanted() {
+        for (flags, phrase) in [
+            (["--retain", "10 bananas"], "want a duration such as"),
+            (
+                ["--retain=-5m", "--max-writes=1"],
+                "want a duration such as",
+            ),
+            (["--lease-duration", "500ms"], "at least 2s"),
+            (["--max-writes", "0"], "1..=1000"),
+            (["--pull-method", "magic"], "image-volume"),
+            (["--tls-cert", "a.pem"], "--tls-key"),
+        ] {
+            let error = parse(&flags).err();
+            let message = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(phrase), "{flags:?}: {message}");
+        }
+    }
+}

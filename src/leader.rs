@@ -1,0 +1,254 @@
+//! Leader election: one replica writes, the others stand by.
+//!
+//! The algorithm is client-go's (`tools/leaderelection`): a Lease is taken or renewed by an update that names the
+//! `resourceVersion` it read, so of two candidates one wins; a candidate judges another's lease by its own clock,
+//! from when it saw the last renewal, so clocks need not agree; and a leader that could not renew for the
+//! renew deadline, which is shorter than the lease, stops before anyone else may start.
+//!
+//! kube-lease-manager was read and not taken: a standby removes an expired holder by a patch without a version,
+//! which can hit the next holder's fresh lease; a leader whose renewals fail goes on believing it leads; it compares
+//! other machines' clocks with its own; and a standby sleeps through a clean release.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// How the times follow from the lease's duration, in client-go's proportions (15 s, 10 s, 2 s).
+const RENEW_DEADLINE: (u32, u32) = (2, 3);
+const RETRY_PERIOD: (u32, u32) = (2, 15);
+
+/// A candidate for the lease.
+pub struct Candidate {
+    /// Speaks to the API server.
+    pub client: Client,
+    /// The lease's namespace.
+    pub namespace: String,
+    /// The lease's name.
+    pub name: String,
+    /// Who we are: unique among the replicas.
+    pub identity: String,
+    /// How long a lease is valid after its last renewal.
+    pub duration: Duration,
+}
+
+/// What was last seen of the lease, and when by our own clock it last changed.
+struct Observed {
+    lease: Option<Lease>,
+    changed: Instant,
+}
+
+impl Observed {
+    fn update(&mut self, lease: Option<Lease>) {
+        let version = |lease: &Option<Lease>| {
+            lease
+                .as_ref()
+                .and_then(|l| l.metadata.resource_version.clone())
+        };
+        if version(&self.lease) != version(&lease) {
+            self.lease = lease;
+            self.changed = Instant::now();
+        }
+    }
+
+    fn holder(&self) -> Option<&str> {
+        let holder = self
+            .lease
+            .as_ref()?
+            .spec
+            .as_ref()?
+            .holder_identity
+            .as_deref()?;
+        (!holder.is_empty()).then_some(holder)
+    }
+
+    /// When someone else's lease runs out, if nobody renews it.
+    fn free_at(&self, ours: Duration) -> Instant {
+        let spec = self.lease.as_ref().and_then(|lease| lease.spec.as_ref());
+        let theirs = spec
+            .and_then(|spec| spec.lease_duration_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok());
+        self.changed + theirs.map_or(ours, Duration::from_secs)
+    }
+}
+
+impl Candidate {
+    /// Takes part until cancelled, telling through `leading` whether we lead. Once cancelled it goes on renewing
+    /// until `finished` is, so that the work can end under the lease, then releases it.
+    pub async fn run(
+        self,
+        leading: watch::Sender<bool>,
+        stop: CancellationToken,
+        finished: CancellationToken,
+    ) {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let retry = self.duration * RETRY_PERIOD.0 / RETRY_PERIOD.1;
+        let deadline = self.duration * RENEW_DEADLINE.0 / RENEW_DEADLINE.1;
+        let mut observed = Observed {
+            lease: None,
+            changed: Instant::now(),
+        };
+        let mut changes = std::pin::pin!(watch_object(api.clone(), &self.name).default_backoff());
+        let mut renewed = Instant::now();
+        let mut next = Instant::now();
+        loop {
+            let leads = *leading.borrow();
+            tokio::select! {
+                biased;
+                () = finished.cancelled() => break,
+                // Nothing was begun under the lease, so nothing has to end.
+                () = stop.cancelled(), if !leads => break,
+                // A release, or a takeover.
+                Some(change) = changes.next() => {
+                    match change {
+                        Ok(lease) => observed.update(lease),
+                        Err(error) => debug!(%error, "cannot watch the lease"),
+                    }
+                    if leads || observed.holder().is_some_and(|holder| holder != self.identity) {
+                        continue;
+                    }
+                }
+                () = tokio::time::sleep_until(next) => {}
+                // The lease is about to run out, and an attempt may hang for longer than that.
+                () = tokio::time::sleep_until(renewed + deadline), if leads => {
+                    warn!("the lease could not be renewed in time; another replica will lead");
+                    leading.send_replace(false);
+                    continue;
+                }
+            }
+            next = Instant::now() + retry;
+            let theirs = observed
+                .holder()
+                .is_some_and(|holder| holder != self.identity);
+            if theirs && !leads && Instant::now() < observed.free_at(self.duration) {
+                continue;
+            }
+            // The time that counts is when we asked: the answer may be late.
+            let asked = Instant::now();
+            let budget = if leads {
+                (renewed + deadline).saturating_duration_since(asked)
+            } else {
+                deadline
+            };
+            match timeout(budget, self.acquire(&api, &mut observed)).await {
+                Ok(Ok(true)) => {
+                    renewed = asked;
+                    if !leads && asked.elapsed() < deadline {
+                        info!(identity = %self.identity, "leading");
+                        leading.send_replace(true);
+                    }
+                }
+                Ok(Ok(false)) if leads => {
+                    warn!(
+                        holder = observed.holder(),
+                        "another replica holds the lease"
+                    );
+                    leading.send_replace(false);
+                }
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => warn!(%error, "cannot take or renew the lease"),
+                Err(_) => warn!("taking or renewing the lease timed out"),
+            }
+        }
+        let led = leading.send_replace(false);
+        if led {
+            self.release(&api).await;
+        }
+    }
+
+    /// Takes or renews the lease if it is free, expired or ours; whether we hold it.
+    async fn acquire(&self, api: &Api<Lease>, observed: &mut Observed) -> kube::Result<bool> {
+        observed.update(api.get_opt(&self.name).await?);
+        let Some(current) = &observed.lease else {
+            let lease = self.lease(None, 0);
+            return match api.create(&PostParams::default(), &lease).await {
+                Ok(lease) => {
+                    observed.update(Some(lease));
+                    Ok(true)
+                }
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+                Err(error) => Err(error),
+            };
+        };
+        let ours = observed.holder() == Some(self.identity.as_str());
+        if observed.holder().is_some() && !ours && Instant::now() < observed.free_at(self.duration)
+        {
+            return Ok(false);
+        }
+        let spec = current.spec.as_ref();
+        let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        let mut lease = self.lease(Some(&current.metadata), transitions + i32::from(!ours));
+        if let (true, Some(spec)) = (ours, lease.spec.as_mut()) {
+            spec.acquire_time = current
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.acquire_time.clone());
+        }
+        match api
+            .replace(&self.name, &PostParams::default(), &lease)
+            .await
+        {
+            Ok(lease) => {
+                observed.update(Some(lease));
+                Ok(true)
+            }
+            // Somebody was faster.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lease(&self, metadata: Option<&ObjectMeta>, transitions: i32) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let fresh = || ObjectMeta {
+            name: Some(self.name.clone()),
+            ..ObjectMeta::default()
+        };
+        Lease {
+            metadata: metadata.cloned().unwrap_or_else(fresh),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: Some(
+                    i32::try_from(self.duration.as_secs().max(1)).unwrap_or(i32::MAX),
+                ),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                lease_transitions: Some(transitions),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// Gives the lease up, so that a standby takes it at once. Best effort: it runs out anyway.
+    async fn release(&self, api: &Api<Lease>) {
+        let attempt = async {
+            let Some(mut lease) = api.get_opt(&self.name).await? else {
+                return Ok(());
+            };
+            match lease.spec.as_mut() {
+                Some(spec) if spec.holder_identity.as_ref() == Some(&self.identity) => {
+                    spec.holder_identity = None
+                }
+                _ => return Ok(()),
+            }
+            api.replace(&self.name, &PostParams::default(), &lease)
+                .await
+                .map(|_| ())
+        };
+        match timeout(self.duration, attempt).await {
+            Ok(Ok(())) => info!("released the lease"),
+            Ok(Err(error)) => warn!(%error, "cannot release the lease; it runs out"),
+            Err(_) => warn!("releasing the lease timed out; it runs out"),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! headstart makes Kubernetes rollouts start with their images already on the nodes.
+//!
+//! ```text
+//! AdmissionReview ─▶ webhook ─▶ hints ─┐
+//!                                      ▼
+//! Deployment watch ─▶ cluster ─▶ queue ─▶ worker ─▶ plan ─▶ puller ─▶ prefetch pods
+//! Node, Pod watch  ─────┘                   ▲        (pure)                │
+//!                                           └── outcomes ◀── Pod watch ◀───┘ ─▶ report, metrics
+//! ```
+//!
+//! A review is answered at once and only *noted*: its caller is not authenticated, and a later webhook may still
+//! refuse the object. The worker, on the elected leader only, acts on what the watches show to be stored. What it
+//! knows can be listed: a restart finds prefetch pods by label and goes on.
+//!
+//! Imports point one way: [`domain`] imports nobody here and is pure; [`webhook`] knows `domain` and [`queue`];
+//! [`worker`] knows those, [`cluster`], [`puller`] and [`report`]; [`serve`] puts them together.
+
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod domain;
+pub mod leader;
+pub mod metrics;
+pub mod puller;
+pub mod queue;
+pub mod registration;
+pub mod report;
+pub mod serve;
+pub mod server;
+pub mod tls;
+pub mod webhook;
+pub mod worker;

@@ -1,0 +1,54 @@
+//! The command line: one function per subcommand, nothing else.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use headstart::cli::{certs, noop};
+use headstart::config::Config;
+use headstart::serve;
+
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Kubernetes rollouts start with their images already on the nodes
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the webhook server and the worker
+    Serve(Box<Config>),
+    /// Write a CA and a server certificate for development
+    Certs(certs::Certs),
+    /// What prefetch pods run: nothing
+    #[command(hide = true)]
+    Noop,
+    /// Copy this binary, for images that have nothing to run
+    #[command(hide = true)]
+    CopySelf {
+        /// Where to
+        target: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(config) => serve::run(*config),
+        Command::Certs(options) => certs::run(options),
+        Command::Noop => Ok(()),
+        Command::CopySelf { target } => noop::copy_self(&target),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("headstart: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

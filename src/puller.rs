@@ -1,0 +1,237 @@
+//! Creates and deletes prefetch pods: the only room that writes them, with a bound on how many requests are in
+//! flight.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::domain::node::PullMethod;
+use crate::domain::pod::{PodSettings, pod_name, prefetch_pod};
+use crate::domain::workload::{Key, Revision, Workload};
+use crate::metrics::Metrics;
+
+/// How long the API server may take for one write before it counts as failed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Attempts of one write that fails in a way that may pass, with a pause between them that doubles from the first.
+const ATTEMPTS: u32 = 7;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Results that wait for the worker. A full channel holds creation up, which is right: the worker is behind.
+pub const RESULTS: usize = 1024;
+
+/// What came of creating a pod.
+#[derive(Debug)]
+pub struct Created {
+    /// The Deployment it pulls for.
+    pub key: Key,
+    /// The images it pulls.
+    pub revision: Revision,
+    /// The pod's name.
+    pub pod: String,
+    /// The node it was for.
+    pub node: String,
+    /// Created (or there already), or what the API server answered.
+    pub result: Result<(), String>,
+}
+
+/// Creates and deletes prefetch pods.
+#[derive(Clone)]
+pub struct Puller {
+    client: Client,
+    /// Requests in flight, over all Deployments.
+    writes: Arc<Semaphore>,
+    concurrency: usize,
+    settings: Arc<PodSettings>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why a write was given up.
+#[derive(Debug)]
+enum Refusal {
+    /// Asking again would meet the same answer: quota, a policy, a namespace that is going.
+    Definite(String),
+    /// It may pass, but did not in all attempts.
+    Exhausted(String),
+}
+
+impl Puller {
+    /// `concurrency` bounds the requests in flight.
+    pub fn new(
+        client: Client,
+        concurrency: usize,
+        settings: Arc<PodSettings>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            client,
+            writes: Arc::new(Semaphore::new(concurrency)),
+            concurrency,
+            settings,
+            metrics,
+        }
+    }
+
+    /// Creates the pods of one Deployment, one per target, and reports each. Ends early when cancelled, and at the
+    /// first definite refusal: what refuses one pod of a Deployment refuses them all, and 5,000 such answers help
+    /// nobody.
+    pub async fn fan_out(
+        self,
+        workload: Arc<Workload>,
+        targets: Vec<(String, PullMethod)>,
+        results: mpsc::Sender<Created>,
+        cancel: CancellationToken,
+    ) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &workload.key.namespace);
+        let refused = CancellationToken::new();
+        let create = |(node, method): (String, PullMethod)| {
+            let (api, workload, results, cancel, refused) =
+                (&api, &workload, &results, &cancel, &refused);
+            let puller = &self;
+            async move {
+                if cancel.is_cancelled() || refused.is_cancelled() {
+                    return;
+                }
+                let pod = prefetch_pod(workload, &node, method, &puller.settings);
+                let attempts = puller.attempt(|| async { puller.create(api, &pod).await });
+                let result = tokio::select! {
+                    biased;
+                    // The leader has changed or the images have: whatever was sent is found by its label.
+                    () = cancel.cancelled() => return,
+                    result = attempts => result,
+                };
+                let result = result.map_err(|refusal| match refusal {
+                    Refusal::Definite(message) => {
+                        refused.cancel();
+                        message
+                    }
+                    Refusal::Exhausted(message) => message,
+                });
+                let created = Created {
+                    key: workload.key.clone(),
+                    revision: workload.revision.clone(),
+                    pod: pod_name(workload, &node),
+                    node,
+                    result,
+                };
+                // Fails only when the worker has ended.
+                let _ = results.send(created).await;
+            }
+        };
+        futures::stream::iter(targets)
+            .for_each_concurrent(self.concurrency, create)
+            .await;
+    }
+
+    /// Deletes pods of one namespace, each only if it is still the one that was meant (by UID).
+    pub async fn delete(
+        self,
+        namespace: String,
+        pods: Vec<(String, String)>,
+        cancel: CancellationToken,
+    ) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let delete = |(name, uid): (String, String)| {
+            let (api, puller, cancel, namespace) = (&api, &self, &cancel, &namespace);
+            async move {
+                let params = DeleteParams {
+                    preconditions: Some(Preconditions {
+                        uid: Some(uid),
+                        resource_version: None,
+                    }),
+                    ..DeleteParams::default()
+                };
+                let attempts = puller.attempt(|| async {
+                    match api.delete(&name, &params).await {
+                        Ok(_) => {
+                            puller.metrics.pod_deleted();
+                            Ok(())
+                        }
+                        // Gone, or another by the same name.
+                        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                        Err(error) => Err(error),
+                    }
+                });
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => {}
+                    result = attempts => if let Err(refusal) = result {
+                        // It is found again by its label at the next sweep.
+                        warn!(%namespace, pod = %name, ?refusal, "cannot delete a prefetch pod");
+                    }
+                }
+            }
+        };
+        futures::stream::iter(pods)
+            .for_each_concurrent(self.concurrency, delete)
+            .await;
+    }
+
+    async fn create(&self, api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
+        match api.create(&PostParams::default(), pod).await {
+            Ok(_) => {
+                self.metrics.pod_created();
+                Ok(())
+            }
+            // The name says which Deployment, node and images: it is the same pod.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries a write until it succeeds, is refused for good, or has been tried often enough.
+    async fn attempt<F: Future<Output = kube::Result<()>>>(
+        &self,
+        mut write: impl FnMut() -> F,
+    ) -> Result<(), Refusal> {
+        let mut pause = FIRST_PAUSE;
+        let mut last = String::new();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            // Never closed. The permit is not held during a pause.
+            let permit = self.writes.acquire().await;
+            let result = timeout(WRITE_TIMEOUT, write()).await;
+            drop(permit);
+            last = match result {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(kube::Error::Api(status))) if is_definite(status.code) => {
+                    return Err(Refusal::Definite(status.message.clone()));
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", WRITE_TIMEOUT.as_secs()),
+            };
+            debug!(error = %last, attempt, "a write failed; trying again");
+        }
+        Err(Refusal::Exhausted(last))
+    }
+}
+
+/// Answers that asking again would not change: all of 4xx but a timeout, a conflict and too many requests.
+fn is_definite(code: u16) -> bool {
+    (400..500).contains(&code) && !matches!(code, 408 | 409 | 429)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_definite;
+
+    #[test]
+    fn quota_and_policy_are_definite_and_load_is_not() {
+        for code in [400, 403, 404, 422] {
+            assert!(is_definite(code), "{code}");
+        }
+        for code in [408, 409, 429, 500, 503, 504] {
+            assert!(!is_definite(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! `headstart serve`: puts the rooms together, and takes them apart in the right order.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::cluster::Cluster;
+use crate::config::{Config, LogFormat, PullMethodFlag};
+use crate::domain::pod::PodSettings;
+use crate::domain::workload::short_hash;
+use crate::leader::Candidate;
+use crate::metrics::Metrics;
+use crate::puller::Puller;
+use crate::queue::Hints;
+use crate::registration;
+use crate::report::Reporter;
+use crate::server::{Readiness, Shutdown, probes, serve_plain, serve_tls};
+use crate::tls::{Authority, Resolver, keep_fresh};
+use crate::webhook::{Webhook, router};
+use crate::worker::Worker;
+
+/// The container whose image is headstart's, in the manifests.
+const OWN_CONTAINER: &str = "headstart";
+/// How long answers in flight may take once no new ones are accepted.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Serves until told to stop.
+pub fn run(config: Config) -> Result<()> {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        bail!("another TLS provider was installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let Config {
+        listen,
+        probe_listen,
+        namespace,
+        pod_name,
+        service,
+        tls_san,
+        ca_secret,
+        tls_cert,
+        tls_key,
+        webhook_configuration,
+        noop_image,
+        pull_method,
+        priority_class,
+        retain,
+        pod_deadline,
+        max_writes,
+        lease_duration,
+        drain,
+        kubeconfig,
+        log_format,
+    } = config;
+    start_log(log_format);
+    let mut signals = Signals::install()?;
+
+    // Check, bind, spawn: what is wrong fails the start, before anything else has begun.
+    let client = client(kubeconfig).await?;
+    let identity = pod_name.clone().unwrap_or_else(random_identity);
+    let noop_image = match noop_image {
+        Some(image) => image,
+        None => own_image(&client, &namespace, pod_name.as_deref()).await?,
+    };
+    let metrics = Arc::new(Metrics::default());
+    let tasks = TaskTracker::new();
+    let names = [vec![format!("{service}.{namespace}.svc")], tls_san].concat();
+    let (resolver, ca) = match tls_cert.zip(tls_key) {
+        Some((cert, key)) => (Resolver::from_files(&cert, &key)?, None),
+        None => {
+            let authority = Authority::load_or_create(&client, &namespace, &ca_secret).await?;
+            let leaf = authority.issue(&names)?;
+            let resolver = Resolver::new(&leaf.cert, &leaf.key)?;
+            let ca = authority.cert().to_owned();
+            let report = {
+                let metrics = metrics.clone();
+                move |expires| metrics.certificate_expires(expires)
+            };
+            tasks.spawn(keep_fresh(
+                authority,
+                names,
+                leaf.expires,
+                resolver.clone(),
+                report,
+            ));
+            (resolver, Some(ca))
+        }
+    };
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let probe_listener = TcpListener::bind(probe_listen)
+        .await
+        .with_context(|| format!("cannot listen on {probe_listen}"))?;
+    info!(%listen, %probe_listen, %identity, %noop_image, "starting");
+
+    let settings = Arc::new(PodSettings {
+        noop_image: noop_image.clone(),
+        method: PullMethodFlag::forced(pull_method),
+        priority_class: Some(priority_class).filter(|name| !name.is_empty()),
+        deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
+    });
+    let cluster = Cluster::new(&namespace, &noop_image);
+    cluster.spawn(&client, &tasks);
+
+    let stop = CancellationToken::new();
+    let worker_done = CancellationToken::new();
+    let leading = watch::Sender::new(false);
+    let registered = watch::Sender::new(ca.is_none());
+    if let Some(ca) = ca {
+        let keep = registration::keep(
+            client.clone(),
+            webhook_configuration,
+            ca,
+            leading.subscribe(),
+            registered.clone(),
+        );
+        tasks.spawn(keep);
+    }
+    let candidate = Candidate {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        name: "headstart".to_owned(),
+        identity: identity.clone(),
+        duration: lease_duration,
+    };
+    let election = tokio::spawn(candidate.run(leading.clone(), stop.clone(), worker_done.clone()));
+
+    let (reporter, writer) = Reporter::new(client.clone(), &identity);
+    let writer = tokio::spawn(writer);
+    let hints = Arc::new(Hints::default());
+    let worker = Worker {
+        cluster: cluster.clone(),
+        hints: hints.clone(),
+        puller: Puller::new(
+            client,
+            usize::from(max_writes),
+            settings.clone(),
+            metrics.clone(),
+        ),
+        reporter,
+        metrics: metrics.clone(),
+        settings,
+        retain,
+    };
+    let leader = tokio::spawn(work_while_leading(
+        worker,
+        leading.subscribe(),
+        stop.clone(),
+    ));
+
+    let readiness = Arc::new(Readiness::default());
+    tasks.spawn(keep_ready(
+        readiness.clone(),
+        cluster,
+        registered.subscribe(),
+        stop.clone(),
+    ));
+    let closing = CancellationToken::new();
+    tasks.spawn(serve_plain(
+        probe_listener,
+        probes(readiness, metrics.clone()),
+        {
+            let closing = closing.clone();
+            async move { closing.cancelled().await }
+        },
+    ));
+    let webhook = Webhook {
+        hints,
+        metrics,
+        own_namespace: namespace.into(),
+    };
+    let shutdown = Shutdown {
+        draining: stop.clone(),
+        closing: closing.clone(),
+        deadline: CLOSE_DEADLINE,
+    };
+    let mut server = tokio::spawn(serve_tls(
+        listener,
+        resolver.server_config(),
+        router(webhook),
+        shutdown,
+    ));
+    let mut essential = Essential { leader, election };
+
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        failed = &mut server => Err(ended("webhook server", failed)),
+        failed = essential.end() => Err(failed),
+    };
+    let Essential { leader, election } = essential;
+    // Not ready, but serving: the API server takes a while to notice. The work ends meanwhile, under the lease,
+    // and the lease is given up at once, so that a standby goes on.
+    info!("stopping");
+    stop.cancel();
+    let orderly = async {
+        let _ = leader.await;
+        worker_done.cancel();
+        let _ = election.await;
+        let _ = writer.await;
+        if outcome.is_ok() {
+            tokio::time::sleep(drain).await;
+        }
+        closing.cancel();
+        if !server.is_finished() {
+            let _ = server.await;
+        }
+    };
+    tokio::select! {
+        () = orderly => {}
+        () = signals.next() => warn!("second signal: stopping now"),
+    }
+    outcome
+}
+
+/// Tasks without which the process is of no use: when one ends, it ends.
+struct Essential {
+    leader: JoinHandle<()>,
+    election: JoinHandle<()>,
+}
+
+impl Essential {
+    async fn end(&mut self) -> anyhow::Error {
+        tokio::select! {
+            result = &mut self.leader => ended("worker", result),
+            result = &mut self.election => ended("leader election", result),
+        }
+    }
+}
+
+fn ended(what: &str, result: Result<(), tokio::task::JoinError>) -> anyhow::Error {
+    match result {
+        Ok(()) => anyhow::anyhow!("the {what} ended"),
+        Err(error) => anyhow::anyhow!("the {what} failed: {error}"),
+    }
+}
+
+/// Runs the worker whenever this replica leads and its caches are complete; ends with it once stopped.
+async fn work_while_leading(
+    worker: Worker,
+    mut leading: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let metrics = worker.metrics.clone();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = worker.cluster.wait_until_synced() => {}
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            // Fails only with the election, which ends the process.
+            led = wait_for(&mut leading, true) => if !led { return },
+        }
+        metrics.leading(true);
+        let term = stop.child_token();
+        let work = worker.clone().run(term.clone());
+        tokio::pin!(work);
+        tokio::select! {
+            // Stopped: it ends what it has under way, and then by itself.
+            () = &mut work => {}
+            // Lost: nothing may be written any more.
+            _ = wait_for(&mut leading, false) => {
+                term.cancel();
+                work.await;
+            }
+        }
+        metrics.leading(false);
+    }
+}
+
+/// Whether the value came before its sender went.
+async fn wait_for(receiver: &mut watch::Receiver<bool>, value: bool) -> bool {
+    receiver.wait_for(|current| *current == value).await.is_ok()
+}
+
+/// Ready when the caches are complete and the API server trusts our certificate, until stopped.
+async fn keep_ready(
+    readiness: Arc<Readiness>,
+    cluster: Arc<Cluster>,
+    mut registered: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let follow = async {
+        cluster.wait_until_synced().await;
+        loop {
+            readiness.set(*registered.borrow_and_update());
+            if registered.changed().await.is_err() {
+                pending::<Infallible>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = stop.cancelled() => {}
+    }
+    readiness.set(false);
+}
+
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self> {
+        let on = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+        None => kube::Config::infer()
+            .await
+            .context("no cluster: run in a pod, or give --kubeconfig")?,
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// The image this very process runs from, so that the manifests name it once.
+async fn own_image(client: &Client, namespace: &str, pod: Option<&str>) -> Result<String> {
+    let Some(name) = pod else {
+        bail!("outside a pod, give --noop-image: the image of headstart that prefetch pods run");
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pod = pods
+        .get(name)
+        .await
+        .with_context(|| format!("cannot read our own pod {namespace}/{name}"))?;
+    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+    let own = containers
+        .into_iter()
+        .find(|container| container.name == OWN_CONTAINER);
+    own.and_then(|container| container.image).with_context(|| {
+        format!("pod {namespace}/{name} has no container {OWN_CONTAINER:?}; give --noop-image")
+    })
+}
+
+fn random_identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headstart".into());
+    let start = Timestamp::now().as_nanosecond().to_string();
+    format!(
+        "{host}-{}",
+        short_hash([start.as_str(), &std::process::id().to_string()])
+    )
+}
+
+fn start_log(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    if let Err(error) = started {
+        error!(%error, "the log was started already");
+    }
+}
