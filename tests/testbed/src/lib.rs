@@ -1,1 +1,27 @@
-//! placeholder
+//! Real Kubernetes clusters for headstart's tests and demo, from nothing but Rust, Go and gcc.
+//!
+//! - [`assets`]: the programs, built on first use
+//! - [`run_dir`], [`process`]: a run's directory and processes, and that nothing is left of them
+//! - [`control_plane`]: etcd, API server, controller manager and scheduler; needs no root
+//! - [`fake_nodes`]: nodes by the thousand that only pretend (kwok)
+//! - [`nodes`]: kubelets with containerd, as root on Linux, and a [`registry`] for their [`image`]s
+//! - [`headstart`]: builds headstart and installs it from its own manifests
+//! - [`kept`]: clusters that outlive the command that started them
+
+pub mod assets;
+pub mod control_plane;
+pub mod fake_nodes;
+pub mod headstart;
+pub mod image;
+pub mod kept;
+pub mod nodes;
+pub mod process;
+pub mod progress;
+pub mod registry;
+pub mod run_dir;
+
+pub use control_plane::{Component, ControlPlane};
+pub use fake_nodes::FakeNodes;
+pub use image::Image;
+pub use nodes::Nodes;
+pub use registry::Registry;

@@ -1,2 +1,74 @@
-//! x
-fn main() {}
+//! `cargo testbed` and `cargo demo`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use testbed::control_plane::Options;
+use testbed::kept::{self, Cluster};
+use testbed::{ControlPlane, FakeNodes, Nodes};
+
+/// Real Kubernetes clusters on this machine, from nothing but Rust, Go and gcc
+#[derive(Parser)]
+#[command(name = "cargo testbed", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster and leave it running
+    Up {
+        /// Real nodes: kubelets with containerd (root, Linux)
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        nodes: usize,
+        /// Nodes that only pretend (kwok)
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        fake_nodes: usize,
+    },
+    /// How to use the clusters that run
+    Show,
+    /// End every cluster that was left running
+    Down,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    let text = match command {
+        Command::Up { nodes, fake_nodes } => up(nodes, fake_nodes).await?,
+        Command::Show => kept::usages()?.join("\n"),
+        Command::Down => format!("{} ended\n", kept::end_all()?),
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+async fn up(nodes: usize, fake_nodes: usize) -> Result<String> {
+    let options = Options::default();
+    let cluster = match nodes {
+        0 => Cluster::Fake(Box::new(ControlPlane::start(options).await?)),
+        count => Cluster::Real(Box::new(Nodes::start(count, options).await?)),
+    };
+    if fake_nodes > 0 {
+        let fake = FakeNodes {
+            count: fake_nodes,
+            ..FakeNodes::default()
+        };
+        cluster
+            .control_plane()
+            .add_fake_nodes(fake, |_, _| {})
+            .await?;
+    }
+    cluster.keep().await
+}

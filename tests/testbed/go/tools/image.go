@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,7 +58,7 @@ type fileSpec struct {
 }
 
 // newImageCommand builds the image that standard input describes, pushes it, and prints its digest.
-func newImageCommand(context.Context) *cobra.Command {
+func newImageCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:  "image",
 		Args: cobra.NoArgs,

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -194,17 +196,26 @@ func basicAuth(username, password string, next http.Handler) http.Handler {
 //	/v2/...             the registry
 //	/testbed/requests   what was asked for, by which node
 //	/testbed/bandwidth  limits
-func newRegistryCommand(ctx context.Context) *cobra.Command {
+func newRegistryCommand() *cobra.Command {
 	var listen []string
 	var dir, username, password string
 	command := &cobra.Command{
 		Use:  "registry",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			images := registry.New(
-				registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)),
+		RunE: func(command *cobra.Command, _ []string) error {
+			blobs := filepath.Join(dir, "blobs")
+			if err := os.MkdirAll(blobs, 0o755); err != nil {
+				return err
+			}
+			memory := registry.New(
+				registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs)),
 				registry.Logger(log.New(io.Discard, "", 0)),
 			)
+			var images http.Handler
+			images, err := keepManifests(filepath.Join(dir, "manifests"), memory)
+			if err != nil {
+				return err
+			}
 			if username != "" {
 				images = basicAuth(username, password, images)
 			}
@@ -224,7 +235,7 @@ func newRegistryCommand(ctx context.Context) *cobra.Command {
 				go func() { failed <- server.Serve(listener) }()
 			}
 			select {
-			case <-ctx.Done():
+			case <-command.Context().Done():
 				return server.Close()
 			case err := <-failed:
 				if errors.Is(err, http.ErrServerClosed) {
@@ -235,7 +246,7 @@ func newRegistryCommand(ctx context.Context) *cobra.Command {
 		},
 	}
 	command.Flags().StringSliceVar(&listen, "listen", nil, "addresses to listen on, one per node")
-	command.Flags().StringVar(&dir, "data-dir", "", "directory of the blobs")
+	command.Flags().StringVar(&dir, "data-dir", "", "directory of the blobs and manifests")
 	command.Flags().StringVar(&username, "username", "", "require basic auth with this name")
 	command.Flags().StringVar(&password, "password", "", "and this password")
 	_ = command.MarkFlagRequired("listen")

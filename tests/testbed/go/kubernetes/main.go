@@ -1,5 +1,5 @@
-// Package main is the Go half of headstart's testbed: one binary that is, by its first argument, any
-// component of a Kubernetes control plane, a kubelet, kubectl, or one of the testbed's own small servers.
+// Package main is one binary that is, by its first argument or its own name, any component of a Kubernetes
+// control plane, a kubelet, or kubectl.
 //
 // One binary keeps the build to one link step, and every component at the version that go.mod pins.
 package main
@@ -26,8 +26,6 @@ import (
 // components maps the first argument to the command that serves it.
 var components = map[string]func(context.Context) *cobra.Command{
 	"etcd":                    newEtcdCommand,
-	"image":                   newImageCommand,
-	"registry":                newRegistryCommand,
 	"kube-apiserver":          func(context.Context) *cobra.Command { return apiserver.NewAPIServerCommand() },
 	"kube-controller-manager": func(context.Context) *cobra.Command { return controllermanager.NewControllerManagerCommand() },
 	"kube-scheduler":          func(context.Context) *cobra.Command { return scheduler.NewSchedulerCommand() },
@@ -51,7 +49,7 @@ func main() {
 		name, os.Args = os.Args[1], os.Args[1:]
 	}
 	ctx := context.Background()
-	if name == "etcd" || name == "registry" || name == "kubelet" {
+	if name == "etcd" || name == "kubelet" {
 		// The other components install a handler of their own, and a second one panics.
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// criTimeout bounds one request to a container runtime.
+const criTimeout = 30 * time.Second
+
+// newImagesCommand prints the names of a container runtime's images, one per line.
+func newImagesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:  "images SOCKET",
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return withImageService(command.Context(), args[0], func(ctx context.Context, images runtime.ImageServiceClient) error {
+				response, err := images.ListImages(ctx, &runtime.ListImagesRequest{})
+				if err != nil {
+					return err
+				}
+				for _, image := range response.Images {
+					for _, name := range append(image.RepoTags, image.RepoDigests...) {
+						if _, err := fmt.Fprintln(command.OutOrStdout(), name); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// newRemoveImageCommand removes an image from a container runtime; one that is not there is no error.
+func newRemoveImageCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:  "remove-image SOCKET REFERENCE",
+		Args: cobra.ExactArgs(2),
+		RunE: func(command *cobra.Command, args []string) error {
+			return withImageService(command.Context(), args[0], func(ctx context.Context, images runtime.ImageServiceClient) error {
+				_, err := images.RemoveImage(ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: args[1]}})
+				return err
+			})
+		},
+	}
+}
+
+func withImageService(ctx context.Context, socket string, use func(context.Context, runtime.ImageServiceClient) error) error {
+	connection, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(ctx, criTimeout)
+	defer cancel()
+	return use(ctx, runtime.NewImageServiceClient(connection))
+}

@@ -1,0 +1,109 @@
+//! The programs that clusters are made of, built on first use from the Go module proxy.
+//!
+//! They are built into `target/testbed/bin`, once for all who ask at the same time, and again only when their
+//! sources, versions or flags changed. What `KUBEBUILDER_ASSETS` names is used instead of what would be built.
+
+mod build;
+mod recipes;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use build::{lock, run};
+use recipes::Recipe;
+
+/// The version of Kubernetes that the clusters have.
+pub const KUBERNETES_VERSION: &str = "v1.37.2";
+/// The version of containerd that real nodes run and fake nodes report.
+pub const CONTAINERD_VERSION: &str = "v2.4.2";
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    bin: PathBuf,
+    provided: Option<PathBuf>,
+}
+
+impl Assets {
+    /// What a control plane and fake nodes need.
+    ///
+    /// # Errors
+    /// When a program cannot be built; says what to install.
+    pub fn control_plane() -> Result<Self> {
+        Self::build(&[])
+    }
+
+    /// What a control plane and real nodes need.
+    ///
+    /// # Errors
+    /// When a program cannot be built; says what to install.
+    pub fn nodes() -> Result<Self> {
+        Self::build(recipes::NODE)
+    }
+
+    fn build(more: &[Recipe]) -> Result<Self> {
+        let assets = Self {
+            bin: target_dir().join("testbed/bin"),
+            provided: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
+        };
+        let wanted = recipes::CONTROL_PLANE.iter().chain(more).collect();
+        build::ensure(&assets.bin, wanted).context("building the testbed's programs")?;
+        Ok(assets)
+    }
+
+    /// The program and first arguments that run a component of Kubernetes.
+    pub(crate) fn kubernetes(&self, component: &str) -> (PathBuf, Option<String>) {
+        match self
+            .provided
+            .as_ref()
+            .map(|directory| directory.join(component))
+        {
+            Some(provided) if provided.is_file() => (provided, None),
+            _ => (self.program("kubernetes"), Some(component.to_owned())),
+        }
+    }
+
+    /// A program by its name.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// `kubectl`, of the cluster's own version.
+    pub fn kubectl(&self) -> PathBuf {
+        match self.kubernetes("kubectl") {
+            (provided, None) => provided,
+            _ => self.program("kubectl"),
+        }
+    }
+
+    /// A static program of some hundred kilobytes that only waits until it is asked to end: an entrypoint for
+    /// images without a shell. Of the node set.
+    pub fn pause(&self) -> PathBuf {
+        self.program("pause")
+    }
+
+    /// The testbed's own tools: static, `tools get PATH` asks the API server from within a pod.
+    pub fn tools(&self) -> PathBuf {
+        self.program("tools")
+    }
+
+    /// The directory of all of them, for `PATH`.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+}
+
+/// Cargo's target directory.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => workspace_root().join(directory),
+        None => workspace_root().join("target"),
+    }
+}
+
+/// The root of the workspace that this crate was built in.
+pub fn workspace_root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own)
+}

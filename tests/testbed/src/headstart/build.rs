@@ -1,0 +1,60 @@
+//! Builds the binary that the image holds, the way the Dockerfile does.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::assets::{lock, run, target_dir, workspace_root};
+use crate::progress::Progress;
+
+/// The static release binary, built if it is outdated.
+///
+/// # Errors
+/// When it does not compile; the compiler's last lines are the message.
+pub fn binary() -> Result<PathBuf> {
+    let directory = target_dir();
+    std::fs::create_dir_all(&directory)?;
+    let _turn = lock(
+        &directory.join("headstart.lock"),
+        "another process that builds headstart",
+    )?;
+    let host = host()?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(workspace_root())
+        .args([
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "headstart",
+            "--bin",
+            "headstart",
+        ])
+        // A target of its own keeps the flag away from build scripts and procedural macros, which cannot be
+        // linked statically.
+        .args(["--target", &host])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", &directory);
+    let progress = Progress::start("building headstart's static binary (4 minutes the first time)");
+    run(&mut command, progress)?;
+    Ok(directory.join(host).join("release/headstart"))
+}
+
+/// The target triple of this machine.
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args(["--print", "host-tuple"])
+        .output()
+        .context("run rustc")?;
+    if !output.status.success() {
+        bail!(
+            "rustc --print host-tuple: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

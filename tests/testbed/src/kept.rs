@@ -1,0 +1,100 @@
+//! Clusters that outlive the command that started them: `cargo testbed up`, `cargo testbed down`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::assets::Assets;
+use crate::control_plane::ControlPlane;
+use crate::nodes::Nodes;
+use crate::run_dir::{self, KEPT_FILE};
+
+/// What runs when this process has ended.
+#[derive(Debug)]
+pub enum Cluster {
+    /// With real nodes.
+    Real(Box<Nodes>),
+    /// With none, or with fake ones.
+    Fake(Box<ControlPlane>),
+}
+
+impl Cluster {
+    /// Its control plane.
+    pub fn control_plane(&self) -> &ControlPlane {
+        match self {
+            Self::Real(nodes) => nodes.control_plane(),
+            Self::Fake(control_plane) => control_plane,
+        }
+    }
+
+    /// Leaves it running; returns how to use it.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub async fn keep(self) -> Result<String> {
+        let control_plane = self.control_plane();
+        let mut usage = format!(
+            "export KUBECONFIG={}\nalias kubectl={}\n",
+            control_plane.kubeconfig().display(),
+            control_plane.assets().kubectl().display(),
+        );
+        if let Self::Real(nodes) = &self {
+            let (open, private) = (
+                nodes.registry().address(),
+                nodes.private_registry().address(),
+            );
+            usage += &format!(
+                "export REGISTRY={open}\n\
+                 # crane copy --insecure docker.io/library/nginx:1.29 $REGISTRY/nginx:1.29\n\
+                 # skopeo copy --dest-tls-verify=false docker://docker.io/library/nginx:1.29 docker://$REGISTRY/nginx:1.29\n"
+            );
+            if let Some(credentials) = nodes.private_registry().credentials() {
+                usage += &format!(
+                    "# {private} wants the user {} with the password {}\n",
+                    credentials.username, credentials.password
+                );
+            }
+        }
+        usage += "# cargo testbed down    ends it\n";
+        control_plane.run().keep(&usage)?;
+        control_plane.leave().await;
+        if let Self::Real(nodes) = &self {
+            nodes.leave();
+        }
+        Ok(usage)
+    }
+}
+
+/// Ends every kept cluster; how many there were.
+///
+/// # Errors
+/// When something of one could not be removed.
+pub fn end_all() -> Result<usize> {
+    let kept = kept()?;
+    if kept.is_empty() {
+        return Ok(0);
+    }
+    let assets = Assets::control_plane()?;
+    for run in &kept {
+        run_dir::reap_kept(&assets, run)?;
+    }
+    Ok(kept.len())
+}
+
+/// How to use the clusters that are kept.
+///
+/// # Errors
+/// When what was written down cannot be read.
+pub fn usages() -> Result<Vec<String>> {
+    kept()?
+        .iter()
+        .map(|run| Ok(fs::read_to_string(run.join(KEPT_FILE))?))
+        .collect()
+}
+
+fn kept() -> Result<Vec<PathBuf>> {
+    let mut runs = run_dir::all()?;
+    runs.retain(|run| run.join(KEPT_FILE).exists());
+    Ok(runs)
+}
