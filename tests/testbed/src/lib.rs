@@ -6,10 +6,12 @@
 //! - [`fake_nodes`]: nodes by the thousand that only pretend (kwok)
 //! - [`nodes`]: kubelets with containerd, as root on Linux, and a [`registry`] for their [`image`]s
 //! - [`headstart`]: builds headstart and installs it from its own manifests
+//! - [`demo`]: what `cargo demo` shows
 //! - [`kept`]: clusters that outlive the command that started them
 
 pub mod assets;
 pub mod control_plane;
+pub mod demo;
 pub mod fake_nodes;
 pub mod headstart;
 pub mod image;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use testbed::control_plane::Options;
+use testbed::demo::{self, Demo};
 use testbed::kept::{self, Cluster};
 use testbed::{ControlPlane, FakeNodes, Nodes};
 
@@ -32,6 +33,8 @@ enum Command {
     Show,
     /// End every cluster that was left running
     Down,
+    /// Show what headstart does for a rollout
+    Demo(Demo),
 }
 
 #[tokio::main]
@@ -49,6 +52,7 @@ async fn run(command: Command) -> Result<()> {
     let text = match command {
         Command::Up { nodes, fake_nodes } => up(nodes, fake_nodes).await?,
         Command::Show => kept::usages()?.join("\n"),
+        Command::Demo(options) => return demo::run(options).await,
         Command::Down => format!("{} ended\n", kept::end_all()?),
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)

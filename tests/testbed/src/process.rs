@@ -92,7 +92,7 @@ impl Process {
     }
 
     /// Leaves it running when this is dropped.
-    pub(crate) fn leave(&self) {
+    pub fn leave(&self) {
         self.child
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

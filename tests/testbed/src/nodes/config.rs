@@ -34,6 +34,7 @@ conf_dir = "{node}/cni"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 BinaryName = "{bin}/runc-wrapper"
+Root = "{node}/runc"
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{pause}"
 [plugins."io.containerd.cri.v1.images".registry]

@@ -1,0 +1,219 @@
+//! The cluster that the tests share, and what they ask of it.
+
+use std::time::Duration;
+
+use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use testbed::control_plane::Options;
+use testbed::headstart::Installed;
+use testbed::process::Wait;
+use testbed::{ControlPlane, Image, Nodes, nodes};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// How long a condition may take to come true, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+/// What headstart acts as.
+pub(crate) const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
+/// Short, so that a test sees finished pods go.
+const FLAGS: [&str; 1] = ["--retain=3s"];
+
+static CLUSTER: Mutex<Option<Cluster>> = Mutex::const_new(None);
+
+/// Three real nodes with headstart.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Nodes,
+    pub(crate) headstart: Installed,
+}
+
+/// One test's turn on the cluster.
+pub(crate) type Turn = MutexGuard<'static, Option<Cluster>>;
+
+/// The cluster, started by the first test that asks; `None` where there can be none.
+pub(crate) async fn cluster() -> Option<Turn> {
+    if let Some(reason) = nodes::unavailable() {
+        eprintln!("\n!!! SKIPPED: {reason}. Nothing on this line was tested. !!!\n");
+        return None;
+    }
+    let mut turn = CLUSTER.lock().await;
+    if turn.is_none() {
+        let options = Options {
+            audit: true,
+            ..Options::default()
+        };
+        let nodes = Nodes::start(3, options).await.unwrap();
+        let headstart = Installed::on(&nodes, &FLAGS).await.unwrap();
+        *turn = Some(Cluster { nodes, headstart });
+    }
+    Some(turn)
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let wait = Wait::new(what, LIMIT);
+    while !condition().await {
+        wait.pause().await.unwrap();
+    }
+}
+
+/// A Deployment of one replica with this pod spec.
+pub(crate) fn deployment(namespace: &str, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "namespace": namespace, "name": name },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "app": name } },
+            "template": { "metadata": { "labels": { "app": name } }, "spec": spec },
+        },
+    })
+}
+
+/// The pod spec of one container that only waits.
+pub(crate) fn waiting(image: &str) -> Value {
+    json!({ "containers": [{ "name": "app", "image": image }], "terminationGracePeriodSeconds": 0 })
+}
+
+impl Cluster {
+    pub(crate) fn control_plane(&self) -> &ControlPlane {
+        self.nodes.control_plane()
+    }
+
+    pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.control_plane().client().unwrap(), namespace)
+    }
+
+    /// An image without a shell: one static program that waits, made different by a file.
+    pub(crate) async fn push(&self, name: &str) -> String {
+        let image = self.image(name);
+        self.nodes.registry().push(name, &image).await.unwrap()
+    }
+
+    /// As [`Self::push`], not yet pushed.
+    pub(crate) fn image(&self, name: &str) -> Image {
+        let pause = testbed::assets::Assets::nodes().unwrap().pause();
+        Image::default()
+            .program("/pause", pause)
+            .file("/name", name)
+            .entrypoint(&["/pause"])
+    }
+
+    /// A namespace with this value of the label, gone at the end of the run.
+    pub(crate) async fn namespace(&self, name: &str, mode: Option<&str>) {
+        let kubectl = self.control_plane();
+        kubectl
+            .kubectl(&["create", "namespace", name])
+            .await
+            .unwrap();
+        if let Some(mode) = mode {
+            kubectl
+                .kubectl(&[
+                    "label",
+                    "namespace",
+                    name,
+                    &format!("{PREFETCH_LABEL}={mode}"),
+                ])
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Applies an object as a user would; what kubectl printed.
+    pub(crate) async fn apply(&self, object: &Value) -> String {
+        self.control_plane()
+            .kubectl_with_input(&["apply", "-f", "-"], &object.to_string())
+            .await
+            .unwrap()
+    }
+
+    /// Runs kubectl, which must succeed.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
+        self.control_plane().kubectl(arguments).await.unwrap()
+    }
+
+    /// A Deployment's prefetch pods.
+    pub(crate) async fn prefetch_pods(&self, namespace: &str, deployment: &str) -> Vec<Pod> {
+        let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{DEPLOYMENT_LABEL}={deployment}");
+        self.api::<Pod>(namespace)
+            .list(&ListParams::default().labels(&selector))
+            .await
+            .unwrap()
+            .items
+    }
+
+    /// Notes of a Deployment's events of one reason.
+    pub(crate) async fn events(
+        &self,
+        namespace: &str,
+        deployment: &str,
+        reason: &str,
+    ) -> Vec<String> {
+        let fields = format!(
+            "involvedObject.kind=Deployment,involvedObject.name={deployment},reason={reason}"
+        );
+        let events = self
+            .api::<Event>(namespace)
+            .list(&ListParams::default().fields(&fields))
+            .await
+            .unwrap();
+        events
+            .into_iter()
+            .filter_map(|event| event.message)
+            .collect()
+    }
+
+    /// Waits for headstart's word that this many prefetches of a Deployment are done.
+    pub(crate) async fn until_prefetched(&self, namespace: &str, deployment: &str, times: usize) {
+        let what = format!("{times} prefetches of {namespace}/{deployment}");
+        until(&what, async || {
+            self.events(namespace, deployment, "Prefetched").await.len() >= times
+        })
+        .await;
+    }
+
+    /// The nodes whose own containerd has an image.
+    pub(crate) async fn nodes_with(&self, image: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for node in self.nodes.names() {
+            if self
+                .nodes
+                .images_on(&node)
+                .await
+                .unwrap()
+                .iter()
+                .any(|name| name == image)
+            {
+                found.push(node);
+            }
+        }
+        found
+    }
+
+    /// How many pods headstart has asked the API server to create in a namespace, whatever it answered.
+    pub(crate) fn creates_in(&self, namespace: &str) -> usize {
+        let events = self.control_plane().audit_events().unwrap();
+        let creates = events
+            .iter()
+            .filter(|event| event.user == OWN_USER && event.namespace == namespace);
+        creates
+            .filter(|event| (event.verb.as_str(), event.resource.as_str()) == ("create", "pods"))
+            .count()
+    }
+
+    /// How many reviews the API server has sent to headstart, by its own count.
+    pub(crate) async fn webhook_calls(&self) -> f64 {
+        let metrics = self.control_plane().metrics().await.unwrap();
+        let ours = metrics
+            .lines()
+            .filter(|line| line.starts_with("apiserver_admission_webhook_request_total{"))
+            .filter(|line| line.contains(".headstart.dev\""));
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}

@@ -1,0 +1,197 @@
+//! What headstart is there for.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, cluster, deployment, waiting};
+
+const EVERY_NODE: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+async fn with_init_container(cluster: &Cluster, name: &str) -> (Value, [String; 2]) {
+    let init = cluster.push(&format!("{name}/init:1")).await;
+    let app = cluster.push(&format!("{name}/app:1")).await;
+    let mut spec = waiting(&app);
+    spec["initContainers"] = json!([{ "name": "init", "image": init, "args": ["end"] }]);
+    (spec, [init, app])
+}
+
+#[tokio::test]
+async fn a_new_deployment_puts_its_images_on_every_node_replica_or_not() {
+    let Some(turn) = cluster().await else { return };
+    let cluster = turn.as_ref().unwrap();
+    cluster.namespace("arrive", Some("enabled")).await;
+    let (spec, images) = with_init_container(cluster, "arrive").await;
+    cluster.apply(&deployment("arrive", "web", spec)).await;
+    cluster.until_prefetched("arrive", "web", 1).await;
+    for image in &images {
+        assert_eq!(cluster.nodes_with(image).await, EVERY_NODE, "{image}");
+    }
+    cluster
+        .kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            "arrive",
+            "deployment/web",
+            "--timeout=60s",
+        ])
+        .await;
+    assert_eq!(cluster.creates_in("arrive"), 3, "one pod per node");
+}
+
+#[tokio::test]
+async fn nodes_that_the_rollout_cannot_land_on_get_nothing() {
+    let Some(turn) = cluster().await else { return };
+    let cluster = turn.as_ref().unwrap();
+    cluster.namespace("placement", Some("enabled")).await;
+    let image = cluster.push("placement/app:1").await;
+    cluster.nodes.label("node-1", "pool", "web").await.unwrap();
+    cluster.nodes.label("node-2", "pool", "web").await.unwrap();
+    cluster.kubectl(&["cordon", "node-1"]).await;
+    cluster
+        .kubectl(&["taint", "node", "node-2", "dedicated=web:NoSchedule"])
+        .await;
+    let mut spec = waiting(&image);
+    spec["nodeSelector"] = json!({ "pool": "web" });
+    spec["tolerations"] = json!([{ "key": "dedicated", "value": "web", "effect": "NoSchedule" }]);
+    cluster.apply(&deployment("placement", "web", spec)).await;
+    cluster.until_prefetched("placement", "web", 1).await;
+    let started = cluster.events("placement", "web", "PrefetchStarted").await;
+    cluster.kubectl(&["uncordon", "node-1"]).await;
+    cluster
+        .kubectl(&["taint", "node", "node-2", "dedicated-"])
+        .await;
+
+    assert_eq!(cluster.nodes_with(&image).await, ["node-2"]);
+    assert!(
+        started[0].contains("node-1: the node is cordoned"),
+        "{started:?}"
+    );
+    assert!(
+        started[0].contains("node-3: nodeSelector wants pool=web"),
+        "{started:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_update_of_an_image_prefetches_again_and_no_other_write_does() {
+    let Some(turn) = cluster().await else { return };
+    let cluster = turn.as_ref().unwrap();
+    cluster.namespace("update", Some("enabled")).await;
+    let (first, second) = (
+        cluster.push("update/app:1").await,
+        cluster.push("update/app:2").await,
+    );
+    cluster
+        .apply(&deployment("update", "web", waiting(&first)))
+        .await;
+    cluster.until_prefetched("update", "web", 1).await;
+    cluster
+        .kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            "update",
+            "deployment/web",
+            "--timeout=60s",
+        ])
+        .await;
+    let (calls, creates) = (cluster.webhook_calls().await, cluster.creates_in("update"));
+
+    for harmless in [
+        &["scale", "-n", "update", "deployment/web", "--replicas=2"][..],
+        &["annotate", "-n", "update", "deployment/web", "who=me"],
+        &["label", "-n", "update", "deployment/web", "team=shop"],
+        &["rollout", "restart", "-n", "update", "deployment/web"],
+        // Once it is through, the status has been written many times.
+        &[
+            "rollout",
+            "status",
+            "-n",
+            "update",
+            "deployment/web",
+            "--timeout=60s",
+        ],
+    ] {
+        cluster.kubectl(harmless).await;
+    }
+    assert_eq!(
+        cluster.webhook_calls().await,
+        calls,
+        "no write but of an image calls headstart"
+    );
+
+    cluster
+        .kubectl(&[
+            "set",
+            "image",
+            "-n",
+            "update",
+            "deployment/web",
+            &format!("app={second}"),
+        ])
+        .await;
+    cluster.until_prefetched("update", "web", 2).await;
+    assert_eq!(cluster.webhook_calls().await, calls + 1.0);
+    assert_eq!(cluster.nodes_with(&second).await, EVERY_NODE);
+    assert_eq!(
+        (creates, cluster.creates_in("update")),
+        (3, 6),
+        "one pod per node and set of images"
+    );
+}
+
+#[tokio::test]
+async fn images_arrive_by_containers_where_nodes_cannot_mount_them() {
+    let Some(turn) = cluster().await else { return };
+    let cluster = turn.as_ref().unwrap();
+    cluster.namespace("containers", Some("enabled")).await;
+    cluster
+        .kubectl(&[
+            "label",
+            "namespace",
+            "containers",
+            "pod-security.kubernetes.io/enforce=restricted",
+        ])
+        .await;
+    let set = |value: &'static str| {
+        [
+            "set",
+            "env",
+            "-n",
+            "headstart",
+            "deployment/headstart",
+            value,
+        ]
+    };
+    cluster
+        .kubectl(&set("HEADSTART_PULL_METHOD=container"))
+        .await;
+    cluster
+        .headstart
+        .wait_until_ready(cluster.control_plane())
+        .await
+        .unwrap();
+
+    let (mut spec, images) = with_init_container(cluster, "containers").await;
+    restrict(&mut spec);
+    cluster.apply(&deployment("containers", "web", spec)).await;
+    cluster.until_prefetched("containers", "web", 1).await;
+    for image in &images {
+        assert_eq!(cluster.nodes_with(image).await, EVERY_NODE, "{image}");
+    }
+    cluster.kubectl(&set("HEADSTART_PULL_METHOD-")).await;
+    cluster
+        .headstart
+        .wait_until_ready(cluster.control_plane())
+        .await
+        .unwrap();
+}
+
+/// What the `restricted` level asks of the user's own pods.
+fn restrict(spec: &mut Value) {
+    spec["securityContext"] = json!({ "runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": { "type": "RuntimeDefault" } });
+    for kind in ["initContainers", "containers"] {
+        spec[kind][0]["securityContext"] =
+            json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+    }
+}

@@ -1,0 +1,12 @@
+//! The main job on real nodes: kubelets, containerd, a registry, and headstart installed from its manifests.
+//!
+//! As root on Linux; elsewhere every test says that it is skipped, and why. The tests share one cluster and take
+//! turns on it, because they count what the cluster does.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod cluster;
+mod failures;
+mod images_arrive;
+mod left_alone;
+mod pull_secrets;
+mod samples;
