@@ -208,11 +208,16 @@ impl Cluster {
 
     /// How many reviews the API server has sent to headstart, by its own count.
     pub(crate) async fn webhook_calls(&self) -> f64 {
+        self.sum_of_metric("apiserver_admission_webhook_request_total{")
+            .await
+    }
+
+    /// One of the API server's metrics, summed over headstart's webhooks.
+    pub(crate) async fn sum_of_metric(&self, prefix: &str) -> f64 {
         let metrics = self.control_plane().metrics().await.unwrap();
         let ours = metrics
             .lines()
-            .filter(|line| line.starts_with("apiserver_admission_webhook_request_total{"))
-            .filter(|line| line.contains(".headstart.dev\""));
+            .filter(|line| line.starts_with(prefix) && line.contains(".headstart.dev\""));
         ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }

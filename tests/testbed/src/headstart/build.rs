@@ -38,6 +38,23 @@ pub fn binary() -> Result<PathBuf> {
         .args(["--target", &host])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_TARGET_DIR", &directory);
+    // The cargo that runs us describes our package in its environment, and build scripts that look at such
+    // variables (ring's does) would make all that depends on them build again for each caller.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+            "OUT_DIR",
+        ]
+        .iter()
+        .any(|of_package| name.starts_with(of_package))
+        {
+            command.env_remove(&variable);
+        }
+    }
     let progress = Progress::start("building headstart's static binary (4 minutes the first time)");
     run(&mut command, progress)?;
     Ok(directory.join(host).join("release/headstart"))
