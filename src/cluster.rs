@@ -25,6 +25,7 @@ use crate::domain::contract::{
 };
 use crate::domain::node::Candidate;
 use crate::domain::outcome::{self, PodOutcome};
+use crate::domain::pod::node_of;
 use crate::domain::workload::{Key, Revision, Workload};
 use crate::queue::Queue;
 
@@ -377,11 +378,7 @@ impl Cluster {
                 let (key, name) = id.clone();
                 let pod = PrefetchPod {
                     uid: pod.metadata.uid.clone().unwrap_or_default(),
-                    node: pod
-                        .spec
-                        .as_ref()
-                        .and_then(|spec| spec.node_name.clone())
-                        .unwrap_or_default(),
+                    node: node_of(&pod).unwrap_or_default().to_owned(),
                     revision: pod
                         .metadata
                         .labels

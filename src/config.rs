@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::domain::node::PullMethod;
+use crate::domain::pod::Pin;
 
 /// What `headstart serve` is told.
 #[derive(Args, Clone, Debug)]
@@ -100,6 +101,15 @@ pub struct Config {
     )]
     pub pull_method: PullMethodFlag,
 
+    /// How prefetch pods get to their node: `affinity` goes through the scheduler, for clusters that forbid spec.nodeName
+    #[arg(
+        long,
+        env = "HEADSTART_PIN",
+        default_value = "node-name",
+        value_name = "WAY"
+    )]
+    pub pin: PinFlag,
+
     /// PriorityClass of prefetch pods; empty for none
     #[arg(
         long,
@@ -165,6 +175,24 @@ impl PullMethodFlag {
     }
 }
 
+/// `--pin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PinFlag {
+    /// spec.nodeName.
+    NodeName,
+    /// Required node affinity.
+    Affinity,
+}
+
+impl From<PinFlag> for Pin {
+    fn from(flag: PinFlag) -> Self {
+        match flag {
+            PinFlag::NodeName => Self::NodeName,
+            PinFlag::Affinity => Self::Affinity,
+        }
+    }
+}
+
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -224,6 +252,7 @@ mod tests {
             (["--lease-duration", "500ms"], "at least 2s"),
             (["--max-writes", "0"], "1..=1000"),
             (["--pull-method", "magic"], "image-volume"),
+            (["--pin", "hope"], "affinity"),
             (["--tls-cert", "a.pem"], "--tls-key"),
         ] {
             let error = parse(&flags).err();

@@ -1,13 +1,14 @@
 //! Creates and deletes prefetch pods: the only room that writes them, with a bound on how many requests are in
-//! flight.
+//! flight. It also looks where a Deployment's own pods are, for plans that depend on it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -16,11 +17,14 @@ use tracing::{debug, warn};
 
 use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, pod_name, prefetch_pod};
+use crate::domain::selector::Selector;
 use crate::domain::workload::{Key, Revision, Workload};
 use crate::metrics::Metrics;
 
 /// How long the API server may take for one write before it counts as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Attempts of one write that fails in a way that may pass, with a pause between them that doubles from the first.
 const ATTEMPTS: u32 = 7;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -172,6 +176,29 @@ impl Puller {
         futures::stream::iter(pods)
             .for_each_concurrent(self.concurrency, delete)
             .await;
+    }
+
+    /// The nodes on which pods of a Deployment are now. Where that cannot be learnt the plan does without.
+    pub async fn nodes_running(&self, key: &Key, pods: &Selector) -> BTreeSet<String> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        let params = ListParams::default()
+            .labels(&pods.to_string())
+            .fields("status.phase!=Succeeded,status.phase!=Failed");
+        let nodes = |pods: ObjectList<Pod>| {
+            let nodes = pods.items.into_iter();
+            nodes.filter_map(|pod| pod.spec?.node_name).collect()
+        };
+        match timeout(LIST_TIMEOUT, api.list(&params)).await {
+            Ok(Ok(pods)) => nodes(pods),
+            Ok(Err(error)) => {
+                warn!(deployment = %key, %error, "cannot list the pods; planning without");
+                BTreeSet::new()
+            }
+            Err(_) => {
+                warn!(deployment = %key, "listing the pods timed out; planning without");
+                BTreeSet::new()
+            }
+        }
     }
 
     async fn create(&self, api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {

@@ -41,6 +41,8 @@ pub enum Reason {
     PrefetchBlocked,
     /// An image of the template is not prefetched.
     ImageNotPrefetched,
+    /// An annotation of headstart's cannot be read.
+    InvalidAnnotation,
 }
 
 impl Reason {
@@ -51,13 +53,17 @@ impl Reason {
             Self::PrefetchFailed => "PrefetchFailed",
             Self::PrefetchBlocked => "PrefetchBlocked",
             Self::ImageNotPrefetched => "ImageNotPrefetched",
+            Self::InvalidAnnotation => "InvalidAnnotation",
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
             Self::PrefetchStarted | Self::Prefetched => "Normal",
-            Self::PrefetchFailed | Self::PrefetchBlocked | Self::ImageNotPrefetched => "Warning",
+            Self::PrefetchFailed
+            | Self::PrefetchBlocked
+            | Self::ImageNotPrefetched
+            | Self::InvalidAnnotation => "Warning",
         }
     }
 }

@@ -268,7 +268,9 @@ fn warnings(workload: &Workload) -> Vec<String> {
         .refused
         .iter()
         .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let malformed = workload.annotations.malformed.iter();
     mode.into_iter()
+        .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
         .chain(refused)
         .map(|warning| warning.chars().take(MAX_WARNING).collect())
         .take(MAX_WARNINGS)

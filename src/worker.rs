@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::cluster::{Cluster, PrefetchPod};
-use crate::domain::node::Ineligible;
 use crate::domain::outcome::{Failure, Outcome};
-use crate::domain::plan::{Plan, plan};
+use crate::domain::placement::Ineligible;
+use crate::domain::plan::{Plan, Situation, plan};
 use crate::domain::pod::{PodSettings, pod_name};
 use crate::domain::workload::{Key, Workload};
 use crate::metrics::Metrics;
@@ -28,6 +28,8 @@ use crate::report::{Reason, Reporter};
 
 /// How often finished pods are looked through: a fraction of any useful retention, and a scan of our own pods only.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Surveys that wait for the worker; few Deployments limit their nodes.
+const SURVEYS: usize = 64;
 /// How many skipped or failed nodes an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
 
@@ -78,6 +80,7 @@ impl Worker {
     /// Works until cancelled. What is under way then is found by the next leader.
     pub async fn run(self, cancel: CancellationToken) {
         let (results, mut created) = mpsc::channel(RESULTS);
+        let (surveys, mut surveyed) = mpsc::channel(SURVEYS);
         let tasks = TaskTracker::new();
         let writes = cancel.child_token();
         let mut desk = Desk {
@@ -85,6 +88,7 @@ impl Worker {
             works: HashMap::new(),
             deleting: HashSet::new(),
             results,
+            surveys,
             tasks,
             writes,
         };
@@ -98,6 +102,7 @@ impl Worker {
                 () = cancel.cancelled() => break,
                 // Results first: the channel is bounded, and the fan-out waits for it.
                 Some(created) = created.recv() => desk.on_created(created),
+                Some((workload, situation)) = surveyed.recv() => desk.on_surveyed(workload, situation),
                 key = cluster.rollouts.take() => desk.on_rollout(&key),
                 key = cluster.pods.take() => desk.on_pods(&key),
                 _ = sweep.tick() => desk.sweep(),
@@ -108,6 +113,7 @@ impl Worker {
         // Cancelled with us; each ends at its next await. They may still wait to hand in a result.
         drop(results);
         created.close();
+        surveyed.close();
         tasks.wait().await;
     }
 }
@@ -119,6 +125,7 @@ struct Desk {
     /// UIDs of pods whose deletion is under way or done, so that each is asked for once.
     deleting: HashSet<String>,
     results: mpsc::Sender<Created>,
+    surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
     tasks: TaskTracker,
     /// Cancelled with the worker.
     writes: CancellationToken,
@@ -167,7 +174,49 @@ impl Desk {
         self.begin(workload);
     }
 
+    /// Plans at once, or once it is known where the Deployment runs now, if the plan depends on it.
     fn begin(&mut self, workload: Arc<Workload>) {
+        let Some(pods) = workload.pods.clone() else {
+            self.begin_in(workload, &Situation::default());
+            return;
+        };
+        let (puller, surveys) = (self.worker.puller.clone(), self.surveys.clone());
+        let cancel = self.writes.clone();
+        self.tasks.spawn(async move {
+            let survey = async {
+                let running_on = puller.nodes_running(&workload.key, &pods).await;
+                let situation = Situation {
+                    running_on,
+                    ..Situation::default()
+                };
+                // Fails only when the worker has ended.
+                let _ = surveys.send((workload, situation)).await;
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                () = survey => {}
+            }
+        });
+    }
+
+    /// It is known where a Deployment runs; meanwhile its images may have changed.
+    fn on_surveyed(&mut self, workload: Arc<Workload>, situation: Situation) {
+        let current = self
+            .worker
+            .cluster
+            .opted_in(&workload.key)
+            .is_some_and(|now| now.revision == workload.revision && now.uid == workload.uid);
+        let begun = self
+            .works
+            .get(&workload.key)
+            .is_some_and(|work| work.is_for(&workload));
+        if current && !begun {
+            self.begin_in(workload, &situation);
+        }
+    }
+
+    fn begin_in(&mut self, workload: Arc<Workload>, situation: &Situation) {
         let hint = self.worker.hints.confirm(&workload.key, &workload.revision);
         let worker = &self.worker;
         for refused in &workload.refused {
@@ -179,9 +228,19 @@ impl Desk {
                 .reporter
                 .report(&workload, Reason::ImageNotPrefetched, &refused.given, note);
         }
+        for malformed in &workload.annotations.malformed {
+            let (subject, note) = (malformed.annotation, malformed.to_string());
+            worker
+                .reporter
+                .report(&workload, Reason::InvalidAnnotation, subject, note);
+        }
         let nodes = worker.cluster.nodes();
-        let Plan { targets, skipped } =
-            plan(&workload, nodes.iter().map(AsRef::as_ref), &worker.settings);
+        let Plan { targets, skipped } = plan(
+            &workload,
+            nodes.iter().map(AsRef::as_ref),
+            situation,
+            &worker.settings,
+        );
         worker.metrics.planned();
         let existing = worker.cluster.pods_of(&workload.key);
         let open = |(node, _): &(String, _)| {

@@ -14,6 +14,9 @@ pub const MANAGER: &str = "headstart";
 pub const DEPLOYMENT_LABEL: &str = "headstart.dev/deployment";
 /// On every prefetch pod: the [`Revision`](super::workload::Revision) of the images it pulls.
 pub const REVISION_LABEL: &str = "headstart.dev/revision";
+/// On every prefetch pod: its node's name, which can be too long for a label. Pinned by affinity, the pod names it
+/// nowhere else until it is scheduled.
+pub const NODE_ANNOTATION: &str = "headstart.dev/node";
 
 /// Namespaces that are never touched, whatever their labels say: a prefetch must not compete with what
 /// the cluster itself runs on.

@@ -118,7 +118,10 @@ impl FromStr for ImageRef {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (rest, None),
         };
-        if !is_registry(registry) {
+        // The reference implementation takes the whole name as a repository where its first part is no host
+        // but could be a repository's (`a_b.io/app`). The runtimes ask that "host" all the same.
+        let hostless = !is_registry(registry);
+        if hostless && !is_path_component(registry) {
             return Err(InvalidImage::Registry(registry.to_owned()));
         }
         let repository = if registry == DEFAULT_REGISTRY && !rest.contains('/') {
@@ -129,7 +132,8 @@ impl FromStr for ImageRef {
         if !repository.split('/').all(is_path_component) {
             return Err(InvalidImage::Repository(repository));
         }
-        if repository.len() > MAX_REPOSITORY_LENGTH {
+        let prefix = if hostless { registry.len() + 1 } else { 0 };
+        if prefix + repository.len() > MAX_REPOSITORY_LENGTH {
             return Err(InvalidImage::TooLong);
         }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
@@ -262,6 +266,7 @@ mod tests {
                 "ghcr.io/acme/a__b.c--d:V1.0_x",
             ),
             ("Host/app", "Host/app:latest"),
+            ("a_b.io/app", "a_b.io/app:latest"),
         ];
         for (given, expected) in table {
             let image: ImageRef = given

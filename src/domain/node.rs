@@ -1,18 +1,32 @@
-//! Which nodes the pods of a template could be scheduled on now, and what each can do.
-//!
-//! Filters as the scheduler would (`nodeName`, `nodeSelector`, taints, cordon), and asks for Ready on top:
-//! a prefetch pod that is bound to a node that is down would wait there for nothing.
+//! A node, reduced to what a plan reads of it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 
-use super::workload::Placement;
+use super::labels::Labels;
+use super::quantity;
+use super::toleration::Taint;
 
-/// The taint that a cordon stands for, in the scheduler's eyes.
-const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
+/// Where a node says what it runs on.
 const OS_LABEL: &str = "kubernetes.io/os";
+/// Where a node is, in the sense of failures that take several down; and the name this had before 1.17.
+const ZONE_LABELS: [&str; 2] = [
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/zone",
+];
+/// By these labels a node is known to stand for a service that has no disk to prefetch to: the Virtual Kubelet
+/// project's own and its forks', Liqo, EKS Fargate, Tencent's super nodes.
+const VIRTUAL_LABELS: [(&str, &str); 4] = [
+    ("type", "virtual-kubelet"),
+    ("liqo.io/type", "virtual-node"),
+    ("eks.amazonaws.com/compute-type", "fargate"),
+    ("node.kubernetes.io/instance-type", "eklet"),
+];
+/// The taint that virtual kubelets carry by default; tolerating it makes no real node of one.
+const VIRTUAL_TAINT: &str = "virtual-kubelet.io/provider";
+/// How kubelet versions of the Virtual Kubelet project read: `v1.25.0-vk-azure-aci-1.6.2`.
+const VIRTUAL_VERSION: &str = "-vk-";
 
 /// How an image is pulled on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,121 +37,80 @@ pub enum PullMethod {
     Container,
 }
 
+/// Why a node is no target for anybody's images now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// No machine: a service that runs pods elsewhere.
+    Virtual,
+    /// About to be gone.
+    Deleting,
+    /// Not reporting Ready.
+    NotReady,
+    /// Out of memory.
+    MemoryPressure,
+    /// Out of disk: it evicts images, it does not want more.
+    DiskPressure,
+    /// Out of process IDs.
+    PidPressure,
+    /// Without a network to pull over.
+    NetworkUnavailable,
+}
+
 /// A node, reduced to what placement reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Its name.
     pub name: String,
-    labels: BTreeMap<String, String>,
-    taints: Vec<Taint>,
-    cordoned: bool,
-    ready: bool,
-    deleting: bool,
+    pub(super) labels: Labels,
+    pub(super) taints: Box<[Taint]>,
+    pub(super) cordoned: bool,
+    pub(super) unfit: Option<Unfit>,
+    /// The operating system, if it is not linux.
+    pub(super) foreign_os: Option<Box<str>>,
+    /// How many pods it takes; `None` if it does not say.
+    pub(super) pod_slots: Option<u32>,
     image_volumes: bool,
 }
 
-/// Why a node is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ineligible {
-    /// The template names another node.
-    OtherNode(String),
-    /// A label of `nodeSelector` is missing or has another value.
-    Label {
-        /// The label's key.
-        key: String,
-        /// The value the template wants.
-        wanted: String,
-        /// The value the node has.
-        found: Option<String>,
-    },
-    /// Cordoned, and the template does not tolerate it.
-    Cordoned,
-    /// A taint that the template does not tolerate: `key=value:effect`.
-    UntoleratedTaint(String),
-    /// Not reporting Ready.
-    NotReady,
-    /// About to be gone.
-    Deleting,
-    /// Runs another operating system than Linux.
-    OperatingSystem(String),
-}
-
-impl Ineligible {
-    /// For machines: stable, in the style of condition reasons.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::OtherNode(_) => "OtherNode",
-            Self::Label { .. } => "NodeSelectorMismatch",
-            Self::Cordoned => "Cordoned",
-            Self::UntoleratedTaint(_) => "UntoleratedTaint",
-            Self::NotReady => "NotReady",
-            Self::Deleting => "Deleting",
-            Self::OperatingSystem(_) => "OperatingSystem",
-        }
-    }
-}
-
-/// For people: one sentence.
-impl fmt::Display for Ineligible {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherNode(wanted) => {
-                write!(f, "the pod template asks for the node {wanted} by name")
-            }
-            Self::Label {
-                key,
-                wanted,
-                found: None,
-            } => {
-                write!(
-                    f,
-                    "nodeSelector wants {key}={wanted}, the node has no such label"
-                )
-            }
-            Self::Label {
-                key,
-                wanted,
-                found: Some(found),
-            } => {
-                write!(
-                    f,
-                    "nodeSelector wants {key}={wanted}, the node has {key}={found}"
-                )
-            }
-            Self::Cordoned => f.write_str("the node is cordoned"),
-            Self::UntoleratedTaint(taint) => {
-                write!(f, "the pod template does not tolerate the taint {taint}")
-            }
-            Self::NotReady => f.write_str("the node is not Ready"),
-            Self::Deleting => f.write_str("the node is being deleted"),
-            Self::OperatingSystem(os) => {
-                write!(f, "the node runs {os}; headstart prefetches on linux")
-            }
-        }
-    }
-}
-
 impl Candidate {
-    /// Reads a node; `None` if it has no name.
+    /// Reads a node; `None` if it has no name. What a node does not report (but Ready) speaks for it.
     pub fn from_node(node: &Node) -> Option<Self> {
+        let none = BTreeMap::new();
+        let labels = node.metadata.labels.as_ref().unwrap_or(&none);
         let spec = node.spec.as_ref();
         let status = node.status.as_ref();
         let info = status.and_then(|status| status.node_info.as_ref());
+        let taints = spec
+            .and_then(|spec| spec.taints.as_deref())
+            .unwrap_or_default();
+        let virtual_kubelet = VIRTUAL_LABELS
+            .iter()
+            .any(|(key, value)| labels.get(*key).is_some_and(|found| found == value))
+            || taints.iter().any(|taint| taint.key == VIRTUAL_TAINT)
+            || info.is_some_and(|info| info.kubelet_version.contains(VIRTUAL_VERSION));
+        let unfit = if virtual_kubelet {
+            Some(Unfit::Virtual)
+        } else if node.metadata.deletion_timestamp.is_some() {
+            Some(Unfit::Deleting)
+        } else {
+            unfit_by_condition(status)
+        };
+        let os = labels
+            .get(OS_LABEL)
+            .or(info.map(|info| &info.operating_system))
+            .filter(|os| !os.is_empty() && *os != "linux");
+        let pod_slots = status
+            .and_then(|status| status.allocatable.as_ref()?.get("pods"))
+            .and_then(|slots| quantity::whole(&slots.0))
+            .map(|slots| u32::try_from(slots).unwrap_or(u32::MAX));
         Some(Self {
             name: node.metadata.name.clone()?,
-            labels: node.metadata.labels.clone().unwrap_or_default(),
-            taints: spec
-                .and_then(|spec| spec.taints.clone())
-                .unwrap_or_default(),
+            labels: labels.into(),
+            taints: taints.iter().filter_map(Taint::read).collect(),
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-            ready: status
-                .and_then(|status| status.conditions.as_ref())
-                .is_some_and(|conditions| {
-                    conditions
-                        .iter()
-                        .any(|c| c.type_ == "Ready" && c.status == "True")
-                }),
-            deleting: node.metadata.deletion_timestamp.is_some(),
+            unfit,
+            foreign_os: os.map(|os| os.as_str().into()),
+            pod_slots,
             image_volumes: info.is_some_and(|info| {
                 can_mount_images(&info.kubelet_version, &info.container_runtime_version)
             }),
@@ -153,77 +126,32 @@ impl Candidate {
         }
     }
 
-    /// Why pods of the template would not be scheduled here now; `None` if they would.
-    pub fn refuses(&self, placement: &Placement) -> Option<Ineligible> {
-        let Placement {
-            node_name,
-            node_selector,
-            tolerations,
-        } = placement;
-        if let Some(wanted) = node_name.as_ref().filter(|wanted| **wanted != self.name) {
-            return Some(Ineligible::OtherNode(wanted.clone()));
-        }
-        if let Some(os) = self.labels.get(OS_LABEL).filter(|os| *os != "linux") {
-            return Some(Ineligible::OperatingSystem(os.clone()));
-        }
-        for (key, wanted) in node_selector {
-            let found = self.labels.get(key);
-            if found != Some(wanted) {
-                return Some(Ineligible::Label {
-                    key: key.clone(),
-                    wanted: wanted.clone(),
-                    found: found.cloned(),
-                });
-            }
-        }
-        if self.deleting {
-            return Some(Ineligible::Deleting);
-        }
-        if !self.ready {
-            return Some(Ineligible::NotReady);
-        }
-        let cordon = Taint {
-            key: UNSCHEDULABLE_TAINT.into(),
-            effect: "NoSchedule".into(),
-            ..Taint::default()
-        };
-        if self.cordoned && !tolerates(tolerations, &cordon) {
-            return Some(Ineligible::Cordoned);
-        }
-        // A cordoned node carries the taint as well; the sentence above says it better.
-        self.taints
+    /// Its zone; nodes that name none are together in one without a name.
+    pub fn zone(&self) -> &str {
+        ZONE_LABELS
             .iter()
-            .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
-            .find(|taint| !tolerates(tolerations, taint))
-            .map(|taint| Ineligible::UntoleratedTaint(describe(taint)))
+            .find_map(|label| self.labels.get(label))
+            .unwrap_or_default()
     }
 }
 
-/// `Toleration.ToleratesTaint` of `k8s.io/api/core/v1`: an empty key with `Exists` tolerates every taint, an
-/// empty effect every effect, and no operator means `Equal`.
-fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| {
-        let effect = toleration.effect.as_deref().unwrap_or_default();
-        let key = toleration.key.as_deref().unwrap_or_default();
-        (effect.is_empty() || effect == taint.effect)
-            && (key.is_empty() || key == taint.key)
-            && match toleration.operator.as_deref().unwrap_or_default() {
-                "" | "Equal" => {
-                    toleration.value.as_deref().unwrap_or_default()
-                        == taint.value.as_deref().unwrap_or_default()
-                }
-                "Exists" => true,
-                _ => false,
-            }
-    })
-}
-
-/// As `kubectl describe node` prints it.
-fn describe(taint: &Taint) -> String {
-    match taint.value.as_deref() {
-        None | Some("") => format!("{}:{}", taint.key, taint.effect),
-        Some(value) => format!("{}={value}:{}", taint.key, taint.effect),
+fn unfit_by_condition(status: Option<&NodeStatus>) -> Option<Unfit> {
+    let conditions = status.and_then(|status| status.conditions.as_deref());
+    let is_true = |type_: &str| {
+        let mut conditions = conditions.unwrap_or_default().iter();
+        conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    if !is_true("Ready") {
+        return Some(Unfit::NotReady);
     }
+    [
+        ("MemoryPressure", Unfit::MemoryPressure),
+        ("DiskPressure", Unfit::DiskPressure),
+        ("PIDPressure", Unfit::PidPressure),
+        ("NetworkUnavailable", Unfit::NetworkUnavailable),
+    ]
+    .into_iter()
+    .find_map(|(type_, unfit)| is_true(type_).then_some(unfit))
 }
 
 /// Image volumes are on by default since Kubernetes 1.35; containerd has them since 2.1, CRI-O since 1.33.
@@ -252,11 +180,12 @@ fn major_minor(version: &str) -> Option<(u32, u32)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn candidate(change: Value) -> Candidate {
+    /// An ordinary node, changed by a merge patch.
+    pub(crate) fn candidate(change: &Value) -> Candidate {
         let mut node = json!({
             "metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux", "pool": "web"}},
             "spec": {},
@@ -265,7 +194,7 @@ mod tests {
                 "nodeInfo": node_info("v1.37.2", "containerd://2.4.2"),
             },
         });
-        json_patch::merge(&mut node, &change);
+        json_patch::merge(&mut node, change);
         Candidate::from_node(&serde_json::from_value(node).unwrap()).unwrap()
     }
 
@@ -277,121 +206,97 @@ mod tests {
         })
     }
 
-    fn placement(spec: Value) -> Placement {
-        Placement {
-            node_name: spec["nodeName"].as_str().map(str::to_owned),
-            node_selector: serde_json::from_value(spec["nodeSelector"].clone()).unwrap_or_default(),
-            tolerations: serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default(),
+    #[test]
+    fn what_is_wrong_with_a_node_is_read_from_its_conditions() {
+        let conditions = |ready: &str, other: &str, status: &str| {
+            json!({"status": {"conditions": [
+                {"type": other, "status": status}, {"type": "Ready", "status": ready},
+            ]}})
+        };
+        let table = [
+            (conditions("True", "DiskPressure", "False"), None),
+            (conditions("True", "DiskPressure", "Unknown"), None),
+            (
+                conditions("False", "DiskPressure", "True"),
+                Some(Unfit::NotReady),
+            ),
+            (
+                conditions("Unknown", "Other", "True"),
+                Some(Unfit::NotReady),
+            ),
+            (
+                json!({"status": {"conditions": null}}),
+                Some(Unfit::NotReady),
+            ),
+            (
+                conditions("True", "MemoryPressure", "True"),
+                Some(Unfit::MemoryPressure),
+            ),
+            (
+                conditions("True", "DiskPressure", "True"),
+                Some(Unfit::DiskPressure),
+            ),
+            (
+                conditions("True", "PIDPressure", "True"),
+                Some(Unfit::PidPressure),
+            ),
+            (
+                conditions("True", "NetworkUnavailable", "True"),
+                Some(Unfit::NetworkUnavailable),
+            ),
+            (
+                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+                Some(Unfit::Deleting),
+            ),
+        ];
+        for (change, expected) in table {
+            assert_eq!(candidate(&change).unfit, expected, "{change}");
         }
     }
 
-    fn reason(node: Value, spec: Value) -> Option<&'static str> {
-        candidate(node)
-            .refuses(&placement(spec))
-            .map(|ineligible| ineligible.reason())
-    }
-
     #[test]
-    fn an_ordinary_node_takes_an_ordinary_pod() {
-        assert_eq!(reason(json!({}), json!({})), None);
+    fn virtual_kubelets_are_known_by_label_taint_or_version() {
+        for change in [
+            json!({"metadata": {"labels": {"type": "virtual-kubelet"}}}),
+            json!({"metadata": {"labels": {"eks.amazonaws.com/compute-type": "fargate"}}}),
+            json!({"spec": {"taints": [{"key": "virtual-kubelet.io/provider", "effect": "PreferNoSchedule"}]}}),
+            json!({"status": {"nodeInfo": {"kubeletVersion": "v1.25.0-vk-azure-aci-1.6.2"}}}),
+        ] {
+            assert_eq!(candidate(&change).unfit, Some(Unfit::Virtual), "{change}");
+        }
         assert_eq!(
-            reason(
-                json!({}),
-                json!({"nodeSelector": {"pool": "web"}, "nodeName": "n1"})
-            ),
+            candidate(&json!({"metadata": {"labels": {"type": "kwok"}}})).unfit,
             None
         );
     }
 
     #[test]
-    fn each_filter_has_its_reason() {
-        let taint = |effect: &str| json!({"spec": {"taints": [{"key": "gpu", "value": "a", "effect": effect}]}});
-        let table = [
-            (json!({}), json!({"nodeName": "n2"}), Some("OtherNode")),
-            (
-                json!({}),
-                json!({"nodeSelector": {"pool": "db"}}),
-                Some("NodeSelectorMismatch"),
-            ),
-            (
-                json!({}),
-                json!({"nodeSelector": {"zone": "a"}}),
-                Some("NodeSelectorMismatch"),
-            ),
-            (
-                json!({"spec": {"unschedulable": true}}),
-                json!({}),
-                Some("Cordoned"),
-            ),
-            (
-                json!({"spec": {"unschedulable": true}}),
-                json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]}),
-                None,
-            ),
-            (
-                json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}),
-                json!({}),
-                Some("NotReady"),
-            ),
-            (
-                json!({"status": {"conditions": null}}),
-                json!({}),
-                Some("NotReady"),
-            ),
-            (
-                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-                json!({}),
-                Some("Deleting"),
-            ),
-            (
-                json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}}),
-                json!({}),
-                Some("OperatingSystem"),
-            ),
-            (taint("NoSchedule"), json!({}), Some("UntoleratedTaint")),
-            (taint("NoExecute"), json!({}), Some("UntoleratedTaint")),
-            (taint("PreferNoSchedule"), json!({}), None),
-            (
-                taint("NoSchedule"),
-                json!({"tolerations": [{"key": "gpu", "value": "a"}]}),
-                None,
-            ),
-            (
-                taint("NoSchedule"),
-                json!({"tolerations": [{"key": "gpu", "value": "b"}]}),
-                Some("UntoleratedTaint"),
-            ),
-            (
-                taint("NoSchedule"),
-                json!({"tolerations": [{"operator": "Exists"}]}),
-                None,
-            ),
-            (
-                taint("NoSchedule"),
-                json!({"tolerations": [{"operator": "Exists", "effect": "NoExecute"}]}),
-                Some("UntoleratedTaint"),
-            ),
-        ];
-        for (node, spec, expected) in table {
-            assert_eq!(
-                reason(node.clone(), spec.clone()),
-                expected,
-                "node {node}, spec {spec}"
-            );
-        }
+    fn the_operating_system_is_read_from_the_label_or_else_from_what_the_kubelet_says() {
+        let os = |change| candidate(&change).foreign_os;
+        assert_eq!(os(json!({})), None);
+        assert_eq!(
+            os(json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}})).as_deref(),
+            Some("windows")
+        );
+        assert_eq!(
+            os(json!({
+                "metadata": {"labels": {"kubernetes.io/os": null}},
+                "status": {"nodeInfo": {"operatingSystem": "windows"}},
+            }))
+            .as_deref(),
+            Some("windows")
+        );
     }
 
     #[test]
-    fn sentences_name_the_label_and_the_taint() {
-        let refused = candidate(
-            json!({"spec": {"taints": [{"key": "gpu", "value": "a", "effect": "NoSchedule"}]}}),
-        )
-        .refuses(&Placement::default())
-        .unwrap();
-        assert_eq!(
-            refused.to_string(),
-            "the pod template does not tolerate the taint gpu=a:NoSchedule"
-        );
+    fn pod_slots_are_a_quantity_that_may_be_missing() {
+        let slots =
+            |pods: Value| candidate(&json!({"status": {"allocatable": {"pods": pods}}})).pod_slots;
+        assert_eq!(slots(json!("110")), Some(110));
+        assert_eq!(slots(json!("1k")), Some(1000));
+        assert_eq!(slots(json!("100E")), Some(u32::MAX));
+        assert_eq!(slots(json!("lots")), None);
+        assert_eq!(slots(json!(null)), None);
     }
 
     #[test]

@@ -1,8 +1,25 @@
 //! What is prefetched where, and why not elsewhere.
 
-use super::node::{Candidate, Ineligible, PullMethod};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::annotation::MaxNodes;
+use super::node::{Candidate, PullMethod};
+use super::placement::Ineligible;
 use super::pod::PodSettings;
-use super::workload::Workload;
+use super::workload::{Key, Workload, short_hash};
+
+#[cfg(test)]
+mod tests;
+
+/// What is known of the cluster beside its nodes. Knowing nothing leaves no node out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Situation {
+    /// Nodes where pods of the Deployment are now; read only where the number of nodes is limited.
+    pub running_on: BTreeSet<String>,
+    /// How many pods a node has.
+    pub pods_on: HashMap<String, u32>,
+}
 
 /// The plan for one Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,86 +34,106 @@ pub struct Plan {
 pub fn plan<'a>(
     workload: &Workload,
     nodes: impl IntoIterator<Item = &'a Candidate>,
+    situation: &Situation,
     settings: &PodSettings,
 ) -> Plan {
     let mut plan = Plan::default();
     if workload.images.is_empty() {
         return plan;
     }
+    let forbidding = workload.annotations.forbidding();
+    let forbidden: Option<Arc<str>> = forbidding.map(|malformed| malformed.to_string().into());
+    let mut eligible = Vec::new();
     for node in nodes {
-        match node.refuses(&workload.placement) {
+        let excluded = match &forbidden {
+            Some(error) => Some(Ineligible::InvalidAnnotation(error.clone())),
+            None => excludes(workload, node, situation),
+        };
+        match excluded {
             Some(ineligible) => plan.skipped.push((node.name.clone(), ineligible)),
-            None => {
-                let method = settings.method.unwrap_or_else(|| node.best_method());
-                plan.targets.push((node.name.clone(), method));
-            }
+            None => eligible.push(node),
         }
+    }
+    let (chosen, beyond) = match workload.annotations.max_nodes {
+        Some(max) => limit(eligible, max, &workload.key, &situation.running_on),
+        None => (eligible, Vec::new()),
+    };
+    plan.targets = chosen
+        .into_iter()
+        .map(|node| {
+            let method = settings.method.unwrap_or_else(|| node.best_method());
+            (node.name.clone(), method)
+        })
+        .collect();
+    if let Some(max) = workload.annotations.max_nodes {
+        let beyond = beyond.into_iter();
+        plan.skipped.extend(beyond.map(|node| {
+            (
+                node.name.clone(),
+                Ineligible::BeyondMaxNodes(max.to_string()),
+            )
+        }));
     }
     plan.targets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     plan.skipped.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     plan
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::workload::tests::workload;
-    use serde_json::{Value, json};
-
-    fn node(name: &str, ready: &str) -> Candidate {
-        let node: Value = json!({
-            "metadata": {"name": name},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        });
-        Candidate::from_node(&serde_json::from_value(node).unwrap()).unwrap()
+fn excludes(workload: &Workload, node: &Candidate, situation: &Situation) -> Option<Ineligible> {
+    if let Some(excluded) = workload.placement.excludes(node) {
+        return Some(excluded);
     }
-
-    fn settings(method: Option<PullMethod>) -> PodSettings {
-        PodSettings {
-            noop_image: String::new(),
-            method,
-            priority_class: None,
-            deadline_seconds: 1,
-        }
+    let narrowed = workload.annotations.node_selector.as_ref();
+    if let Some(unmet) = narrowed.and_then(|selector| selector.unmet(&node.labels)) {
+        return Some(Ineligible::NotSelected(unmet.to_string()));
     }
+    let slots = node.pod_slots?;
+    let taken = situation.pods_on.get(&node.name).copied().unwrap_or(0);
+    (taken >= slots).then_some(Ineligible::NoPodSlots(slots))
+}
 
-    #[test]
-    fn every_node_is_either_a_target_or_skipped_for_a_reason() {
-        let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
-        let nodes = [node("n3", "True"), node("n1", "True"), node("n2", "False")];
-        let forwards = plan(&web, &nodes, &settings(None));
-        assert_eq!(
-            forwards.targets,
-            [
-                ("n1".into(), PullMethod::Container),
-                ("n3".into(), PullMethod::Container)
-            ]
-        );
-        assert_eq!(forwards.skipped, [("n2".into(), Ineligible::NotReady)]);
-        assert_eq!(
-            plan(&web, nodes.iter().rev(), &settings(None)),
-            forwards,
-            "order does not matter"
-        );
+/// Chooses so many of the eligible nodes: those that run the Deployment now first, and of both kinds as many from each
+/// zone as there are to have. Returns the chosen and the others.
+fn limit<'a>(
+    eligible: Vec<&'a Candidate>,
+    max: MaxNodes,
+    key: &Key,
+    running_on: &BTreeSet<String>,
+) -> (Vec<&'a Candidate>, Vec<&'a Candidate>) {
+    let room = max.of(eligible.len());
+    if eligible.len() <= room {
+        return (eligible, Vec::new());
     }
-
-    #[test]
-    fn the_method_can_be_overridden() {
-        let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
-        let forced = plan(
-            &web,
-            &[node("n1", "True")],
-            &settings(Some(PullMethod::ImageVolume)),
-        );
-        assert_eq!(forced.targets, [("n1".into(), PullMethod::ImageVolume)]);
-    }
-
-    #[test]
-    fn nothing_to_pull_is_nothing_to_do() {
-        let web = workload(json!({"containers": [{"name": "a", "image": "Not Valid"}]}));
-        assert_eq!(
-            plan(&web, &[node("n1", "True")], &settings(None)),
-            Plan::default()
-        );
-    }
+    // Within a zone by a hash of Deployment and node: Deployments would otherwise all choose the same nodes, and a node
+    // that comes or goes would move the choice of all others.
+    let key = key.to_string();
+    let mut ranked: Vec<(bool, String, &Candidate)> = eligible
+        .into_iter()
+        .map(|node| {
+            let idle = !running_on.contains(&node.name);
+            (idle, short_hash([key.as_str(), &node.name]), node)
+        })
+        .collect();
+    ranked.sort_unstable_by(|(idle, hash, node), (other_idle, other_hash, other)| {
+        (idle, hash, &node.name).cmp(&(other_idle, other_hash, &other.name))
+    });
+    // A node's turn is how many of its zone come before it. Nodes of one turn are one round over the zones.
+    let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut in_turn: Vec<(bool, usize, &str, &Candidate)> = ranked
+        .into_iter()
+        .map(|(idle, _, node)| {
+            let next = turns.entry(node.zone()).or_default();
+            let turn = *next;
+            *next += 1;
+            (idle, turn, node.zone(), node)
+        })
+        .collect();
+    in_turn.sort_by(
+        |(idle, turn, zone, _), (other_idle, other_turn, other_zone, _)| {
+            (idle, turn, zone).cmp(&(other_idle, other_turn, other_zone))
+        },
+    );
+    let mut chosen: Vec<&Candidate> = in_turn.into_iter().map(|(.., node)| node).collect();
+    let beyond = chosen.split_off(room);
+    (chosen, beyond)
 }

@@ -8,16 +8,22 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference, Pod,
-    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume,
-    VolumeMount,
+    Affinity, Capabilities, Container, EmptyDirVolumeSource, ImageVolumeSource,
+    LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, REVISION_LABEL};
+use super::contract::{
+    DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, NODE_ANNOTATION, REVISION_LABEL,
+};
 use super::node::PullMethod;
 use super::workload::{Image, Workload, short_hash};
+
+#[cfg(test)]
+mod tests;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
 pub const NOOP_COMMAND: &str = "noop";
@@ -48,6 +54,16 @@ const STAY_OUT: [(&str, &str); 5] = [
     ("dapr.io/enabled", "false"),
 ];
 
+/// How a prefetch pod is bound to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// `spec.nodeName`: without the scheduler, and so at once.
+    NodeName,
+    /// Required node affinity to the node's name: through the scheduler, for clusters whose policy forbids
+    /// `spec.nodeName`.
+    Affinity,
+}
+
 /// What all prefetch pods have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodSettings {
@@ -55,6 +71,8 @@ pub struct PodSettings {
     pub noop_image: String,
     /// Pull this way on every node, rather than in the best way that each can.
     pub method: Option<PullMethod>,
+    /// How a pod is bound to its node.
+    pub pin: Pin,
     /// The PriorityClass, none if absent.
     pub priority_class: Option<String>,
     /// Seconds after which the kubelet ends a pod that is still not done.
@@ -122,12 +140,14 @@ pub fn prefetch_pod(
         deployment_label(&workload.key.name),
     );
     labels.insert(REVISION_LABEL.into(), workload.revision.to_string());
+    let mut annotations: BTreeMap<String, String> = stay_out().collect();
+    annotations.insert(NODE_ANNOTATION.into(), node.to_owned());
     Pod {
         metadata: ObjectMeta {
             name: Some(pod_name(workload, node)),
             namespace: Some(workload.key.namespace.clone()),
             labels: Some(labels),
-            annotations: Some(stay_out().collect()),
+            annotations: Some(annotations),
             owner_references: Some(vec![OwnerReference {
                 api_version: "apps/v1".into(),
                 kind: "Deployment".into(),
@@ -143,16 +163,48 @@ pub fn prefetch_pod(
     }
 }
 
+/// The node that a prefetch pod is for: the one it is bound to, or is to be.
+pub fn node_of(pod: &Pod) -> Option<&str> {
+    let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let meant = || pod.metadata.annotations.as_ref()?.get(NODE_ANNOTATION);
+    bound
+        .filter(|node| !node.is_empty())
+        .or_else(|| meant().map(String::as_str))
+}
+
+/// By its name, not by the label `kubernetes.io/hostname`, which may differ from it.
+fn affinity_to(node: &str) -> Affinity {
+    let by_name = NodeSelectorRequirement {
+        key: "metadata.name".into(),
+        operator: "In".into(),
+        values: Some(vec![node.to_owned()]),
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![NodeSelectorTerm {
+                    match_fields: Some(vec![by_name]),
+                    match_expressions: None,
+                }],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
 fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSpec {
     let PodSettings {
         priority_class,
         deadline_seconds,
+        pin,
         noop_image: _,
         method: _,
     } = settings;
     let secrets = workload.image_pull_secrets.iter();
     PodSpec {
-        node_name: Some(node.to_owned()),
+        node_name: (*pin == Pin::NodeName).then(|| node.to_owned()),
+        affinity: (*pin == Pin::Affinity).then(|| affinity_to(node)),
         tolerations: Some(workload.placement.tolerations.clone()),
         image_pull_secrets: Some(
             secrets
@@ -160,6 +212,10 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
                 .collect(),
         ),
         service_account_name: workload.service_account.clone(),
+        // It may change the runtime's handler and with it how, and for what platform, the node pulls. Which class does
+        // is not watched, so each is taken along; the node selector, tolerations and overhead that the class adds are
+        // then this pod's as they are the rollout's.
+        runtime_class_name: workload.runtime_class.clone(),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         // No cluster DNS is needed, and so a broken one is no obstacle.
@@ -286,96 +342,5 @@ fn bare_container(name: String) -> Container {
             ..SecurityContext::default()
         }),
         ..Container::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::workload::tests::workload;
-    use serde_json::json;
-
-    fn settings() -> PodSettings {
-        PodSettings {
-            noop_image: "headstart:v1".into(),
-            method: None,
-            priority_class: Some("headstart-prefetch".into()),
-            deadline_seconds: 1800,
-        }
-    }
-
-    #[test]
-    fn the_name_is_the_same_for_the_same_deployment_node_and_images() {
-        let v1 = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
-        let v2 = workload(json!({"containers": [{"name": "a", "image": "app:2"}]}));
-        assert_eq!(pod_name(&v1, "n1"), pod_name(&v1, "n1"));
-        assert_ne!(pod_name(&v1, "n1"), pod_name(&v1, "n2"));
-        assert_ne!(pod_name(&v1, "n1"), pod_name(&v2, "n1"));
-    }
-
-    #[test]
-    fn a_long_name_fits_a_host_name_and_a_label() {
-        let mut long = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
-        long.key.name = "a.".repeat(126);
-        assert!(pod_name(&long, "n1").len() <= 63);
-        let label = deployment_label(&long.key.name);
-        assert!(
-            label.len() <= LABEL_LENGTH && label.starts_with("a.a"),
-            "{label}"
-        );
-    }
-
-    #[test]
-    fn image_volumes_run_nothing_of_the_users_image() {
-        let web = workload(
-            json!({"containers": [{"name": "a", "image": "app:1"}, {"name": "b", "image": "b:1"}]}),
-        );
-        let spec = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings())
-            .spec
-            .unwrap();
-        assert!(
-            spec.containers
-                .iter()
-                .all(|c| c.image.as_deref() == Some("headstart:v1"))
-        );
-        let references: Vec<_> = spec
-            .volumes
-            .iter()
-            .flatten()
-            .filter_map(|v| v.image.as_ref()?.reference.as_deref())
-            .collect();
-        assert_eq!(references, ["app:1", "b:1"]);
-    }
-
-    #[test]
-    fn containers_run_only_the_no_op() {
-        let web =
-            workload(json!({"containers": [{"name": "a", "image": "app:1", "command": ["sh"]}]}));
-        let spec = prefetch_pod(&web, "n1", PullMethod::Container, &settings())
-            .spec
-            .unwrap();
-        let [container] = spec.containers.as_slice() else {
-            panic!("one container per image")
-        };
-        assert_eq!(container.image.as_deref(), Some("app:1"));
-        assert_eq!(
-            container.command.as_deref().unwrap(),
-            ["/.headstart/headstart", "noop"]
-        );
-    }
-
-    #[test]
-    fn the_pod_takes_the_credentials_and_leaves_the_token() {
-        let web = workload(json!({
-            "containers": [{"name": "a", "image": "app:1"}],
-            "imagePullSecrets": [{"name": "registry"}],
-            "serviceAccountName": "builder",
-        }));
-        let spec = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings())
-            .spec
-            .unwrap();
-        assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
-        assert_eq!(spec.service_account_name.as_deref(), Some("builder"));
-        assert_eq!(spec.automount_service_account_token, Some(false));
     }
 }

@@ -31,7 +31,7 @@ impl Assets {
     /// # Errors
     /// When a program cannot be built; says what to install.
     pub fn control_plane() -> Result<Self> {
-        Self::build(&[])
+        Self::build(&[recipes::CONTROL_PLANE])
     }
 
     /// What a control plane and real nodes need.
@@ -39,15 +39,23 @@ impl Assets {
     /// # Errors
     /// When a program cannot be built; says what to install.
     pub fn nodes() -> Result<Self> {
-        Self::build(recipes::NODE)
+        Self::build(&[recipes::CONTROL_PLANE, recipes::NODE])
     }
 
-    fn build(more: &[Recipe]) -> Result<Self> {
+    /// What answers as Kubernetes' own libraries do; no cluster.
+    ///
+    /// # Errors
+    /// When the program cannot be built; says what to install.
+    pub fn oracle() -> Result<Self> {
+        Self::build(&[recipes::ORACLE])
+    }
+
+    fn build(sets: &[&'static [Recipe]]) -> Result<Self> {
         let assets = Self {
             bin: target_dir().join("testbed/bin"),
             provided: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
         };
-        let wanted = recipes::CONTROL_PLANE.iter().chain(more).collect();
+        let wanted = sets.iter().copied().flatten().collect();
         build::ensure(&assets.bin, wanted).context("building the testbed's programs")?;
         Ok(assets)
     }

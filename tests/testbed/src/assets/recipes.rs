@@ -65,6 +65,12 @@ pub(super) const CONTROL_PLANE: &[Recipe] = &[
     },
 ];
 
+/// For differential tests.
+pub(super) const ORACLE: &[Recipe] = &[Recipe {
+    takes: Some("about a minute"),
+    ..go("oracle", Source::Own("./oracle"))
+}];
+
 /// For real nodes.
 pub(super) const NODE: &[Recipe] = &[
     Recipe {

@@ -1,0 +1,212 @@
+//! Required node affinity, as `k8s.io/component-helpers/scheduling/corev1/nodeaffinity` judges it.
+
+use k8s_openapi::api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm};
+
+use super::labels::Labels;
+use super::selector::{InvalidSelector, Operator, Requirement};
+
+/// The one field of a node that terms can name.
+const NAME_FIELD: &str = "metadata.name";
+
+/// Terms of which one must match. Without any, no node does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequiredAffinity {
+    /// Those that can match: neither empty nor invalid. The scheduler passes over the others.
+    terms: Vec<Term>,
+    /// Why one of the others was passed over.
+    invalid: Option<InvalidSelector>,
+}
+
+/// Conditions that must all hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Term {
+    labels: Vec<Requirement>,
+    fields: Vec<FieldRequirement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FieldRequirement {
+    key: String,
+    value: String,
+    equal: bool,
+}
+
+impl RequiredAffinity {
+    /// Reads what a pod requires; `None` if that is nothing.
+    pub fn read(affinity: Option<&Affinity>) -> Option<Self> {
+        let required = affinity?
+            .node_affinity
+            .as_ref()?
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()?;
+        let mut read = Self::default();
+        for term in &required.node_selector_terms {
+            match Term::read(term) {
+                Ok(term) if term.labels.is_empty() && term.fields.is_empty() => {}
+                Ok(term) => read.terms.push(term),
+                Err(error) => read.invalid = read.invalid.or(Some(error)),
+            }
+        }
+        Some(read)
+    }
+
+    /// Whether a node satisfies it.
+    pub fn matches(&self, name: &str, labels: &Labels) -> bool {
+        self.terms.iter().any(|term| term.matches(name, labels))
+    }
+
+    /// Why a node that does not match does not, for people.
+    pub(super) fn explain(&self, labels: &Labels) -> String {
+        match (self.terms.as_slice(), &self.invalid) {
+            ([], Some(error)) => format!("the required node affinity can match no node: {error}"),
+            ([], None) => "the required node affinity has no terms and matches no node".to_owned(),
+            ([term], _) => match term.labels.iter().find(|r| !r.matches(labels)) {
+                Some(unmet) => match labels.get(unmet.key()) {
+                    Some(value) => format!(
+                        "required node affinity wants {unmet}, the node has {}={value}",
+                        unmet.key()
+                    ),
+                    None => {
+                        format!("required node affinity wants {unmet}, the node has no such label")
+                    }
+                },
+                None => "required node affinity names other nodes".to_owned(),
+            },
+            (terms, _) => format!(
+                "the node matches none of the {} terms of the required node affinity",
+                terms.len()
+            ),
+        }
+    }
+}
+
+impl Term {
+    fn read(term: &NodeSelectorTerm) -> Result<Self, InvalidSelector> {
+        let labels = term.match_expressions.iter().flatten();
+        let fields = term.match_fields.iter().flatten();
+        Ok(Self {
+            labels: labels.map(label_requirement).collect::<Result<_, _>>()?,
+            fields: fields.map(field_requirement).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn matches(&self, name: &str, labels: &Labels) -> bool {
+        self.labels.iter().all(|r| r.matches(labels)) && self.fields.iter().all(|r| r.matches(name))
+    }
+}
+
+impl FieldRequirement {
+    /// A field that nodes do not have is an empty one.
+    fn matches(&self, name: &str) -> bool {
+        let field = if self.key == NAME_FIELD { name } else { "" };
+        (field == self.value) == self.equal
+    }
+}
+
+fn label_requirement(expression: &NodeSelectorRequirement) -> Result<Requirement, InvalidSelector> {
+    let operator = match expression.operator.as_str() {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        "Exists" => Operator::Exists,
+        "DoesNotExist" => Operator::DoesNotExist,
+        "Gt" => Operator::Gt,
+        "Lt" => Operator::Lt,
+        other => return Err(InvalidSelector::Operator(other.to_owned())),
+    };
+    let values = expression.values.clone().unwrap_or_default();
+    Requirement::new(&expression.key, operator, values)
+}
+
+fn field_requirement(
+    expression: &NodeSelectorRequirement,
+) -> Result<FieldRequirement, InvalidSelector> {
+    let equal = match expression.operator.as_str() {
+        "In" => true,
+        "NotIn" => false,
+        other => return Err(InvalidSelector::Operator(other.to_owned())),
+    };
+    match expression.values.as_deref().unwrap_or_default() {
+        [value] => Ok(FieldRequirement {
+            key: expression.key.clone(),
+            value: value.clone(),
+            equal,
+        }),
+        values => Err(InvalidSelector::Count(values.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    fn affinity(terms: Value) -> RequiredAffinity {
+        let affinity = serde_json::from_value(json!({"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
+        }}));
+        RequiredAffinity::read(Some(&affinity.unwrap())).unwrap()
+    }
+
+    fn node() -> Labels {
+        Labels::from(&BTreeMap::from([
+            ("zone".to_owned(), "a".to_owned()),
+            ("cpus".to_owned(), "16".to_owned()),
+        ]))
+    }
+
+    fn expression(key: &str, operator: &str, values: &[&str]) -> Value {
+        json!({"key": key, "operator": operator, "values": values})
+    }
+
+    #[test]
+    fn terms_are_ored_and_conditions_anded() {
+        let zone = |value| json!({"matchExpressions": [expression("zone", "In", &[value])]});
+        let both = |value, cpus| json!({"matchExpressions": [expression("zone", "In", &[value]), expression("cpus", "Gt", &[cpus])]});
+        let field = |operator, values: &[&str]| json!({"matchFields": [expression("metadata.name", operator, values)]});
+        let table = [
+            (json!([zone("a")]), true),
+            (json!([zone("b")]), false),
+            (json!([zone("b"), zone("a")]), true),
+            (json!([both("a", "8")]), true),
+            (json!([both("a", "16")]), false),
+            (json!([field("In", &["n1"])]), true),
+            (json!([field("NotIn", &["n1"])]), false),
+            (json!([field("In", &["n1", "n2"])]), false),
+            (json!([field("Exists", &[])]), false),
+            (json!([]), false),
+            (json!([{}]), false),
+            (json!([{}, zone("a")]), true),
+            (
+                json!([{"matchExpressions": [expression("zone", "Near", &["a"])]}]),
+                false,
+            ),
+            (
+                json!([{"matchExpressions": [expression("zone", "In", &[])]}, zone("a")]),
+                true,
+            ),
+        ];
+        for (terms, expected) in table {
+            assert_eq!(
+                affinity(terms.clone()).matches("n1", &node()),
+                expected,
+                "{terms}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_affinity_requires_nothing() {
+        assert_eq!(RequiredAffinity::read(None), None);
+        assert_eq!(RequiredAffinity::read(Some(&Affinity::default())), None);
+    }
+
+    #[test]
+    fn a_mismatch_names_the_condition() {
+        let terms = json!([{"matchExpressions": [expression("zone", "In", &["b", "c"])]}]);
+        assert_eq!(
+            affinity(terms).explain(&node()),
+            "required node affinity wants zone in (b,c), the node has zone=a"
+        );
+    }
+}

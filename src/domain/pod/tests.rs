@@ -1,0 +1,170 @@
+use super::*;
+use crate::domain::affinity::RequiredAffinity;
+use crate::domain::labels::Labels;
+use crate::domain::workload::tests::workload;
+use serde_json::{Value, json};
+
+fn settings() -> PodSettings {
+    PodSettings {
+        noop_image: "headstart:v1".into(),
+        method: None,
+        pin: Pin::NodeName,
+        priority_class: Some("headstart-prefetch".into()),
+        deadline_seconds: 1800,
+    }
+}
+
+#[test]
+fn the_name_is_the_same_for_the_same_deployment_node_and_images() {
+    let v1 = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+    let v2 = workload(json!({"containers": [{"name": "a", "image": "app:2"}]}));
+    assert_eq!(pod_name(&v1, "n1"), pod_name(&v1, "n1"));
+    assert_ne!(pod_name(&v1, "n1"), pod_name(&v1, "n2"));
+    assert_ne!(pod_name(&v1, "n1"), pod_name(&v2, "n1"));
+}
+
+#[test]
+fn a_long_name_fits_a_host_name_and_a_label() {
+    let mut long = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+    long.key.name = "a.".repeat(126);
+    assert!(pod_name(&long, "n1").len() <= 63);
+    let label = deployment_label(&long.key.name);
+    assert!(
+        label.len() <= LABEL_LENGTH && label.starts_with("a.a"),
+        "{label}"
+    );
+}
+
+#[test]
+fn image_volumes_run_nothing_of_the_users_image() {
+    let web = workload(
+        json!({"containers": [{"name": "a", "image": "app:1"}, {"name": "b", "image": "b:1"}]}),
+    );
+    let spec = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings())
+        .spec
+        .unwrap();
+    assert!(
+        spec.containers
+            .iter()
+            .all(|c| c.image.as_deref() == Some("headstart:v1"))
+    );
+    let references: Vec<_> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|v| v.image.as_ref()?.reference.as_deref())
+        .collect();
+    assert_eq!(references, ["app:1", "b:1"]);
+}
+
+#[test]
+fn containers_run_only_the_no_op() {
+    let web = workload(json!({"containers": [{"name": "a", "image": "app:1", "command": ["sh"]}]}));
+    let spec = prefetch_pod(&web, "n1", PullMethod::Container, &settings())
+        .spec
+        .unwrap();
+    let [container] = spec.containers.as_slice() else {
+        panic!("one container per image")
+    };
+    assert_eq!(container.image.as_deref(), Some("app:1"));
+    assert_eq!(
+        container.command.as_deref().unwrap(),
+        ["/.headstart/headstart", "noop"]
+    );
+}
+
+#[test]
+fn the_pod_takes_the_credentials_and_leaves_the_token() {
+    let web = workload(json!({
+        "containers": [{"name": "a", "image": "app:1"}],
+        "imagePullSecrets": [{"name": "registry"}],
+        "serviceAccountName": "builder",
+    }));
+    let spec = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings())
+        .spec
+        .unwrap();
+    assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
+    assert_eq!(spec.service_account_name.as_deref(), Some("builder"));
+    assert_eq!(spec.automount_service_account_token, Some(false));
+}
+
+#[test]
+fn a_pod_that_is_pinned_by_affinity_goes_through_the_scheduler_and_still_names_its_node() {
+    let web = workload(json!({
+        "containers": [{"name": "a", "image": "app:1"}],
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    }));
+    let by_affinity = PodSettings {
+        pin: Pin::Affinity,
+        ..settings()
+    };
+    let mut pod = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &by_affinity);
+    assert_eq!(node_of(&pod), Some("n1"));
+    let spec = pod.spec.as_mut().unwrap();
+    assert_eq!(spec.node_name, None);
+    assert_eq!(spec.tolerations.as_ref().unwrap().len(), 1);
+    let affinity = RequiredAffinity::read(spec.affinity.as_ref()).unwrap();
+    assert!(affinity.matches("n1", &Labels::default()));
+    assert!(!affinity.matches("n2", &Labels::default()));
+    // Once it is scheduled, where it is counts.
+    spec.node_name = Some("n1-renamed".into());
+    assert_eq!(node_of(&pod), Some("n1-renamed"));
+
+    let by_name = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings());
+    assert_eq!(node_of(&by_name), Some("n1"));
+    assert_eq!(by_name.spec.unwrap().affinity, None);
+    assert_eq!(node_of(&Pod::default()), None);
+}
+
+#[test]
+fn the_runtime_class_is_the_templates() {
+    let class = |spec: Value| {
+        let pod = prefetch_pod(&workload(spec), "n1", PullMethod::Container, &settings());
+        pod.spec.unwrap().runtime_class_name
+    };
+    let containers = json!([{"name": "a", "image": "app:1"}]);
+    let kata = class(json!({"containers": containers, "runtimeClassName": "kata"}));
+    assert_eq!(kata.as_deref(), Some("kata"));
+    assert_eq!(
+        class(json!({"containers": containers, "runtimeClassName": ""})),
+        None
+    );
+}
+
+/// The rules of the level, as `k8s.io/pod-security-admission/policy` has them, for what these pods use.
+#[test]
+fn both_methods_pass_the_restricted_level() {
+    let web = workload(json!({
+        "initContainers": [{"name": "i", "image": "init:1"}],
+        "containers": [{
+            "name": "a", "image": "app:1",
+            "securityContext": {"privileged": true, "runAsUser": 0, "capabilities": {"add": ["SYS_ADMIN"]}},
+        }],
+        "hostNetwork": true, "hostPID": true, "securityContext": {"runAsUser": 0},
+    }));
+    for method in [PullMethod::ImageVolume, PullMethod::Container] {
+        let spec = prefetch_pod(&web, "n1", method, &settings()).spec.unwrap();
+        assert_eq!([spec.host_network, spec.host_pid, spec.host_ipc], [None; 3]);
+        let pod = spec.security_context.unwrap();
+        assert_eq!(pod.run_as_non_root, Some(true));
+        assert!(pod.run_as_user.is_some_and(|user| user != 0));
+        assert_eq!(pod.seccomp_profile.unwrap().type_, "RuntimeDefault");
+        for volume in spec.volumes.iter().flatten() {
+            assert!(volume.host_path.is_none());
+            assert!(volume.image.is_some() || volume.empty_dir.is_some());
+        }
+        let init = spec.init_containers.unwrap_or_default();
+        for container in init.iter().chain(&spec.containers) {
+            let security = container.security_context.as_ref().unwrap();
+            assert_eq!(security.allow_privilege_escalation, Some(false));
+            assert_eq!([security.privileged, security.run_as_non_root], [None; 2]);
+            assert_eq!(security.run_as_user, None, "the pod's counts");
+            let capabilities = security.capabilities.as_ref().unwrap();
+            assert_eq!(capabilities.drop.as_deref(), Some(&["ALL".to_owned()][..]));
+            assert_eq!(capabilities.add, None);
+            assert!(container.ports.is_none());
+            let resources = container.resources.as_ref().unwrap();
+            assert!(resources.requests.is_some() && resources.limits.is_some());
+        }
+    }
+}

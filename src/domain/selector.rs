@@ -1,0 +1,393 @@
+//! Label selectors, as `k8s.io/apimachinery/pkg/labels` parses, validates and matches them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::labels::Labels;
+
+mod lexer;
+#[cfg(test)]
+mod tests;
+
+use lexer::{Token, tokens};
+
+/// Longest value of a label, and longest name in a key.
+const MAX_LENGTH: usize = 63;
+/// Longest prefix of a key: a DNS name.
+const MAX_PREFIX_LENGTH: usize = 253;
+
+/// What must hold of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operator {
+    /// There with one of the values; `=` and `==` are this with one value.
+    In,
+    /// Absent, or with none of the values; `!=` is this with one value.
+    NotIn,
+    /// There.
+    Exists,
+    /// Absent.
+    DoesNotExist,
+    /// A whole number above the value.
+    Gt,
+    /// A whole number below the value.
+    Lt,
+}
+
+/// One condition on one label.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requirement {
+    key: String,
+    operator: Operator,
+    values: Vec<String>,
+}
+
+/// Conditions that must all hold; without any, everything is selected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector(Vec<Requirement>);
+
+/// Why a string is no selector, or a condition none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSelector {
+    /// The grammar wants something else here.
+    #[error("found {found:?} where {wanted} should be")]
+    Syntax {
+        /// What is there.
+        found: String,
+        /// What should be.
+        wanted: &'static str,
+    },
+    /// A key breaks the rules.
+    #[error(
+        "{0:?} is no label key: letters, digits, '-', '_' and '.', up to {MAX_LENGTH}, after an optional DNS name and '/'"
+    )]
+    Key(String),
+    /// A value breaks the rules.
+    #[error(
+        "{0:?} is no label value: letters, digits, '-', '_' and '.', up to {MAX_LENGTH}, beginning and ending with a letter or digit"
+    )]
+    Value(String),
+    /// The operator wants another number of values.
+    #[error("{0} values do not go with this operator")]
+    Count(usize),
+    /// `Gt` and `Lt` compare whole numbers.
+    #[error("{0:?} is no whole number")]
+    Number(String),
+    /// An operator that Kubernetes does not have.
+    #[error("there is no operator {0:?}")]
+    Operator(String),
+}
+
+impl Requirement {
+    /// A condition, if Kubernetes would take it.
+    ///
+    /// # Errors
+    /// When the key, a value or the number of values breaks the rules.
+    pub fn new(
+        key: &str,
+        operator: Operator,
+        values: Vec<String>,
+    ) -> Result<Self, InvalidSelector> {
+        if !is_label_key(key) {
+            return Err(InvalidSelector::Key(key.to_owned()));
+        }
+        let fits = match operator {
+            Operator::In | Operator::NotIn => !values.is_empty(),
+            Operator::Exists | Operator::DoesNotExist => values.is_empty(),
+            Operator::Gt | Operator::Lt => values.len() == 1,
+        };
+        if !fits {
+            return Err(InvalidSelector::Count(values.len()));
+        }
+        if let Some(value) = values.iter().find(|value| !is_label_value(value)) {
+            return Err(InvalidSelector::Value(value.clone()));
+        }
+        if matches!(operator, Operator::Gt | Operator::Lt)
+            && let Some(value) = values.iter().find(|value| value.parse::<i64>().is_err())
+        {
+            return Err(InvalidSelector::Number(value.clone()));
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            operator,
+            values,
+        })
+    }
+
+    /// The label it is about.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What must hold of it.
+    pub fn operator(&self) -> Operator {
+        self.operator
+    }
+
+    /// With which values.
+    pub fn values(&self) -> &[String] {
+        &self.values
+    }
+
+    /// Whether it holds.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        let Self {
+            key,
+            operator,
+            values,
+        } = self;
+        let value = labels.get(key);
+        let is_among = |value: &str| values.iter().any(|wanted| wanted == value);
+        let compares = |holds: fn(&i64, &i64) -> bool| {
+            let found = value.and_then(|value| value.parse().ok());
+            let bound = values.first().and_then(|bound| bound.parse().ok());
+            found
+                .zip(bound)
+                .is_some_and(|(found, bound)| holds(&found, &bound))
+        };
+        match operator {
+            Operator::In => value.is_some_and(is_among),
+            Operator::NotIn => !value.is_some_and(is_among),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::Gt => compares(i64::gt),
+            Operator::Lt => compares(i64::lt),
+        }
+    }
+}
+
+impl Selector {
+    /// The conditions.
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.0
+    }
+
+    /// Whether all conditions hold.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.unmet(labels).is_none()
+    }
+
+    /// The first condition that does not hold.
+    pub fn unmet(&self, labels: &Labels) -> Option<&Requirement> {
+        self.0
+            .iter()
+            .find(|requirement| !requirement.matches(labels))
+    }
+}
+
+impl TryFrom<&LabelSelector> for Selector {
+    type Error = InvalidSelector;
+
+    fn try_from(selector: &LabelSelector) -> Result<Self, InvalidSelector> {
+        let labels = selector.match_labels.iter().flatten();
+        let equal =
+            labels.map(|(key, value)| Requirement::new(key, Operator::In, vec![value.clone()]));
+        let expressions = selector.match_expressions.iter().flatten();
+        let set_based = expressions.map(|expression| {
+            let operator = match expression.operator.as_str() {
+                "In" => Operator::In,
+                "NotIn" => Operator::NotIn,
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                other => return Err(InvalidSelector::Operator(other.to_owned())),
+            };
+            let values = expression.values.clone().unwrap_or_default();
+            Requirement::new(&expression.key, operator, values)
+        });
+        equal.chain(set_based).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            key,
+            operator,
+            values,
+        } = self;
+        match (operator, values.as_slice()) {
+            (Operator::Exists, _) => f.write_str(key),
+            (Operator::DoesNotExist, _) => write!(f, "!{key}"),
+            (Operator::In, [value]) => write!(f, "{key}={value}"),
+            (Operator::NotIn, [value]) => write!(f, "{key}!={value}"),
+            (Operator::In, values) => write!(f, "{key} in ({})", values.join(",")),
+            (Operator::NotIn, values) => write!(f, "{key} notin ({})", values.join(",")),
+            (Operator::Gt, values) => write!(f, "{key}>{}", values.join(",")),
+            (Operator::Lt, values) => write!(f, "{key}<{}", values.join(",")),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, requirement) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            requirement.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Selector {
+    type Err = InvalidSelector;
+
+    fn from_str(selector: &str) -> Result<Self, InvalidSelector> {
+        let mut parser = Parser {
+            tokens: tokens(selector),
+            position: 0,
+        };
+        parser.selector().map(Self)
+    }
+}
+
+/// The recursive descent of Kubernetes' own `labels.Parser`, rule by rule.
+struct Parser<'a> {
+    /// Ends with [`Token::End`].
+    tokens: Vec<Token<'a>>,
+    position: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Token<'a> {
+        self.tokens
+            .get(self.position)
+            .copied()
+            .unwrap_or(Token::End)
+    }
+
+    fn next(&mut self) -> Token<'a> {
+        let token = self.peek();
+        self.position += 1;
+        token
+    }
+
+    fn selector(&mut self) -> Result<Vec<Requirement>, InvalidSelector> {
+        let mut requirements = Vec::new();
+        loop {
+            match self.peek() {
+                Token::End => break,
+                Token::Not | Token::Word(_) => requirements.push(self.requirement()?),
+                other => return Err(other.unexpected("a label key, or ! before one,")),
+            }
+            match self.next() {
+                Token::End => break,
+                Token::Comma => {
+                    if !matches!(self.peek(), Token::Not | Token::Word(_)) {
+                        return Err(self.peek().unexpected("a label key after the comma"));
+                    }
+                }
+                other => return Err(other.unexpected("a comma or the end")),
+            }
+        }
+        requirements.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(requirements)
+    }
+
+    fn requirement(&mut self) -> Result<Requirement, InvalidSelector> {
+        let absent = self.peek() == Token::Not;
+        if absent {
+            self.next();
+        }
+        let key = match self.next() {
+            Token::Word(key) => key,
+            other => return Err(other.unexpected("a label key")),
+        };
+        if absent {
+            return Requirement::new(key, Operator::DoesNotExist, Vec::new());
+        }
+        if matches!(self.peek(), Token::End | Token::Comma) {
+            return Requirement::new(key, Operator::Exists, Vec::new());
+        }
+        let (operator, mut values) = match self.next() {
+            Token::Word("in") => (Operator::In, self.set()?),
+            Token::Word("notin") => (Operator::NotIn, self.set()?),
+            Token::Equal => (Operator::In, vec![self.exact()?]),
+            Token::NotEqual => (Operator::NotIn, vec![self.exact()?]),
+            Token::Greater => (Operator::Gt, vec![self.exact()?]),
+            Token::Less => (Operator::Lt, vec![self.exact()?]),
+            other => return Err(other.unexpected("one of = == != in notin < >")),
+        };
+        values.sort_unstable();
+        values.dedup();
+        let values = values.into_iter().map(str::to_owned).collect();
+        Requirement::new(key, operator, values)
+    }
+
+    fn exact(&mut self) -> Result<&'a str, InvalidSelector> {
+        match self.peek() {
+            // Nothing is a value too: the empty one.
+            Token::End | Token::Comma => Ok(""),
+            Token::Word(value) => {
+                self.next();
+                Ok(value)
+            }
+            other => Err(other.unexpected("a value")),
+        }
+    }
+
+    /// `(a,b)`; nothing before, between or after commas is the empty value.
+    fn set(&mut self) -> Result<Vec<&'a str>, InvalidSelector> {
+        match self.next() {
+            Token::Open => {}
+            other => return Err(other.unexpected("an opening parenthesis")),
+        }
+        let mut values = Vec::new();
+        let mut after_value = false;
+        loop {
+            match self.next() {
+                Token::Word(value) if !after_value => {
+                    values.push(value);
+                    after_value = true;
+                }
+                Token::Comma => {
+                    if !after_value {
+                        values.push("");
+                    }
+                    after_value = false;
+                }
+                Token::Close => {
+                    if !after_value {
+                        values.push("");
+                    }
+                    return Ok(values);
+                }
+                other => return Err(other.unexpected("a comma or a closing parenthesis")),
+            }
+        }
+    }
+}
+
+/// `content.IsLabelKey`.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    prefix.is_none_or(is_dns_name) && !name.is_empty() && is_label_value(name)
+}
+
+/// `content.IsLabelValue`.
+fn is_label_value(value: &str) -> bool {
+    let is_edge = |b: u8| b.is_ascii_alphanumeric();
+    let edges =
+        value.bytes().next().is_none_or(is_edge) && value.bytes().last().is_none_or(is_edge);
+    value.len() <= MAX_LENGTH
+        && edges
+        && value
+            .bytes()
+            .all(|b| is_edge(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// `content.IsDNS1123Subdomain`.
+fn is_dns_name(name: &str) -> bool {
+    let is_edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= MAX_PREFIX_LENGTH
+        && name.split('.').all(|label| {
+            label.bytes().next().is_some_and(is_edge)
+                && label.bytes().last().is_some_and(is_edge)
+                && label.bytes().all(|b| is_edge(b) || b == b'-')
+        })
+}

@@ -1,0 +1,86 @@
+//! The words and signs of a label selector.
+
+use super::InvalidSelector;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token<'a> {
+    /// A key, a value, or the word of an operator: which, its place tells.
+    Word(&'a str),
+    Not,
+    Equal,
+    NotEqual,
+    Greater,
+    Less,
+    Open,
+    Close,
+    Comma,
+    End,
+}
+
+impl Token<'_> {
+    pub(super) fn unexpected(self, wanted: &'static str) -> InvalidSelector {
+        let found = match self {
+            Self::Word(word) => word,
+            Self::Not => "!",
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Greater => ">",
+            Self::Less => "<",
+            Self::Open => "(",
+            Self::Close => ")",
+            Self::Comma => ",",
+            Self::End => "",
+        };
+        InvalidSelector::Syntax {
+            found: found.to_owned(),
+            wanted,
+        }
+    }
+}
+
+/// All of them, with [`Token::End`] last.
+pub(super) fn tokens(selector: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut rest = selector.trim_start_matches(is_space);
+    while let Some(first) = rest.chars().next() {
+        if first == '\0' {
+            break;
+        }
+        let (token, length) = if rest.starts_with("==") {
+            (Token::Equal, 2)
+        } else if rest.starts_with("!=") {
+            (Token::NotEqual, 2)
+        } else if let Some(sign) = sign(first) {
+            (sign, 1)
+        } else {
+            let end = rest.find(|c| c == '\0' || is_space(c) || sign(c).is_some());
+            let word = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
+            (Token::Word(word), word.len())
+        };
+        tokens.push(token);
+        let after = rest.get(length..).unwrap_or_default();
+        // Kubernetes' lexer cannot tell this character from the end of its input, and eats it when it ends a token.
+        rest = after.strip_prefix('\0').unwrap_or(after);
+        rest = rest.trim_start_matches(is_space);
+    }
+    tokens.push(Token::End);
+    tokens
+}
+
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+fn sign(c: char) -> Option<Token<'static>> {
+    Some(match c {
+        '!' => Token::Not,
+        '=' => Token::Equal,
+        '>' => Token::Greater,
+        '<' => Token::Less,
+        '(' => Token::Open,
+        ')' => Token::Close,
+        ',' => Token::Comma,
+        _ => return None,
+    })
+}
