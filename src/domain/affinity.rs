@@ -91,7 +91,9 @@ impl Term {
     }
 
     fn matches(&self, name: &str, labels: &Labels) -> bool {
-        self.labels.iter().all(|r| r.matches(labels)) && self.fields.iter().all(|r| r.matches(name))
+        // A node without a name has no fields to ask for, and the scheduler then does not ask.
+        self.labels.iter().all(|r| r.matches(labels))
+            && (name.is_empty() || self.fields.iter().all(|r| r.matches(name)))
     }
 }
 
