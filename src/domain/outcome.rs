@@ -3,13 +3,17 @@
 //! Not its exit code: the kubelet pulls before it starts a container, so any sign that one was created,
 //! even one that failed to start, proves the pull.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
+use super::image::ImageRef;
 use super::pod::image_index;
 
-/// Longest message that is kept, in bytes. An Event's note may have 1,024.
-const MAX_MESSAGE: usize = 700;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use message::{classify, mentions, presentable};
 
 /// What became of one image on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub enum Outcome {
     Pulled,
     /// The registry or the node refused it.
     Failed(Failure),
-    /// The node refused the pod, so nothing was tried.
+    /// The node refused the pod, threw it out or is gone: it says nothing of the image.
     Rejected(Failure),
 }
 
@@ -46,10 +50,14 @@ pub enum FailureKind {
     WrongPlatform,
     /// The node's disk is full.
     NoSpace,
+    /// The node's policy wants a signature that the image does not have.
+    Signature,
     /// headstart's own image, which the prefetch pod needs, did not arrive.
     OwnImage,
-    /// The node refused the pod.
+    /// The node or the scheduler refused the pod, or the node threw it out.
     Rejected,
+    /// The node is gone, and the pod with it.
+    Lost,
     /// The pod had not finished by its deadline.
     Deadline,
     /// Anything that may pass: the network, a registry that is down, a rate limit.
@@ -65,8 +73,10 @@ impl FailureKind {
             Self::InvalidName => "InvalidName",
             Self::WrongPlatform => "WrongPlatform",
             Self::NoSpace => "NoSpace",
+            Self::Signature => "SignatureValidationFailed",
             Self::OwnImage => "OwnImage",
             Self::Rejected => "Rejected",
+            Self::Lost => "Lost",
             Self::Deadline => "DeadlineExceeded",
             Self::Transient => "Transient",
         }
@@ -76,7 +86,12 @@ impl FailureKind {
     pub fn is_definite(self) -> bool {
         matches!(
             self,
-            Self::NotFound | Self::Unauthorized | Self::InvalidName | Self::WrongPlatform
+            Self::NotFound
+                | Self::Unauthorized
+                | Self::InvalidName
+                | Self::WrongPlatform
+                | Self::NoSpace
+                | Self::Signature
         )
     }
 }
@@ -122,21 +137,25 @@ pub fn read(pod: &Pod, own_image: &str) -> PodOutcome {
         .init_container_statuses
         .as_deref()
         .unwrap_or_default();
+    let own_image = own_image.parse().ok();
     let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     let by_container = |index: usize| {
         containers
             .iter()
             .find(|c| image_index(&c.name) == Some(index))
-            .map_or(Outcome::Pending, |c| of_container(c, own_image))
+            .map_or(Outcome::Pending, |c| of_container(c, own_image.as_ref()))
     };
+    let lost = lost(status);
     // The init container runs headstart's own image; nothing else is tried until it arrived.
     let blocked = init
         .iter()
-        .map(|c| of_container(c, own_image))
-        .find(|o| matches!(o, Outcome::Failed(_)));
+        .map(|c| of_container(c, own_image.as_ref()))
+        .find(|o| matches!(o, Outcome::Failed(_)))
+        .or_else(|| unschedulable(status));
     let images = (0..count)
         .map(by_container)
         .map(|outcome| match (outcome, &blocked) {
+            _ if lost.is_some() => lost.clone().unwrap_or(Outcome::Pending),
             (Outcome::Pending, Some(blocked)) => blocked.clone(),
             (Outcome::Pending, None) if over => {
                 ended_without(status.reason.as_deref(), status.message.as_deref())
@@ -157,7 +176,38 @@ pub fn read(pod: &Pod, own_image: &str) -> PodOutcome {
     PodOutcome { images, ended }
 }
 
-fn of_container(container: &ContainerStatus, own_image: &str) -> Outcome {
+/// The node does not exist any more, and what it had is gone with it.
+fn lost(status: &PodStatus) -> Option<Outcome> {
+    let collected = condition(status, "DisruptionTarget", "True")
+        .filter(|c| c.reason.as_deref() == Some("DeletionByPodGC"));
+    let unknown =
+        status.phase.as_deref() == Some("Unknown") || status.reason.as_deref() == Some("NodeLost");
+    let message = match collected {
+        Some(condition) => condition.message.as_deref(),
+        None if unknown => status.message.as_deref(),
+        None => return None,
+    };
+    Some(Outcome::Rejected(Failure {
+        kind: FailureKind::Lost,
+        message: presentable(message.unwrap_or("the node does not answer any more")),
+    }))
+}
+
+/// The scheduler found that the pod does not fit its node. Only pods that are pinned by affinity pass it.
+fn unschedulable(status: &PodStatus) -> Option<Outcome> {
+    let condition = condition(status, "PodScheduled", "False")?;
+    (condition.reason.as_deref() == Some("Unschedulable")).then(|| {
+        let message = condition.message.as_deref().unwrap_or_default();
+        rejected("Unschedulable", message)
+    })
+}
+
+fn condition<'a>(status: &'a PodStatus, type_: &str, is: &str) -> Option<&'a PodCondition> {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == type_ && condition.status == is)
+}
+
+fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Outcome {
     let Some(state) = container.state.as_ref() else {
         return Outcome::Pending;
     };
@@ -169,31 +219,30 @@ fn of_container(container: &ContainerStatus, own_image: &str) -> Outcome {
         return Outcome::Pending;
     };
     let message = waiting.message.as_deref().unwrap_or_default();
-    match waiting.reason.as_deref().unwrap_or_default() {
-        "InvalidImageName" => failed(FailureKind::InvalidName, message),
+    let kind = match waiting.reason.as_deref().unwrap_or_default() {
+        "" | "ContainerCreating" | "PodInitializing" => return Outcome::Pending,
+        // In the kubelet's startContainer the pull comes before each of these, and that of image volumes before it.
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "PreCreateHookError"
+        | "PreStartHookError"
+        | "PostStartHookError"
+        | "RunContainerError"
+        | "CrashLoopBackOff" => return Outcome::Pulled,
+        _ if own_image.is_some_and(|own| mentions(message, own)) => FailureKind::OwnImage,
+        "InvalidImageName" => FailureKind::InvalidName,
+        "SignatureValidationFailed" => FailureKind::Signature,
         "ErrImagePull"
         | "ImagePullBackOff"
         | "ImageInspectError"
         | "RegistryUnavailable"
-        | "SignatureValidationFailed"
-        | "ErrImageNeverPull" => {
-            let ours = !own_image.is_empty() && message.contains(own_image);
-            failed(
-                if ours {
-                    FailureKind::OwnImage
-                } else {
-                    classify(message)
-                },
-                message,
-            )
+        | "ErrImageNeverPull" => classify(message),
+        // Any other error stands in the place of the reason.
+        other => {
+            return failed(FailureKind::Transient, &format!("{other}: {message}"));
         }
-        // In the kubelet's startContainer the pull comes before each of these.
-        "CreateContainerConfigError"
-        | "CreateContainerError"
-        | "RunContainerError"
-        | "CrashLoopBackOff" => Outcome::Pulled,
-        _ => Outcome::Pending,
-    }
+    };
+    failed(kind, message)
 }
 
 /// A pod that ended while this image was still undecided.
@@ -201,11 +250,23 @@ fn ended_without(reason: Option<&str>, message: Option<&str>) -> Outcome {
     let message = message.unwrap_or_default();
     match reason.unwrap_or_default() {
         "DeadlineExceeded" => failed(FailureKind::Deadline, message),
-        reason => Outcome::Rejected(Failure {
-            kind: FailureKind::Rejected,
-            message: presentable(&format!("{reason}: {message}")),
-        }),
+        reason => rejected(reason, message),
     }
+}
+
+fn rejected(reason: &str, message: &str) -> Outcome {
+    let parts: Vec<&str> = [reason, message]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    let message = match parts.as_slice() {
+        [] => "the pod ended before the image was pulled".to_owned(),
+        parts => presentable(&parts.join(": ")),
+    };
+    Outcome::Rejected(Failure {
+        kind: FailureKind::Rejected,
+        message,
+    })
 }
 
 fn failed(kind: FailureKind, message: &str) -> Outcome {
@@ -213,252 +274,4 @@ fn failed(kind: FailureKind, message: &str) -> Outcome {
         kind,
         message: presentable(message),
     })
-}
-
-/// The runtimes answer in prose. These are the phrases of containerd 2 and CRI-O (containers/image), in the
-/// order in which one message can contain several.
-fn classify(message: &str) -> FailureKind {
-    let message = message.to_ascii_lowercase();
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
-    if says(&["no space left on device", "disk quota exceeded"]) {
-        FailureKind::NoSpace
-    } else if says(&["429 too many requests", "toomanyrequests"]) {
-        FailureKind::Transient
-    } else if says(&[
-        "no match for platform",
-        "no image found in image index for architecture",
-        "no matching manifest",
-    ]) {
-        FailureKind::WrongPlatform
-    } else if says(&[
-        "401 unauthorized",
-        "403 forbidden",
-        "pull access denied",
-        "insufficient_scope",
-        "authorization failed",
-        "authentication required",
-        "unauthorized:",
-        "access to the requested resource is not authorized",
-        "requested access to the resource is denied",
-    ]) {
-        FailureKind::Unauthorized
-    } else if says(&[
-        "code = notfound",
-        "manifest unknown",
-        "name unknown",
-        "404 not found",
-    ]) {
-        FailureKind::NotFound
-    } else if says(&["invalid reference format", "couldn't parse image"]) {
-        FailureKind::InvalidName
-    } else {
-        FailureKind::Transient
-    }
-}
-
-/// The message without what a registry may have put into its URLs: pre-signed queries and user names with
-/// passwords are credentials.
-fn presentable(message: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for word in message.split_whitespace() {
-        words.push(if word.contains("://") {
-            without_credentials(word)
-        } else {
-            word.to_owned()
-        });
-    }
-    let mut line = words.join(" ");
-    if line.len() > MAX_MESSAGE {
-        let cut = (0..=MAX_MESSAGE)
-            .rev()
-            .find(|at| line.is_char_boundary(*at))
-            .unwrap_or(0);
-        line.truncate(cut);
-        line.push('…');
-    }
-    line
-}
-
-fn without_credentials(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else {
-        return word.to_owned();
-    };
-    let (rest, query) = match rest.split_once('?') {
-        // What closes the URL in the sentence is kept.
-        Some((rest, query)) => (
-            rest,
-            Some(query.trim_start_matches(|c: char| !matches!(c, '"' | '\''))),
-        ),
-        None => (rest, None),
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    match query {
-        Some(closing) => format!("{scheme}://{host}{path}?…{closing}"),
-        None => format!("{scheme}://{host}{path}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn outcome(status: Value) -> PodOutcome {
-        let pod = serde_json::from_value(json!({
-            "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"containers": [{"name": "image-0"}, {"name": "image-1"}]},
-            "status": status,
-        }))
-        .unwrap();
-        read(&pod, "registry.local/headstart:v1")
-    }
-
-    fn container(index: usize, image_id: &str, state: Value) -> Value {
-        json!({"name": format!("image-{index}"), "image": "", "imageID": image_id, "ready": false, "restartCount": 0, "state": state})
-    }
-
-    fn waiting(index: usize, reason: &str, message: &str) -> Value {
-        container(
-            index,
-            "",
-            json!({"waiting": {"reason": reason, "message": message}}),
-        )
-    }
-
-    fn kind(outcome: &Outcome) -> Option<FailureKind> {
-        match outcome {
-            Outcome::Failed(failure) | Outcome::Rejected(failure) => Some(failure.kind),
-            Outcome::Pending | Outcome::Pulled => None,
-        }
-    }
-
-    #[test]
-    fn a_new_pod_is_pending() {
-        let pod = outcome(json!({"phase": "Pending"}));
-        assert_eq!(pod.images, [Outcome::Pending, Outcome::Pending]);
-        assert!(!pod.is_decided() && pod.ended.is_none());
-    }
-
-    #[test]
-    fn any_sign_of_a_container_proves_the_pull() {
-        let terminated = |code: i32| json!({"terminated": {"exitCode": code, "finishedAt": "2026-01-01T00:00:09Z"}});
-        for state in [json!({"running": {}}), terminated(0), terminated(128)] {
-            let pod = outcome(
-                json!({"phase": "Running", "containerStatuses": [container(0, "sha256:1", state)]}),
-            );
-            assert_eq!(pod.images, [Outcome::Pulled, Outcome::Pending]);
-        }
-        let pod = outcome(
-            json!({"containerStatuses": [waiting(0, "CreateContainerConfigError", "runs as root")]}),
-        );
-        assert_eq!(pod.images[0], Outcome::Pulled);
-    }
-
-    #[test]
-    fn a_finished_pod_tells_when() {
-        let done = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:00:09Z"}});
-        let pod = outcome(json!({"phase": "Succeeded", "containerStatuses": [
-            container(0, "sha256:1", done.clone()), container(1, "sha256:2", done),
-        ]}));
-        assert!(pod.is_warm() && pod.is_decided());
-        assert_eq!(pod.ended, Some("2026-01-01T00:00:09Z".parse().unwrap()));
-    }
-
-    #[test]
-    fn failures_are_told_apart_by_what_the_runtime_says() {
-        let table = [
-            (
-                "rpc error: code = NotFound desc = failed to pull and unpack image \"a\": not found",
-                FailureKind::NotFound,
-            ),
-            (
-                "Back-off pulling image \"a\": ErrImagePull: rpc error: code = NotFound desc = a",
-                FailureKind::NotFound,
-            ),
-            (
-                "unexpected status from HEAD request to http://r/v2/a/manifests/1: 401 Unauthorized",
-                FailureKind::Unauthorized,
-            ),
-            (
-                "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope",
-                FailureKind::Unauthorized,
-            ),
-            (
-                "no match for platform in manifest: not found",
-                FailureKind::WrongPlatform,
-            ),
-            (
-                "write /var/lib/x: no space left on device",
-                FailureKind::NoSpace,
-            ),
-            (
-                "unexpected status: 429 Too Many Requests",
-                FailureKind::Transient,
-            ),
-            (
-                "dial tcp 10.0.0.1:443: connect: connection refused",
-                FailureKind::Transient,
-            ),
-            (
-                "failed to pull registry.local/headstart:v1: not found",
-                FailureKind::OwnImage,
-            ),
-        ];
-        for (message, expected) in table {
-            let pod = outcome(
-                json!({"phase": "Pending", "containerStatuses": [waiting(1, "ErrImagePull", message)]}),
-            );
-            assert_eq!(kind(&pod.images[1]), Some(expected), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_definite_failure_decides_and_a_transient_one_waits() {
-        let pod = |message: &str| {
-            let done = container(0, "sha256:1", json!({"running": {}}));
-            outcome(
-                json!({"phase": "Pending", "containerStatuses": [done, waiting(1, "ErrImagePull", message)]}),
-            )
-        };
-        assert!(pod("code = NotFound").is_decided());
-        assert!(!pod("connection refused").is_decided());
-    }
-
-    #[test]
-    fn a_pod_that_the_node_refused_says_so() {
-        let pod = outcome(
-            json!({"phase": "Failed", "reason": "OutOfpods", "message": "Node didn't have enough resource"}),
-        );
-        assert_eq!(kind(&pod.images[0]), Some(FailureKind::Rejected));
-        let Outcome::Rejected(failure) = &pod.images[0] else {
-            panic!("rejected")
-        };
-        assert!(
-            failure.message.starts_with("OutOfpods: Node"),
-            "{}",
-            failure.message
-        );
-    }
-
-    #[test]
-    fn a_pod_past_its_deadline_failed_by_it() {
-        let pod = outcome(
-            json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active too long"}),
-        );
-        assert_eq!(kind(&pod.images[0]), Some(FailureKind::Deadline));
-    }
-
-    #[test]
-    fn messages_carry_no_credentials() {
-        let message =
-            presentable("Get \"https://me:hunter2@blobs.io/x?X-Amz-Signature=abc&y=1\": EOF");
-        assert_eq!(message, "Get \"https://blobs.io/x?…\": EOF");
-        assert_eq!(
-            presentable(&"é".repeat(900)).len(),
-            MAX_MESSAGE + '…'.len_utf8()
-        );
-    }
 }

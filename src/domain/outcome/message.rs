@@ -1,0 +1,112 @@
+//! What the kubelet passes on from the runtime and the registry: prose, to be understood and shown.
+
+use super::FailureKind;
+use crate::domain::image::ImageRef;
+
+/// Longest message that is kept, in bytes. An Event's note may have 1,024.
+pub(super) const MAX_MESSAGE: usize = 700;
+
+/// Words of an `Authorization` header that a token follows.
+const SCHEMES: [&str; 2] = ["Bearer", "Basic"];
+/// What follows them in a sentence is shorter.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The runtimes answer in prose. These are the phrases of containerd 2 and CRI-O (containers/image), in the
+/// order in which one message can contain several.
+pub(super) fn classify(message: &str) -> FailureKind {
+    let message = message.to_ascii_lowercase();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
+    if says(&["no space left on device", "disk quota exceeded"]) {
+        FailureKind::NoSpace
+    } else if says(&["429 too many requests", "toomanyrequests"]) {
+        FailureKind::Transient
+    } else if says(&[
+        "no match for platform",
+        "no image found in image index for architecture",
+        "no matching manifest",
+    ]) {
+        FailureKind::WrongPlatform
+    } else if says(&[
+        "401 unauthorized",
+        "403 forbidden",
+        "pull access denied",
+        "insufficient_scope",
+        "authorization failed",
+        "authentication required",
+        "no basic auth credentials",
+        "unauthorized:",
+        "access to the requested resource is not authorized",
+        "requested access to the resource is denied",
+    ]) {
+        FailureKind::Unauthorized
+    } else if says(&[
+        "code = notfound",
+        "manifest unknown",
+        "name unknown",
+        "404 not found",
+    ]) {
+        FailureKind::NotFound
+    } else if says(&["invalid reference format", "couldn't parse image"]) {
+        FailureKind::InvalidName
+    } else {
+        FailureKind::Transient
+    }
+}
+
+/// Whether a message is about this image. It may spell it in full or as the pod does.
+pub(super) fn mentions(message: &str, image: &ImageRef) -> bool {
+    message
+        .split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\\'))
+        .map(|word| word.trim_end_matches([':', ',', '.', ';']))
+        .any(|word| word.parse().as_ref() == Ok(image))
+}
+
+/// The message without what a registry may have put into its URLs: pre-signed queries and user names with
+/// passwords are credentials.
+pub(super) fn presentable(message: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in message.split_whitespace() {
+        let after_scheme = words
+            .last()
+            .is_some_and(|last| SCHEMES.iter().any(|scheme| last.ends_with(scheme)));
+        words.push(if word.contains("://") {
+            without_credentials(word)
+        } else if after_scheme && word.len() >= SHORTEST_TOKEN {
+            "…".to_owned()
+        } else {
+            word.to_owned()
+        });
+    }
+    let mut line = words.join(" ");
+    if line.len() > MAX_MESSAGE {
+        let cut = (0..=MAX_MESSAGE)
+            .rev()
+            .find(|at| line.is_char_boundary(*at))
+            .unwrap_or(0);
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
+fn without_credentials(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else {
+        return word.to_owned();
+    };
+    let (rest, query) = match rest.split_once('?') {
+        // What closes the URL in the sentence is kept.
+        Some((rest, query)) => (
+            rest,
+            Some(query.trim_start_matches(|c: char| !matches!(c, '"' | '\''))),
+        ),
+        None => (rest, None),
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    match query {
+        Some(closing) => format!("{scheme}://{host}{path}?…{closing}"),
+        None => format!("{scheme}://{host}{path}"),
+    }
+}
