@@ -10,6 +10,16 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::domain::node::PullMethod;
 use crate::domain::pod::Pin;
 
+/// headstart's own image, where there is no pod of it to look at: what the manifests install.
+pub const DEFAULT_NOOP_IMAGE: &str = concat!(
+    "ghcr.io/headstart-dev/headstart:v",
+    env!("CARGO_PKG_VERSION")
+);
+/// The PriorityClass that the manifests install.
+pub const DEFAULT_PRIORITY_CLASS: &str = "headstart-prefetch";
+/// How long a prefetch pod may take.
+pub const DEFAULT_POD_DEADLINE: &str = "30m";
+
 /// What `headstart serve` is told.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
@@ -114,7 +124,7 @@ pub struct Config {
     #[arg(
         long,
         env = "HEADSTART_PRIORITY_CLASS",
-        default_value = "headstart-prefetch",
+        default_value = DEFAULT_PRIORITY_CLASS,
         value_name = "NAME"
     )]
     pub priority_class: String,
@@ -124,7 +134,7 @@ pub struct Config {
     pub retain: Duration,
 
     /// When the kubelet ends a prefetch pod that is not done
-    #[arg(long, env = "HEADSTART_POD_DEADLINE", default_value = "30m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "HEADSTART_POD_DEADLINE", default_value = DEFAULT_POD_DEADLINE, value_parser = duration, value_name = "DURATION")]
     pub pod_deadline: Duration,
 
     /// Most writes of pods in flight; an API server serves no more creates per second beyond about this many
@@ -202,7 +212,8 @@ pub enum LogFormat {
     Json,
 }
 
-fn duration(value: &str) -> Result<Duration, String> {
+/// Reads a duration as Go and Kubernetes write it.
+pub(crate) fn duration(value: &str) -> Result<Duration, String> {
     value
         .parse::<SignedDuration>()
         .ok()
@@ -239,6 +250,14 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!(config.retain, Duration::from_secs(600));
         assert_eq!(config.pull_method.forced(), None);
+    }
+
+    #[test]
+    fn the_default_image_is_the_one_that_the_manifests_install() {
+        let manifest = include_str!("../manifests/kustomization.yaml");
+        let (name, tag) = DEFAULT_NOOP_IMAGE.rsplit_once(':').unwrap();
+        assert!(manifest.contains(&format!("newName: {name}\n")), "{name}");
+        assert!(manifest.contains(&format!("newTag: {tag}\n")), "{tag}");
     }
 
     #[test]

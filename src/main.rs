@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use headstart::cli::{certs, noop};
+use headstart::cli::{Usage, certs, noop, plan};
 use headstart::config::Config;
 use headstart::serve;
 
@@ -24,6 +24,8 @@ struct Cli {
 enum Command {
     /// Run the webhook server and the worker
     Serve(Box<Config>),
+    /// Show what would be prefetched where, and why not elsewhere; changes nothing
+    Plan(plan::Options),
     /// Write a CA and a server certificate for development
     Certs(certs::Certs),
     /// What prefetch pods run: nothing
@@ -40,6 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(config) => serve::run(*config),
+        Command::Plan(options) => plan::run(options),
         Command::Certs(options) => certs::run(options),
         Command::Noop => Ok(()),
         Command::CopySelf { target } => noop::copy_self(&target),
@@ -48,7 +51,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headstart: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Usage>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

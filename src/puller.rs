@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -180,16 +180,8 @@ impl Puller {
 
     /// The nodes on which pods of a Deployment are now. Where that cannot be learnt the plan does without.
     pub async fn nodes_running(&self, key: &Key, pods: &Selector) -> BTreeSet<String> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let params = ListParams::default()
-            .labels(&pods.to_string())
-            .fields("status.phase!=Succeeded,status.phase!=Failed");
-        let nodes = |pods: ObjectList<Pod>| {
-            let nodes = pods.items.into_iter();
-            nodes.filter_map(|pod| pod.spec?.node_name).collect()
-        };
-        match timeout(LIST_TIMEOUT, api.list(&params)).await {
-            Ok(Ok(pods)) => nodes(pods),
+        match timeout(LIST_TIMEOUT, nodes_running(&self.client, key, pods)).await {
+            Ok(Ok(nodes)) => nodes,
             Ok(Err(error)) => {
                 warn!(deployment = %key, %error, "cannot list the pods; planning without");
                 BTreeSet::new()
@@ -241,6 +233,20 @@ impl Puller {
         }
         Err(Refusal::Exhausted(last))
     }
+}
+
+/// The nodes on which pods of a Deployment are now.
+pub(crate) async fn nodes_running(
+    client: &Client,
+    key: &Key,
+    pods: &Selector,
+) -> kube::Result<BTreeSet<String>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+    let params = ListParams::default()
+        .labels(&pods.to_string())
+        .fields("status.phase!=Succeeded,status.phase!=Failed");
+    let pods = api.list(&params).await?.items.into_iter();
+    Ok(pods.filter_map(|pod| pod.spec?.node_name).collect())
 }
 
 /// Answers that asking again would not change: all of 4xx but a timeout, a conflict and too many requests.

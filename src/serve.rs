@@ -347,7 +347,8 @@ impl Signals {
     }
 }
 
-async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
+/// A client of the cluster that a kubeconfig names, or else the environment.
+pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
     let config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(&path)

@@ -148,14 +148,7 @@ pub fn prefetch_pod(
             namespace: Some(workload.key.namespace.clone()),
             labels: Some(labels),
             annotations: Some(annotations),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "apps/v1".into(),
-                kind: "Deployment".into(),
-                name: workload.key.name.clone(),
-                uid: workload.uid.clone(),
-                controller: Some(false),
-                block_owner_deletion: Some(false),
-            }]),
+            owner_references: owner(workload).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: Some(spec),
@@ -191,6 +184,18 @@ fn affinity_to(node: &str) -> Affinity {
         }),
         ..Affinity::default()
     }
+}
+
+/// Without a UID the Deployment is not stored yet, and the API server would take no pod that it owns.
+fn owner(workload: &Workload) -> Option<OwnerReference> {
+    (!workload.uid.is_empty()).then(|| OwnerReference {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        name: workload.key.name.clone(),
+        uid: workload.uid.clone(),
+        controller: Some(false),
+        block_owner_deletion: Some(false),
+    })
 }
 
 fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSpec {

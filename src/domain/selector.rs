@@ -1,17 +1,15 @@
 //! Label selectors, as `k8s.io/apimachinery/pkg/labels` parses, validates and matches them.
 
 use std::fmt;
-use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::labels::Labels;
 
 mod lexer;
+mod parser;
 #[cfg(test)]
 mod tests;
-
-use lexer::{Token, tokens};
 
 /// Longest value of a label, and longest name in a key.
 const MAX_LENGTH: usize = 63;
@@ -228,135 +226,6 @@ impl fmt::Display for Selector {
             requirement.fmt(f)?;
         }
         Ok(())
-    }
-}
-
-impl FromStr for Selector {
-    type Err = InvalidSelector;
-
-    fn from_str(selector: &str) -> Result<Self, InvalidSelector> {
-        let mut parser = Parser {
-            tokens: tokens(selector),
-            position: 0,
-        };
-        parser.selector().map(Self)
-    }
-}
-
-/// The recursive descent of Kubernetes' own `labels.Parser`, rule by rule.
-struct Parser<'a> {
-    /// Ends with [`Token::End`].
-    tokens: Vec<Token<'a>>,
-    position: usize,
-}
-
-impl<'a> Parser<'a> {
-    fn peek(&self) -> Token<'a> {
-        self.tokens
-            .get(self.position)
-            .copied()
-            .unwrap_or(Token::End)
-    }
-
-    fn next(&mut self) -> Token<'a> {
-        let token = self.peek();
-        self.position += 1;
-        token
-    }
-
-    fn selector(&mut self) -> Result<Vec<Requirement>, InvalidSelector> {
-        let mut requirements = Vec::new();
-        loop {
-            match self.peek() {
-                Token::End => break,
-                Token::Not | Token::Word(_) => requirements.push(self.requirement()?),
-                other => return Err(other.unexpected("a label key, or ! before one,")),
-            }
-            match self.next() {
-                Token::End => break,
-                Token::Comma => {
-                    if !matches!(self.peek(), Token::Not | Token::Word(_)) {
-                        return Err(self.peek().unexpected("a label key after the comma"));
-                    }
-                }
-                other => return Err(other.unexpected("a comma or the end")),
-            }
-        }
-        requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(requirements)
-    }
-
-    fn requirement(&mut self) -> Result<Requirement, InvalidSelector> {
-        let absent = self.peek() == Token::Not;
-        if absent {
-            self.next();
-        }
-        let key = match self.next() {
-            Token::Word(key) => key,
-            other => return Err(other.unexpected("a label key")),
-        };
-        if absent {
-            return Requirement::new(key, Operator::DoesNotExist, Vec::new());
-        }
-        if matches!(self.peek(), Token::End | Token::Comma) {
-            return Requirement::new(key, Operator::Exists, Vec::new());
-        }
-        let (operator, mut values) = match self.next() {
-            Token::Word("in") => (Operator::In, self.set()?),
-            Token::Word("notin") => (Operator::NotIn, self.set()?),
-            Token::Equal => (Operator::In, vec![self.exact()?]),
-            Token::NotEqual => (Operator::NotIn, vec![self.exact()?]),
-            Token::Greater => (Operator::Gt, vec![self.exact()?]),
-            Token::Less => (Operator::Lt, vec![self.exact()?]),
-            other => return Err(other.unexpected("one of = == != in notin < >")),
-        };
-        values.sort_unstable();
-        values.dedup();
-        let values = values.into_iter().map(str::to_owned).collect();
-        Requirement::new(key, operator, values)
-    }
-
-    fn exact(&mut self) -> Result<&'a str, InvalidSelector> {
-        match self.peek() {
-            // Nothing is a value too: the empty one.
-            Token::End | Token::Comma => Ok(""),
-            Token::Word(value) => {
-                self.next();
-                Ok(value)
-            }
-            other => Err(other.unexpected("a value")),
-        }
-    }
-
-    /// `(a,b)`; nothing before, between or after commas is the empty value.
-    fn set(&mut self) -> Result<Vec<&'a str>, InvalidSelector> {
-        match self.next() {
-            Token::Open => {}
-            other => return Err(other.unexpected("an opening parenthesis")),
-        }
-        let mut values = Vec::new();
-        let mut after_value = false;
-        loop {
-            match self.next() {
-                Token::Word(value) if !after_value => {
-                    values.push(value);
-                    after_value = true;
-                }
-                Token::Comma => {
-                    if !after_value {
-                        values.push("");
-                    }
-                    after_value = false;
-                }
-                Token::Close => {
-                    if !after_value {
-                        values.push("");
-                    }
-                    return Ok(values);
-                }
-                other => return Err(other.unexpected("a comma or a closing parenthesis")),
-            }
-        }
     }
 }
 

@@ -168,3 +168,19 @@ fn both_methods_pass_the_restricted_level() {
         }
     }
 }
+
+#[test]
+fn the_deployment_owns_the_pod_once_it_is_stored() {
+    let mut web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+    let owners = |web: &Workload| {
+        let pod = prefetch_pod(web, "n1", PullMethod::ImageVolume, &settings());
+        pod.metadata.owner_references
+    };
+    assert_eq!(owners(&web), None, "a file's Deployment has no UID");
+    web.uid = "u1".into();
+    let owners = owners(&web).unwrap();
+    assert_eq!(
+        (owners[0].uid.as_str(), owners[0].controller),
+        ("u1", Some(false))
+    );
+}

@@ -1,0 +1,149 @@
+//! The nodes to plan for, from a file or the cluster, and what is known of the pods on them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tokio::time::timeout;
+
+use super::input::Found;
+use crate::cli::Usage;
+use crate::domain::labels::Labels;
+use crate::domain::node::Candidate;
+use crate::domain::plan::Situation;
+use crate::domain::workload::{Key, Workload};
+use crate::puller::nodes_running;
+use crate::serve;
+
+/// Nodes per page of the list.
+const PAGE_SIZE: u32 = 500;
+/// How long the cluster may take for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The cluster, as far as plans read it.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    pub(super) nodes: Vec<Candidate>,
+    /// Pods of a file.
+    pods: Vec<RunningPod>,
+    /// What the cluster was asked: the nodes of the Deployments that limit theirs.
+    running_on: HashMap<Key, BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct RunningPod {
+    namespace: String,
+    node: String,
+    labels: Labels,
+}
+
+impl Surroundings {
+    /// The nodes, and pods, of a file.
+    pub(super) fn from_file(found: &Found) -> Result<Self, Usage> {
+        let nodes = found.of_kind::<Node>()?;
+        if nodes.is_empty() {
+            return Err(Usage(format!(
+                "no Node in {}; write it with: kubectl get nodes -o yaml",
+                found.name
+            )));
+        }
+        let pods = found.of_kind::<Pod>()?;
+        Ok(Self {
+            nodes: nodes.iter().filter_map(Candidate::from_node).collect(),
+            pods: pods.into_iter().filter_map(RunningPod::read).collect(),
+            running_on: HashMap::new(),
+        })
+    }
+
+    /// The cluster's nodes, and where those Deployments run that want to know.
+    pub(super) fn from_cluster(
+        kubeconfig: Option<PathBuf>,
+        workloads: &[Workload],
+    ) -> Result<Self> {
+        // A second time it is there already, and as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let client = serve::client(kubeconfig)
+                .await
+                .context("no cluster to plan for; give --nodes FILE to plan without one")?;
+            let mut surroundings = Self {
+                nodes: list_nodes(&client).await?,
+                ..Self::default()
+            };
+            for workload in workloads {
+                let Some(pods) = &workload.pods else { continue };
+                let key = &workload.key;
+                let nodes = answer(nodes_running(&client, key, pods))
+                    .await
+                    .with_context(|| format!("cannot list the pods of {key}"))?;
+                surroundings.running_on.insert(key.clone(), nodes);
+            }
+            Ok(surroundings)
+        })
+    }
+
+    /// What is known, for one Deployment.
+    pub(super) fn situation(&self, workload: &Workload) -> Situation {
+        let mut situation = Situation::default();
+        for pod in &self.pods {
+            *situation.pods_on.entry(pod.node.clone()).or_default() += 1;
+            let ours = pod.namespace == workload.key.namespace
+                && workload
+                    .pods
+                    .as_ref()
+                    .is_some_and(|pods| pods.matches(&pod.labels));
+            if ours {
+                situation.running_on.insert(pod.node.clone());
+            }
+        }
+        if let Some(nodes) = self.running_on.get(&workload.key) {
+            situation.running_on.extend(nodes.iter().cloned());
+        }
+        situation
+    }
+}
+
+impl RunningPod {
+    /// `None` unless it takes a slot of a node.
+    fn read(pod: Pod) -> Option<Self> {
+        let phase = pod.status.and_then(|status| status.phase);
+        if matches!(phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return None;
+        }
+        Some(Self {
+            namespace: pod.metadata.namespace.unwrap_or_default(),
+            node: pod.spec?.node_name.filter(|name| !name.is_empty())?,
+            labels: Labels::from(&pod.metadata.labels.unwrap_or_default()),
+        })
+    }
+}
+
+async fn list_nodes(client: &Client) -> Result<Vec<Candidate>> {
+    let api: Api<Node> = Api::all(client.clone());
+    let mut params = ListParams::default().limit(PAGE_SIZE);
+    let mut nodes = Vec::new();
+    loop {
+        let page = answer(api.list(&params))
+            .await
+            .context("cannot list the nodes")?;
+        nodes.extend(page.items.iter().filter_map(Candidate::from_node));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(nodes),
+        }
+    }
+}
+
+async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    match timeout(ANSWER_TIMEOUT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => bail!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+    }
+}
