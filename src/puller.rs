@@ -256,7 +256,37 @@ fn is_definite(code: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_definite;
+    use super::*;
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+
+    #[tokio::test]
+    async fn the_nodes_of_a_deployment_are_those_of_its_live_pods() {
+        let server = tower::service_fn(|request: Request<Body>| async move {
+            let query = request.uri().query().unwrap_or_default();
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/shop/pods");
+            assert!(
+                query.contains("labelSelector=app%3Dweb%2Ctrack+notin+%28a%2Cb%29"),
+                "{query}"
+            );
+            assert!(query.contains("status.phase%21%3DFailed"), "{query}");
+            let pods = serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
+                {"metadata": {"name": "1"}, "spec": {"containers": [], "nodeName": "n2"}},
+                {"metadata": {"name": "2"}, "spec": {"containers": [], "nodeName": "n1"}},
+                {"metadata": {"name": "3"}, "spec": {"containers": []}},
+                {"metadata": {"name": "4"}, "spec": {"containers": [], "nodeName": "n1"}},
+            ]});
+            Ok::<_, std::io::Error>(Response::new(Body::from(pods.to_string().into_bytes())))
+        });
+        let client = Client::new(server, "default");
+        let key = Key {
+            namespace: "shop".into(),
+            name: "web".into(),
+        };
+        let selector = "app=web,track notin (a,b)".parse().unwrap();
+        let nodes = nodes_running(&client, &key, &selector).await.unwrap();
+        assert_eq!(nodes, ["n1", "n2"].map(str::to_owned).into());
+    }
 
     #[test]
     fn quota_and_policy_are_definite_and_load_is_not() {

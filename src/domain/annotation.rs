@@ -50,8 +50,10 @@ pub struct Annotations {
 }
 
 /// An annotation's value has not the form that it must have.
+///
+/// The form comes before the reason: of a long sentence an admission warning shows the first 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("annotation {annotation} has the value {value:?}: {why}; use {form}")]
+#[error("annotation {annotation}={value:?}: use {form} ({why})")]
 pub struct Malformed {
     /// Which one.
     pub annotation: &'static str,

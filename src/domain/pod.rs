@@ -99,11 +99,10 @@ pub fn deployment_label(name: &str) -> String {
     )
 }
 
-/// The first `length` bytes of a DNS name, without a separator at the end.
+/// At most the first `length` bytes of a DNS name, without a separator at the end.
 fn truncated(name: &str, length: usize) -> &str {
-    name.get(..length)
-        .unwrap_or(name)
-        .trim_end_matches(['-', '.'])
+    let (begin, _) = name.split_at(name.floor_char_boundary(length));
+    begin.trim_end_matches(['-', '.'])
 }
 
 /// The name of the container that stands for the image at this position.

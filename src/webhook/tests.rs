@@ -137,22 +137,20 @@ async fn what_cannot_be_prefetched_is_a_warning() {
     let served = serve();
     let mut object = deployment("Not Valid");
     object["metadata"]["labels"] = json!({"headstart.dev/prefetch": "yes"});
+    object["metadata"]["annotations"] = json!({"headstart.dev/max-nodes": "0"});
     let answer = served
         .review(&review_of("CREATE", &object, &Value::Null))
         .await;
     let warnings = answer["response"]["warnings"].as_array().unwrap();
-    assert_eq!(warnings.len(), 2);
-    assert!(
-        warnings[0]
-            .as_str()
-            .unwrap()
-            .contains("use enabled, hold or disabled"),
-        "{warnings:?}"
-    );
-    assert!(
-        warnings[1].as_str().unwrap().contains("Not Valid"),
-        "{warnings:?}"
-    );
+    let wanted = [
+        "use enabled, hold or disabled",
+        "headstart.dev/max-nodes=\"0\": use a number such as 50 or a share such as 30%",
+        "Not Valid",
+    ];
+    assert_eq!(warnings.len(), wanted.len());
+    for (warning, phrase) in warnings.iter().zip(wanted) {
+        assert!(warning.as_str().unwrap().contains(phrase), "{warning}");
+    }
 }
 
 #[tokio::test]

@@ -79,11 +79,7 @@ pub(super) fn presentable(message: &str) -> String {
     }
     let mut line = words.join(" ");
     if line.len() > MAX_MESSAGE {
-        let cut = (0..=MAX_MESSAGE)
-            .rev()
-            .find(|at| line.is_char_boundary(*at))
-            .unwrap_or(0);
-        line.truncate(cut);
+        line.truncate(line.floor_char_boundary(MAX_MESSAGE));
         line.push('…');
     }
     line
