@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testbed::control_plane::Options;
 use testbed::headstart::Installed;
 use testbed::process::Wait;
-use testbed::{ControlPlane, Image, Nodes, nodes};
+use testbed::{ControlPlane, Image, Nodes, nodes, progress};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long a condition may take to come true, on a busy machine.
@@ -28,13 +28,18 @@ pub(crate) struct Cluster {
     pub(crate) headstart: Installed,
 }
 
+/// The names of the nodes.
+pub(crate) const EVERY_NODE: [&str; 3] = ["node-1", "node-2", "node-3"];
+
 /// One test's turn on the cluster.
 pub(crate) type Turn = MutexGuard<'static, Option<Cluster>>;
 
 /// The cluster, started by the first test that asks; `None` where there can be none.
 pub(crate) async fn cluster() -> Option<Turn> {
     if let Some(reason) = nodes::unavailable() {
-        eprintln!("\n!!! SKIPPED: {reason}. Nothing on this line was tested. !!!\n");
+        progress::say(&format!(
+            "SKIPPED, nothing on real nodes was tested: {reason}"
+        ));
         return None;
     }
     let mut turn = CLUSTER.lock().await;
@@ -122,6 +127,69 @@ impl Cluster {
                 .await
                 .unwrap();
         }
+    }
+
+    /// Makes headstart pull in this way on every node, or choose for each again (`auto`).
+    pub(crate) async fn pull_by(&self, method: &str) {
+        let set = format!("HEADSTART_PULL_METHOD={method}");
+        self.kubectl(&[
+            "set",
+            "env",
+            "-n",
+            "headstart",
+            "deployment/headstart",
+            &set,
+        ])
+        .await;
+        self.headstart
+            .wait_until_ready(self.control_plane())
+            .await
+            .unwrap();
+        until("the new leader to take over", async || {
+            let replicas = self
+                .kubectl(&["get", "pods", "-n", "headstart", "-o", "name"])
+                .await;
+            let lease = self
+                .kubectl(&[
+                    "get",
+                    "lease",
+                    "-n",
+                    "headstart",
+                    "headstart",
+                    "-o",
+                    "jsonpath={.spec.holderIdentity}",
+                ])
+                .await;
+            replicas.lines().count() == 2 && replicas.contains(&lease) && !lease.is_empty()
+        })
+        .await;
+    }
+
+    /// A Secret by the name of `registry`, with this password for the private registry.
+    pub(crate) async fn pull_secret(&self, namespace: &str, password: &str) {
+        let registry = self.nodes.private_registry();
+        let server = format!("--docker-server={}", registry.address());
+        let username = format!(
+            "--docker-username={}",
+            registry.credentials().unwrap().username
+        );
+        let password = format!("--docker-password={password}");
+        let create = [
+            "create",
+            "secret",
+            "docker-registry",
+            "registry",
+            "-n",
+            namespace,
+        ];
+        self.kubectl(&[&create[..], &[&server, &username, &password]].concat())
+            .await;
+    }
+
+    /// As [`Self::pull_secret`], with the right password.
+    pub(crate) async fn right_pull_secret(&self, namespace: &str) {
+        let credentials = self.nodes.private_registry().credentials().unwrap();
+        self.pull_secret(namespace, &credentials.password).await;
     }
 
     /// Applies an object as a user would; what kubectl printed.

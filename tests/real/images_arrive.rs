@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, cluster, deployment, waiting};
-
-const EVERY_NODE: [&str; 3] = ["node-1", "node-2", "node-3"];
+use crate::cluster::{Cluster, EVERY_NODE, cluster, deployment, waiting};
 
 async fn with_init_container(cluster: &Cluster, name: &str) -> (Value, [String; 2]) {
     let init = cluster.push(&format!("{name}/init:1")).await;
@@ -138,60 +136,4 @@ async fn an_update_of_an_image_prefetches_again_and_no_other_write_does() {
         (3, 6),
         "one pod per node and set of images"
     );
-}
-
-#[tokio::test]
-async fn images_arrive_by_containers_where_nodes_cannot_mount_them() {
-    let Some(turn) = cluster().await else { return };
-    let cluster = turn.as_ref().unwrap();
-    cluster.namespace("containers", Some("enabled")).await;
-    cluster
-        .kubectl(&[
-            "label",
-            "namespace",
-            "containers",
-            "pod-security.kubernetes.io/enforce=restricted",
-        ])
-        .await;
-    let set = |value: &'static str| {
-        [
-            "set",
-            "env",
-            "-n",
-            "headstart",
-            "deployment/headstart",
-            value,
-        ]
-    };
-    cluster
-        .kubectl(&set("HEADSTART_PULL_METHOD=container"))
-        .await;
-    cluster
-        .headstart
-        .wait_until_ready(cluster.control_plane())
-        .await
-        .unwrap();
-
-    let (mut spec, images) = with_init_container(cluster, "containers").await;
-    restrict(&mut spec);
-    cluster.apply(&deployment("containers", "web", spec)).await;
-    cluster.until_prefetched("containers", "web", 1).await;
-    for image in &images {
-        assert_eq!(cluster.nodes_with(image).await, EVERY_NODE, "{image}");
-    }
-    cluster.kubectl(&set("HEADSTART_PULL_METHOD-")).await;
-    cluster
-        .headstart
-        .wait_until_ready(cluster.control_plane())
-        .await
-        .unwrap();
-}
-
-/// What the `restricted` level asks of the user's own pods.
-fn restrict(spec: &mut Value) {
-    spec["securityContext"] = json!({ "runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": { "type": "RuntimeDefault" } });
-    for kind in ["initContainers", "containers"] {
-        spec[kind][0]["securityContext"] =
-            json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
-    }
 }

@@ -5,8 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cluster;
+mod every_image;
 mod failures;
 mod images_arrive;
 mod left_alone;
+mod limits;
+mod offline;
 mod pull_secrets;
 mod samples;

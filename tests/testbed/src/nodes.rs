@@ -17,7 +17,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::assets::Assets;
-use crate::control_plane::{ControlPlane, Options, SERVICE_ADDRESS, free_port, kubeconfig};
+use crate::control_plane::{ControlPlane, Options, SERVICE_ADDRESS, kubeconfig};
 use crate::fake_nodes::is_ready;
 use crate::image::Image;
 use crate::process::{Process, Wait, output, without_proxies};
@@ -49,7 +49,7 @@ pub struct Nodes {
 
 #[derive(Debug)]
 struct NodeProcesses {
-    kubelet: Process,
+    kubelet: Option<Process>,
     containerd: Process,
 }
 
@@ -107,45 +107,33 @@ impl Nodes {
             _turn: turn,
         };
         for number in 1..=count {
-            let node = cluster.start_node(number, &pause)?;
+            let node = cluster.start_containerd(number, &pause)?;
             cluster.nodes.push(node);
+        }
+        for number in 1..=count {
+            let kubelet = cluster.start_kubelet(number).await?;
+            cluster.nodes[number - 1].kubelet = Some(kubelet);
         }
         cluster.wait_until_ready().await?;
         Ok(cluster)
     }
 
-    fn start_node(&self, number: usize, pause: &str) -> Result<NodeProcesses> {
+    fn start_containerd(&self, number: usize, pause: &str) -> Result<NodeProcesses> {
         let directory = self.node_directory(number);
         let assets = self.control_plane.assets();
-        let run = self.control_plane.run();
-        let name = node_name(number);
         for made in ["cni", "logs", "ipam"] {
             fs::create_dir_all(directory.join(made))?;
         }
-        fs::write(directory.join("resolv.conf"), "")?;
-        fs::write(
-            directory.join("containerd.toml"),
-            config::containerd(&directory, assets.bin(), pause),
-        )?;
-        fs::write(
-            directory.join("cni/testbed.conflist"),
-            config::cni(&directory, number),
-        )?;
+        let content = config::containerd(&directory, assets.bin(), pause);
+        fs::write(directory.join("containerd.toml"), content)?;
+        let content = config::cni(&directory, number);
+        fs::write(directory.join("cni/testbed.conflist"), content)?;
         for registry in [&self.registry, &self.private] {
             let hosts = directory.join("certs.d").join(registry.address());
             fs::create_dir_all(&hosts)?;
             let content = config::registry_hosts(&node_address(number), registry.port());
             fs::write(hosts.join("hosts.toml"), content)?;
         }
-        fs::write(
-            directory.join("kubelet.json"),
-            config::kubelet(&directory, free_port()?, free_port()?),
-        )?;
-        let token = fs::read_to_string(self.control_plane.dir().join(format!("{name}.token")))?;
-        let authority = self.control_plane.dir().join("ca.crt");
-        let content = kubeconfig(&self.control_plane.server(), &authority, &name, &token);
-        fs::write(directory.join("kubeconfig"), content)?;
-
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = without_proxies(assets.program("containerd"));
         command
@@ -153,9 +141,33 @@ impl Nodes {
             .arg(directory.join("containerd.toml"));
         // It looks for its shim there.
         command.env("PATH", format!("{}:{path}", assets.bin().display()));
-        let containerd = Process::spawn(run, &format!("{name}-containerd"), command)?;
+        let name = format!("{}-containerd", node_name(number));
+        let containerd = Process::spawn(self.control_plane.run(), &name, command)?;
+        Ok(NodeProcesses {
+            kubelet: None,
+            containerd,
+        })
+    }
 
-        let (program, first) = assets.kubernetes("kubelet");
+    async fn start_kubelet(&self, number: usize) -> Result<Process> {
+        let directory = self.node_directory(number);
+        let name = node_name(number);
+        // A kubelet that finds no runtime ends.
+        let wait = Wait::new(format!("the containerd of {name}"), READY_LIMIT);
+        while self.images_on(&name).await.is_err() {
+            self.check_alive()?;
+            wait.pause().await?;
+        }
+        fs::write(directory.join("resolv.conf"), "")?;
+        let content = config::kubelet(&directory, SERVICE_ADDRESS, number);
+        fs::write(directory.join("kubelet.json"), content)?;
+        let token = self.control_plane.dir().join(format!("{name}.token"));
+        let token = fs::read_to_string(token)?;
+        let authority = self.control_plane.dir().join("ca.crt");
+        let content = kubeconfig(&self.control_plane.server(), &authority, &name, &token);
+        fs::write(directory.join("kubeconfig"), content)?;
+
+        let (program, first) = self.control_plane.assets().kubernetes("kubelet");
         let mut command = without_proxies(program);
         let flag = |name: &str, file: &str| format!("--{name}={}", directory.join(file).display());
         command.args(first).args([
@@ -167,11 +179,11 @@ impl Nodes {
             // On the loopback interface, where the API server reaches it for logs; 127.0.0.1 it would refuse.
             format!("--node-ip={SERVICE_ADDRESS}"),
         ]);
-        let kubelet = Process::spawn(run, &format!("{name}-kubelet"), command)?;
-        Ok(NodeProcesses {
-            kubelet,
-            containerd,
-        })
+        Process::spawn(
+            self.control_plane.run(),
+            &format!("{name}-kubelet"),
+            command,
+        )
     }
 
     async fn wait_until_ready(&self) -> Result<()> {
@@ -205,7 +217,7 @@ impl Nodes {
         } in &self.nodes
         {
             containerd.check_alive()?;
-            kubelet.check_alive()?;
+            kubelet.iter().try_for_each(Process::check_alive)?;
         }
         Ok(())
     }
@@ -229,6 +241,16 @@ impl Nodes {
     pub fn switch_registries_off(&mut self) {
         self.registry.switch_off();
         self.private.switch_off();
+    }
+
+    /// Starts the registries again, with the images they had.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub async fn switch_registries_on(&mut self) -> Result<()> {
+        let run = self.control_plane.run();
+        self.registry.switch_on(run).await?;
+        self.private.switch_on(run).await
     }
 
     /// The names of the nodes.
@@ -285,7 +307,7 @@ impl Nodes {
             containerd,
         } in &self.nodes
         {
-            kubelet.leave();
+            kubelet.iter().for_each(Process::leave);
             containerd.leave();
         }
         self.registry.leave();

@@ -1,12 +1,19 @@
 //! What a person sees while something takes long: a line that moves on a terminal, else a line now and then.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a line is written where lines cannot be rewritten.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Says something to the person, also from within a test, whose `eprintln!` cargo would keep to itself.
+pub fn say(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to tell that nobody listens.
+    let _ = writeln!(stderr, "testbed: {line}");
+}
 
 /// One long step.
 pub struct Progress {
@@ -29,7 +36,7 @@ impl Progress {
             bar
         });
         if bar.is_none() {
-            eprintln!("testbed: {what}");
+            say(&what);
         }
         Self {
             what,
@@ -45,11 +52,11 @@ impl Progress {
             bar.set_message(detail.to_owned());
         } else if self.spoke.unwrap_or(self.started).elapsed() >= PLAIN_INTERVAL {
             self.spoke = Some(Instant::now());
-            eprintln!(
-                "testbed: {} [{} s] {detail}",
+            say(&format!(
+                "{} [{} s] {detail}",
                 self.what,
                 self.started.elapsed().as_secs()
-            );
+            ));
         }
     }
 
@@ -65,10 +72,10 @@ impl Progress {
             bar.finish_and_clear();
         }
         if started.elapsed() >= Duration::from_secs(2) {
-            eprintln!(
-                "testbed: {what}: done in {:.0} s",
+            say(&format!(
+                "{what}: done in {:.0} s",
                 started.elapsed().as_secs_f64()
-            );
+            ));
         }
     }
 }

@@ -78,13 +78,15 @@ pub(super) fn bridge(number: usize) -> String {
     format!("testbed{number}")
 }
 
-/// The kubelet's. JSON is YAML too.
-pub(super) fn kubelet(node: &Path, port: u16, health_port: u16) -> String {
+/// The kubelet's, of node N. JSON is YAML too.
+pub(super) fn kubelet(node: &Path, address: &str, number: usize) -> String {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "port": port,
-        "healthzPort": health_port,
+        // Nobody else has this address while the nodes run, so the ports need not be looked for.
+        "address": address,
+        "port": 10250 + number,
+        "healthzPort": 0,
         "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
         "authorization": { "mode": "AlwaysAllow" },
         "containerRuntimeEndpoint": format!("unix://{}", node.join("containerd.sock").display()),
