@@ -56,7 +56,7 @@ pub struct Cluster {
     noop_image: String,
     /// Never held across an await: every critical section is a few map operations or one scan.
     state: Mutex<State>,
-    /// Deployments whose images, mode or existence changed.
+    /// Deployments whose plan, mode or existence changed.
     pub rollouts: Queue,
     /// Deployments of whose prefetch pods one changed.
     pub pods: Queue,
@@ -340,16 +340,13 @@ impl Cluster {
                 let Some(workload) = Workload::from_deployment(&deployment) else {
                     return;
                 };
+                let workload = Arc::new(workload);
                 let key = workload.key.clone();
-                let (revision, mode, uid) = (
-                    workload.revision.clone(),
-                    workload.mode.clone(),
-                    workload.uid.clone(),
-                );
-                let before = state.workloads.put(key.clone(), Arc::new(workload));
+                let before = state.workloads.put(key.clone(), workload.clone());
                 // Scaling, annotating, restarting and every status change stop here.
-                let same = before
-                    .is_some_and(|w| w.revision == revision && w.mode == mode && w.uid == uid);
+                let same = before.is_some_and(|before| {
+                    before.plans_as(&workload) && before.mode == workload.mode
+                });
                 if !same {
                     self.rollouts.push(key);
                 }
@@ -499,7 +496,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_changes_of_images_mode_or_identity_ask_for_work() {
+    async fn only_what_changes_the_plan_asks_for_work() {
         let cluster = cluster();
         deployment(&cluster, "shop", json!({}));
         assert_eq!(cluster.rollouts.take().await, key("shop"));
@@ -512,12 +509,15 @@ mod tests {
             deployment(&cluster, "shop", harmless.clone());
             assert!(cluster.rollouts.is_empty(), "{harmless}");
         }
-        deployment(
-            &cluster,
-            "shop",
+        for change in [
             json!({"metadata": {"labels": {"headstart.dev/prefetch": "disabled"}}}),
-        );
-        assert_eq!(cluster.rollouts.len(), 1);
+            json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "3"}}}),
+            json!({"spec": {"template": {"spec": {"nodeSelector": {"pool": "web"}}}}}),
+        ] {
+            deployment(&cluster, "shop", change.clone());
+            assert_eq!(cluster.rollouts.len(), 1, "{change}");
+            cluster.rollouts.clear();
+        }
     }
 
     #[test]

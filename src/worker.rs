@@ -200,13 +200,10 @@ impl Desk {
         });
     }
 
-    /// It is known where a Deployment runs; meanwhile its images may have changed.
+    /// It is known where a Deployment runs; meanwhile it may have changed.
     fn on_surveyed(&mut self, workload: Arc<Workload>, situation: Situation) {
-        let current = self
-            .worker
-            .cluster
-            .opted_in(&workload.key)
-            .is_some_and(|now| now.revision == workload.revision && now.uid == workload.uid);
+        let now = self.worker.cluster.opted_in(&workload.key);
+        let current = now.is_some_and(|now| now.plans_as(&workload));
         let begun = self
             .works
             .get(&workload.key)
@@ -439,7 +436,7 @@ impl Desk {
 
 impl Work {
     fn is_for(&self, workload: &Workload) -> bool {
-        self.workload.revision == workload.revision && self.workload.uid == workload.uid
+        self.workload.plans_as(workload)
     }
 
     fn opening_note(&self) -> String {

@@ -156,4 +156,13 @@ impl Workload {
             rollout: rollout_of(deployment),
         })
     }
+
+    /// Whether a plan for one is a plan for the other. The same images for other nodes are another plan: a template
+    /// that moves to another pool, an annotation that was misspelt.
+    pub fn plans_as(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.revision == other.revision
+            && self.placement == other.placement
+            && self.annotations == other.annotations
+    }
 }
