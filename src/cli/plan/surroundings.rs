@@ -147,3 +147,76 @@ async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T> 
         Err(_) => bail!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    fn client(answer: fn(&str, &str) -> Value) -> Client {
+        let server = tower::service_fn(move |request: Request<Body>| async move {
+            let query = request.uri().query().unwrap_or_default();
+            let answer = answer(request.uri().path(), query).to_string();
+            Ok::<_, std::io::Error>(Response::new(Body::from(answer.into_bytes())))
+        });
+        Client::new(server, "default")
+    }
+
+    fn page(names: &[&str], token: &str) -> Value {
+        let node = |name: &&str| json!({"metadata": {"name": name}});
+        let items: Vec<Value> = names.iter().map(node).collect();
+        json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {"continue": token}, "items": items})
+    }
+
+    #[tokio::test]
+    async fn every_page_of_nodes_is_read() {
+        let client = client(|path, query| {
+            assert_eq!(path, "/api/v1/nodes");
+            match query.contains("continue=second") {
+                false => page(&["n1", "n2"], "second"),
+                true => page(&["n3"], ""),
+            }
+        });
+        let nodes = list_nodes(&client).await.unwrap();
+        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["n1", "n2", "n3"]);
+    }
+
+    #[test]
+    fn pods_of_a_file_take_slots_and_tell_where_their_deployment_runs() {
+        let pod = |namespace: &str, app: &str, node: &str, phase: &str| {
+            let pod = serde_json::from_value(json!({
+                "metadata": {"name": "p", "namespace": namespace, "labels": {"app": app}},
+                "spec": {"containers": [], "nodeName": node}, "status": {"phase": phase},
+            }));
+            RunningPod::read(pod.unwrap())
+        };
+        let pods = [
+            pod("shop", "web", "n1", "Running"),
+            pod("shop", "web", "n2", "Succeeded"),
+            pod("shop", "web", "", "Pending"),
+            pod("shop", "other", "n1", "Running"),
+            pod("elsewhere", "web", "n3", "Running"),
+        ];
+        let surroundings = Surroundings {
+            pods: pods.into_iter().flatten().collect(),
+            ..Surroundings::default()
+        };
+        let deployment = |annotations: Value| {
+            let deployment = serde_json::from_value(json!({
+                "metadata": {"namespace": "shop", "name": "web", "annotations": annotations},
+                "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {"spec": {"containers": []}}},
+            }));
+            Workload::from_deployment(&deployment.unwrap()).unwrap()
+        };
+        let limited = deployment(json!({"headstart.dev/max-nodes": "2"}));
+        let situation = surroundings.situation(&limited);
+        assert_eq!(situation.running_on, ["n1".to_owned()].into());
+        let counts = [("n1".to_owned(), 2), ("n3".to_owned(), 1)];
+        assert_eq!(situation.pods_on, counts.into());
+        let unlimited = surroundings.situation(&deployment(json!({})));
+        assert!(unlimited.running_on.is_empty());
+    }
+}
