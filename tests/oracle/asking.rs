@@ -121,14 +121,15 @@ impl<T: Debug> Kind<T> {
     }
 }
 
-struct Oracle {
+/// The Go program.
+pub(crate) struct Oracle {
     process: Child,
     questions: Option<BufWriter<ChildStdin>>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Oracle {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let assets = Assets::oracle().expect("the oracle builds");
         let mut process = Command::new(assets.program("oracle"))
             .stdin(Stdio::piped())
@@ -142,7 +143,8 @@ impl Oracle {
         }
     }
 
-    fn ask(&mut self, questions: Vec<Value>) -> Vec<Answer> {
+    /// Its answers, in the order of the questions.
+    pub(crate) fn ask(&mut self, questions: Vec<Value>) -> Vec<Answer> {
         let count = questions.len();
         let writer = self.questions.as_mut().expect("open until dropped");
         std::thread::scope(|scope| {

@@ -10,6 +10,7 @@
 mod affinity;
 mod asking;
 mod image;
+mod restricted;
 mod selector;
 mod text;
 mod tolerations;

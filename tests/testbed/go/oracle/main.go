@@ -22,6 +22,8 @@ import (
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 )
 
 // question has exactly one field set.
@@ -30,6 +32,7 @@ type question struct {
 	Selector    *selectorQuestion    `json:"selector"`
 	Affinity    *affinityQuestion    `json:"affinity"`
 	Tolerations *tolerationsQuestion `json:"tolerations"`
+	Restricted  *v1.Pod              `json:"restricted"`
 }
 
 type selectorQuestion struct {
@@ -116,6 +119,8 @@ func respond(asked question) answer {
 		return affinity(*asked.Affinity)
 	case asked.Tolerations != nil:
 		return tolerations(*asked.Tolerations)
+	case asked.Restricted != nil:
+		return restricted(asked.Restricted)
 	default:
 		return answer{Refused: "not a question"}
 	}
@@ -185,4 +190,18 @@ func tolerations(asked tolerationsQuestion) answer {
 	}
 	index := slices.Index(asked.Taints, taint)
 	return answer{Taint: &index}
+}
+
+// restricted evaluates as the PodSecurity admission plugin does where a namespace enforces this level.
+func restricted(pod *v1.Pod) answer {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		return answer{Refused: err.Error()}
+	}
+	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	result := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec))
+	if !result.Allowed {
+		return answer{Refused: result.ForbiddenReason() + ": " + result.ForbiddenDetail()}
+	}
+	return answer{Matches: true}
 }
