@@ -131,14 +131,18 @@ impl Cluster {
 
     /// Makes headstart pull in this way on every node, or choose for each again (`auto`).
     pub(crate) async fn pull_by(&self, method: &str) {
-        let set = format!("HEADSTART_PULL_METHOD={method}");
+        self.set(&format!("HEADSTART_PULL_METHOD={method}")).await;
+    }
+
+    /// Sets an option of headstart by its environment, and waits until a replica that has it leads.
+    pub(crate) async fn set(&self, option: &str) {
         self.kubectl(&[
             "set",
             "env",
             "-n",
             "headstart",
             "deployment/headstart",
-            &set,
+            option,
         ])
         .await;
         self.headstart

@@ -10,6 +10,7 @@ mod failures;
 mod images_arrive;
 mod left_alone;
 mod limits;
+mod narrowed;
 mod offline;
 mod pull_secrets;
 mod samples;
