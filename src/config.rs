@@ -9,6 +9,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::domain::node::PullMethod;
 use crate::domain::pod::Pin;
+use crate::tls::Lifetimes;
 
 /// headstart's own image, where there is no pod of it to look at: what the manifests install.
 pub const DEFAULT_NOOP_IMAGE: &str = concat!(
@@ -71,7 +72,19 @@ pub struct Config {
     )]
     pub ca_secret: String,
 
-    /// Serve this certificate (PEM) instead of one that headstart signs; caBundle is then yours to write
+    /// How long a CA is valid; its successor is made at half of it, and used once every caBundle carries it
+    #[arg(long, env = "HEADSTART_CA_LIFETIME", default_value = "8760h", value_parser = duration, value_name = "DURATION")]
+    pub ca_lifetime: Duration,
+
+    /// How long a serving certificate is valid; each replica signs a new one at half of it
+    #[arg(long, env = "HEADSTART_LEAF_LIFETIME", default_value = "24h", value_parser = duration, value_name = "DURATION")]
+    pub leaf_lifetime: Duration,
+
+    /// Serve this certificate (PEM) instead of one that headstart signs; caBundle is then yours to write.
+    ///
+    /// Read again when it is replaced. For cert-manager: mount the Secret of a Certificate for
+    /// SERVICE.NAMESPACE.svc, give its tls.crt here and its tls.key below, and annotate both webhook
+    /// configurations with cert-manager.io/inject-ca-from: NAMESPACE/CERTIFICATE.
     #[arg(
         long,
         env = "HEADSTART_TLS_CERT",
@@ -89,7 +102,15 @@ pub struct Config {
     )]
     pub tls_key: Option<PathBuf>,
 
-    /// MutatingWebhookConfiguration whose caBundle is kept
+    /// Serve only clients with a certificate of one of these CAs (PEM).
+    ///
+    /// The API server shows one if its --admission-control-config-file names, for MutatingAdmissionWebhook and
+    /// ValidatingAdmissionWebhook, a kubeConfigFile with a user "SERVICE.NAMESPACE.svc" that has a
+    /// client-certificate and a client-key. See docs/client-certificates.md.
+    #[arg(long, env = "HEADSTART_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+
+    /// Name of the MutatingWebhookConfiguration and the ValidatingWebhookConfiguration whose caBundle is kept
     #[arg(
         long,
         env = "HEADSTART_WEBHOOK_CONFIGURATION",
@@ -141,8 +162,10 @@ pub struct Config {
     #[arg(long, env = "HEADSTART_MAX_WRITES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
     pub max_writes: u16,
 
+    // client-go's 15 s are for controllers whose work a restart undoes. What is prefetched 15 s late is of no use to a
+    // rollout, and losing the lease costs a list: 6 s, with a renewal every 0.8 s, of which four may be lost.
     /// How long a leader's lease is valid after its last renewal; a standby takes over a crashed leader after it
-    #[arg(long, env = "HEADSTART_LEASE_DURATION", default_value = "15s", value_parser = lease_duration, value_name = "DURATION")]
+    #[arg(long, env = "HEADSTART_LEASE_DURATION", default_value = "6s", value_parser = lease_duration, value_name = "DURATION")]
     pub lease_duration: Duration,
 
     /// How long reviews are still served after SIGTERM, until the API server has stopped sending them
@@ -212,6 +235,34 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// How long certificates live, or what is wrong with what was asked for.
+    pub fn lifetimes(&self) -> Result<Lifetimes, String> {
+        let (authority, leaf) = (self.ca_lifetime, self.leaf_lifetime);
+        let shortest = Lifetimes::SHORTEST_LEAF;
+        if leaf < shortest {
+            return Err(format!(
+                "--leaf-lifetime is {leaf:?}; want at least {shortest:?}"
+            ));
+        }
+        let times = Lifetimes::LEAVES_PER_AUTHORITY;
+        if authority < leaf.saturating_mul(times) {
+            return Err(format!(
+                "--ca-lifetime is {authority:?}; want at least {times} times --leaf-lifetime, which is {leaf:?}: \
+                 a CA must outlive the certificates that it signed in the first half of its life"
+            ));
+        }
+        // X.509 can say more, but 100 years are a typing error.
+        let longest = Duration::from_secs(100 * 365 * 24 * 3600);
+        if authority > longest {
+            return Err(format!(
+                "--ca-lifetime is {authority:?}; want at most {longest:?}"
+            ));
+        }
+        Ok(Lifetimes { authority, leaf })
+    }
+}
+
 /// Reads a duration as Go and Kubernetes write it.
 pub(crate) fn duration(value: &str) -> Result<Duration, String> {
     value
@@ -258,6 +309,20 @@ mod tests {
         let (name, tag) = DEFAULT_NOOP_IMAGE.rsplit_once(':').unwrap();
         assert!(manifest.contains(&format!("newName: {name}\n")), "{name}");
         assert!(manifest.contains(&format!("newTag: {tag}\n")), "{tag}");
+    }
+
+    #[test]
+    fn lifetimes_that_could_not_be_kept_are_refused() {
+        let lifetimes = |ca: &str, leaf: &str| {
+            parse(&["--ca-lifetime", ca, "--leaf-lifetime", leaf])
+                .unwrap()
+                .lifetimes()
+        };
+        assert!(parse(&[]).unwrap().lifetimes().is_ok());
+        assert!(lifetimes("16s", "4s").is_ok());
+        assert!(lifetimes("15s", "4s").unwrap_err().contains("4 times"));
+        assert!(lifetimes("1h", "1s").unwrap_err().contains("at least 4s"));
+        assert!(lifetimes("2000000h", "1h").unwrap_err().contains("at most"));
     }
 
     #[test]

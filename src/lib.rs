@@ -16,6 +16,7 @@
 //! [`worker`] knows those, [`cluster`], [`puller`] and [`report`]; [`serve`] puts them together.
 
 pub mod cli;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod domain;

@@ -22,6 +22,12 @@ pub enum Decision {
     DryRun,
     /// No room to note it; the watch brings the object all the same.
     Overflow,
+    /// Allowed without being read: no room or no time.
+    Shed,
+    /// headstart's label and annotations have values that can be acted on.
+    Valid,
+    /// They do not: the one thing that is ever denied.
+    Denied,
     /// Not a review.
     Refused,
 }
@@ -48,6 +54,7 @@ pub struct Metrics {
     warm_seconds: Histogram,
     leader: Gauge,
     certificate_expiry: Gauge,
+    authority_expiry: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -114,6 +121,12 @@ impl Default for Metrics {
             "When the serving certificate expires, in seconds since the epoch",
             certificate_expiry.clone(),
         );
+        let authority_expiry = Gauge::default();
+        registry.register(
+            "ca_expiry_timestamp_seconds",
+            "When the CA that signs serving certificates expires, in seconds since the epoch",
+            authority_expiry.clone(),
+        );
         Self {
             registry,
             admissions,
@@ -125,6 +138,7 @@ impl Default for Metrics {
             warm_seconds,
             leader,
             certificate_expiry,
+            authority_expiry,
         }
     }
 }
@@ -180,6 +194,11 @@ impl Metrics {
     /// The serving certificate was replaced.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         self.certificate_expiry.set(unix_seconds);
+    }
+
+    /// The CA was replaced.
+    pub fn authority_expires(&self, unix_seconds: i64) {
+        self.authority_expiry.set(unix_seconds);
     }
 
     /// The text exposition format.

@@ -13,12 +13,13 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::{Config, LogFormat, PullMethodFlag};
 use crate::domain::pod::PodSettings;
@@ -27,11 +28,14 @@ use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::puller::Puller;
 use crate::queue::Hints;
-use crate::registration;
+use crate::registration::Registration;
 use crate::report::Reporter;
 use crate::server::{Readiness, Shutdown, probes, serve_plain, serve_tls};
-use crate::tls::{Authority, Resolver, keep_fresh};
-use crate::webhook::{Webhook, router};
+use crate::tls::Resolver;
+use crate::tls::authority::Validity;
+use crate::tls::files::Files;
+use crate::tls::keeper::{self, Keeper};
+use crate::webhook::{Budget, Webhook, router};
 use crate::worker::Worker;
 
 /// The container whose image is headstart's, in the manifests.
@@ -54,6 +58,7 @@ pub fn run(config: Config) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
+    let lifetimes = config.lifetimes().map_err(anyhow::Error::msg)?;
     let Config {
         listen,
         probe_listen,
@@ -62,8 +67,11 @@ async fn serve(config: Config) -> Result<()> {
         service,
         tls_san,
         ca_secret,
+        ca_lifetime: _,
+        leaf_lifetime: _,
         tls_cert,
         tls_key,
+        client_ca,
         webhook_configuration,
         noop_image,
         pull_method,
@@ -89,26 +97,53 @@ async fn serve(config: Config) -> Result<()> {
     };
     let metrics = Arc::new(Metrics::default());
     let tasks = TaskTracker::new();
-    let names = [vec![format!("{service}.{namespace}.svc")], tls_san].concat();
-    let (resolver, ca) = match tls_cert.zip(tls_key) {
-        Some((cert, key)) => (Resolver::from_files(&cert, &key)?, None),
-        None => {
-            let authority = Authority::load_or_create(&client, &namespace, &ca_secret).await?;
-            let leaf = authority.issue(&names)?;
-            let resolver = Resolver::new(&leaf.cert, &leaf.key)?;
-            let ca = authority.cert().to_owned();
+    let leading = watch::Sender::new(false);
+    let resolver = Arc::new(Resolver::default());
+    let tls = resolver.clone().server_config(client_ca.as_ref())?;
+    let registered = match tls_cert.zip(tls_key) {
+        Some((cert, key)) => {
+            let files = Files { cert, key };
+            let (content, validity) = files.load(&resolver)?;
             let report = {
                 let metrics = metrics.clone();
-                move |expires| metrics.certificate_expires(expires)
+                move |validity: Validity| {
+                    metrics.certificate_expires(validity.until.unix_timestamp())
+                }
             };
-            tasks.spawn(keep_fresh(
-                authority,
-                names,
-                leaf.expires,
-                resolver.clone(),
-                report,
-            ));
-            (resolver, Some(ca))
+            report(validity);
+            tasks.spawn(files.keep(content, resolver, report));
+            // Who looks after the certificate looks after its registration.
+            watch::Sender::new(true)
+        }
+        None => {
+            let trusted = watch::Sender::default();
+            let bundle = watch::Sender::default();
+            let registered = watch::Sender::new(false);
+            let registration = Registration {
+                name: webhook_configuration,
+                retry: lifetimes.check_interval(),
+                leading: leading.subscribe(),
+                bundle: bundle.subscribe(),
+                trusted: trusted.clone(),
+            };
+            let settings = keeper::Settings {
+                namespace: namespace.clone(),
+                secret: ca_secret,
+                names: [vec![format!("{service}.{namespace}.svc")], tls_san].concat(),
+                lifetimes,
+            };
+            let channels = keeper::Channels {
+                leading: leading.subscribe(),
+                trusted: trusted.subscribe(),
+                bundle,
+                registered: registered.clone(),
+            };
+            let (clock, metrics) = (Clock::system(), metrics.clone());
+            let keeper =
+                Keeper::start(client.clone(), settings, clock, resolver, metrics, channels);
+            tasks.spawn(keeper.await?.run());
+            tasks.spawn(registration.run(client.clone()));
+            registered
         }
     };
     let listener = TcpListener::bind(listen)
@@ -131,18 +166,6 @@ async fn serve(config: Config) -> Result<()> {
 
     let stop = CancellationToken::new();
     let worker_done = CancellationToken::new();
-    let leading = watch::Sender::new(false);
-    let registered = watch::Sender::new(ca.is_none());
-    if let Some(ca) = ca {
-        let keep = registration::keep(
-            client.clone(),
-            webhook_configuration,
-            ca,
-            leading.subscribe(),
-            registered.clone(),
-        );
-        tasks.spawn(keep);
-    }
     let candidate = Candidate {
         client: client.clone(),
         namespace: namespace.clone(),
@@ -176,9 +199,11 @@ async fn serve(config: Config) -> Result<()> {
     ));
 
     let readiness = Arc::new(Readiness::default());
+    let (accepting, accepts) = oneshot::channel();
     tasks.spawn(keep_ready(
         readiness.clone(),
         cluster,
+        accepts,
         registered.subscribe(),
         stop.clone(),
     ));
@@ -195,6 +220,7 @@ async fn serve(config: Config) -> Result<()> {
         hints,
         metrics,
         own_namespace: namespace.into(),
+        budget: Budget::default(),
     };
     let shutdown = Shutdown {
         draining: stop.clone(),
@@ -203,8 +229,9 @@ async fn serve(config: Config) -> Result<()> {
     };
     let mut server = tokio::spawn(serve_tls(
         listener,
-        resolver.server_config(),
+        tls,
         router(webhook),
+        accepting,
         shutdown,
     ));
     let mut essential = Essential { leader, election };
@@ -302,15 +329,20 @@ async fn wait_for(receiver: &mut watch::Receiver<bool>, value: bool) -> bool {
     receiver.wait_for(|current| *current == value).await.is_ok()
 }
 
-/// Ready when the caches are complete and the API server trusts our certificate, until stopped.
+/// Ready when the caches are complete, connections are accepted and the API server trusts our certificate, until
+/// stopped.
 async fn keep_ready(
     readiness: Arc<Readiness>,
     cluster: Arc<Cluster>,
+    accepts: oneshot::Receiver<()>,
     mut registered: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
     let follow = async {
         cluster.wait_until_synced().await;
+        if accepts.await.is_err() {
+            pending::<Infallible>().await;
+        }
         loop {
             readiness.set(*registered.borrow_and_update());
             if registered.changed().await.is_err() {

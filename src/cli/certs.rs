@@ -4,11 +4,18 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::clock::Clock;
 use crate::tls::Authority;
+
+/// Development goes on for longer than a test, and nobody rotates its certificates.
+const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longer ones are refused by some clients.
+const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What `headstart certs` is told.
 #[derive(Args, Clone, Debug)]
@@ -32,9 +39,10 @@ pub fn run(options: Certs) -> Result<()> {
     let Certs { dir, names } = options;
     fs::create_dir_all(&dir)
         .with_context(|| format!("cannot make the directory {}", dir.display()))?;
-    let authority = authority(&dir)?;
+    let clock = Clock::system();
+    let authority = authority(&dir, &clock)?;
     let leaf = authority
-        .issue(&names)
+        .issue(&names, clock.now(), LEAF_LIFETIME)
         .context("--name takes DNS names and IP addresses")?;
     write(&dir.join("tls.pem"), &leaf.cert, 0o644)?;
     write(&dir.join("tls.key"), &leaf.key, 0o600)?;
@@ -42,13 +50,13 @@ pub fn run(options: Certs) -> Result<()> {
         "{}: server certificate for {}, until {}",
         dir.join("tls.pem").display(),
         names.join(", "),
-        leaf.expires
+        leaf.validity.until
     );
     println!("{}: its CA, for caBundle", dir.join("ca.pem").display());
     Ok(())
 }
 
-fn authority(dir: &Path) -> Result<Authority> {
+fn authority(dir: &Path, clock: &Clock) -> Result<Authority> {
     let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
     match (cert.exists(), key.exists()) {
         (true, true) => {
@@ -64,7 +72,7 @@ fn authority(dir: &Path) -> Result<Authority> {
             })
         }
         (false, false) => {
-            let authority = Authority::generate()?;
+            let authority = Authority::generate(clock.now(), CA_LIFETIME)?;
             write(&cert, authority.cert(), 0o644)?;
             write(&key, authority.key(), 0o600)?;
             Ok(authority)

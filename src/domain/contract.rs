@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+/// What the keys of all labels and annotations begin with that are headstart's.
+pub const PREFIX: &str = "headstart.dev/";
 /// Opts a namespace in, and a Deployment in or out; the Deployment's wins.
 pub const PREFETCH_LABEL: &str = "headstart.dev/prefetch";
 /// On every prefetch pod, with [`MANAGER`] as its value.

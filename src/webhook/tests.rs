@@ -1,4 +1,5 @@
 use super::*;
+use answer::{MAX_WARNING, MAX_WARNINGS};
 use axum::body::Body;
 use axum::http::Request as HttpRequest;
 use http_body_util::BodyExt;
@@ -7,25 +8,38 @@ use tower::ServiceExt;
 
 struct Served {
     hints: Arc<Hints>,
+    budget: Budget,
     router: Router,
 }
 
 fn serve() -> Served {
     let hints = Arc::new(Hints::default());
+    let budget = Budget::default();
     let webhook = Webhook {
         hints: hints.clone(),
         metrics: Arc::default(),
         own_namespace: "headstart".into(),
+        budget: budget.clone(),
     };
     Served {
         hints,
+        budget,
         router: router(webhook),
     }
 }
 
 impl Served {
     async fn post(&self, content_type: &str, body: impl Into<Body>) -> (StatusCode, String) {
-        let request = HttpRequest::post(format!("{PATH}?timeout=2s"))
+        self.post_to(MUTATE, content_type, body).await
+    }
+
+    async fn post_to(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Body>,
+    ) -> (StatusCode, String) {
+        let request = HttpRequest::post(format!("{path}?timeout=2s"))
             .header(CONTENT_TYPE, content_type)
             .body(body.into())
             .unwrap();
@@ -39,6 +53,21 @@ impl Served {
         let (status, body) = self.post("application/json", review.to_string()).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// Whether a write passes `/validate`, or what it is told.
+    async fn verdict(&self, review: &Value) -> Result<(), String> {
+        let (status, body) = self
+            .post_to(VALIDATE, "application/json", review.to_string())
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let response = &answer["response"];
+        assert_eq!(response["uid"], review["request"]["uid"]);
+        match response["allowed"].as_bool().unwrap() {
+            true => Ok(()),
+            false => Err(response["status"]["message"].as_str().unwrap().to_owned()),
+        }
     }
 
     /// Whether a review for shop/web with these images was noted.
@@ -249,8 +278,166 @@ async fn other_paths_and_methods_are_not_served() {
             .oneshot(HttpRequest::get(path).body(Body::empty()).unwrap())
     };
     assert_eq!(
-        get(PATH).await.unwrap().status(),
+        get(MUTATE).await.unwrap().status(),
         StatusCode::METHOD_NOT_ALLOWED
     );
     assert_eq!(get("/").await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+fn annotated(annotation: &str, value: &str) -> Value {
+    let mut object = deployment("app:1");
+    object["metadata"]["annotations"] = json!({annotation: value});
+    object
+}
+
+#[tokio::test]
+async fn a_malformed_annotation_is_denied_with_its_name_value_and_form() {
+    let served = serve();
+    for (annotation, value, form) in [
+        (
+            "headstart.dev/node-selector",
+            "pool in web",
+            "a label selector",
+        ),
+        ("headstart.dev/max-nodes", "many", "a number such as 50"),
+        (
+            "headstart.dev/refresh",
+            "often",
+            "a duration of at least 1m",
+        ),
+        ("headstart.dev/images", "Not Valid", "image references"),
+        ("headstart.dev/hold-timeout", "0s", "a duration such as 90s"),
+        (
+            "headstart.dev/hold-until",
+            "nine tenths",
+            "a share from 1% to 100%",
+        ),
+    ] {
+        let review = review_of("CREATE", &annotated(annotation, value), &Value::Null);
+        let message = served.verdict(&review).await.unwrap_err();
+        for part in [annotation, value, form] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    let mut labelled = deployment("app:1");
+    labelled["metadata"]["labels"] = json!({"headstart.dev/prefetch": "yes"});
+    let review = review_of("CREATE", &labelled, &Value::Null);
+    let message = served.verdict(&review).await.unwrap_err();
+    assert!(
+        message.contains("\"yes\"; use enabled, hold or disabled"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_else_is_denied() {
+    let served = serve();
+    let bad = annotated("headstart.dev/max-nodes", "many");
+    let mut repaired_elsewhere = bad.clone();
+    repaired_elsewhere["metadata"]["annotations"]["headstart.dev/refresh"] = json!("5m");
+    let mut ours = review_of("CREATE", &bad, &Value::Null);
+    ours["request"]["namespace"] = json!("headstart");
+    let mut other_kind = review_of("CREATE", &bad, &Value::Null);
+    other_kind["request"]["kind"]["kind"] = json!("StatefulSet");
+    for allowed in [
+        review_of(
+            "CREATE",
+            &annotated("headstart.dev/max-nodes", "30%"),
+            &Value::Null,
+        ),
+        review_of(
+            "CREATE",
+            &annotated("example.com/max-nodes", "many"),
+            &Value::Null,
+        ),
+        // Stored before headstart was there: it must not stand in the way of another change.
+        review_of("UPDATE", &bad, &bad),
+        review_of("UPDATE", &repaired_elsewhere, &bad),
+        review_of("DELETE", &Value::Null, &bad),
+        ours,
+        other_kind,
+    ] {
+        assert_eq!(served.verdict(&allowed).await, Ok(()), "{allowed}");
+    }
+    let spoiled = review_of("UPDATE", &bad, &annotated("headstart.dev/max-nodes", "30%"));
+    assert!(served.verdict(&spoiled).await.is_err());
+}
+
+#[tokio::test]
+async fn a_review_that_there_is_no_room_for_is_allowed_unread() {
+    let served = serve();
+    let object = deployment("app:1");
+    // As the API server orders it, and too large for what is left.
+    let review = review_of("CREATE", &object, &Value::Null);
+    let body = |padding: usize| {
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{},"padding":"{}"}}"#,
+            review["request"],
+            "x".repeat(padding)
+        )
+    };
+    let all = served.budget.clone().take_all();
+    let (status, answer) = served.post("application/json", body(100_000)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        answer["response"],
+        json!({"uid": review["request"]["uid"], "allowed": true})
+    );
+    assert!(!served.noted(&object));
+    let (status, _) = served.post("application/json", "x".repeat(100_000)).await;
+    assert_eq!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "it names no review to allow"
+    );
+    drop(all);
+    served.post("application/json", body(100_000)).await;
+    assert!(served.noted(&object));
+}
+
+#[test]
+fn the_uid_is_found_in_the_beginning_of_a_review_and_nowhere_else() {
+    let whole = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"705ab4f5","kind":{"group":"apps"}}}"#;
+    let found = |prefix: &str| review::uid_of_prefix(prefix.as_bytes());
+    for end in 0..=whole.len() {
+        let known = end > whole.find("\",\"kind\":{").unwrap();
+        assert_eq!(found(&whole[..end]).is_some(), known, "{}", &whole[..end]);
+    }
+    assert_eq!(found(whole).as_deref(), Some("705ab4f5"));
+    for not_one in [
+        &whole.replace("v1", "v1beta1"),
+        &whole.replace("AdmissionReview", "Pod"),
+        &whole.replace("705ab4f5", ""),
+        r#"{"request":{"object":{"uid":"705ab4f5"}}}"#,
+        r#"["uid","705ab4f5"]"#,
+        "",
+    ] {
+        assert_eq!(found(not_one), None, "{not_one}");
+    }
+}
+
+/// Three bytes of JSON for what would take a kilobyte as Kubernetes' own type, and names that would fill the hints.
+#[tokio::test]
+async fn a_forged_review_cannot_make_us_remember_much() {
+    let served = serve();
+    let lists = format!("[{}{{}}]", "{},".repeat(1_000_000));
+    let body = review_of("CREATE", &deployment("app:1"), &Value::Null)
+        .to_string()
+        .replace(r#"[{"image":"app:1","name":"app"}]"#, &lists);
+    assert!(body.len() > 3_000_000);
+    let (status, answer) = served.post("application/json", body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let mut long = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    long["request"]["name"] = json!("x".repeat(1_000_000));
+    served.review(&long).await;
+    assert_eq!(
+        served
+            .hints
+            .expire(Instant::now() + crate::queue::HINT_LIFETIME),
+        0
+    );
+    long["request"]["uid"] = json!("x".repeat(1_000_000));
+    let (status, _) = served.post("application/json", long.to_string()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
 }

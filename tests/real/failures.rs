@@ -7,7 +7,9 @@ use axum::Router;
 use headstart::server::{Shutdown, serve_tls};
 use headstart::tls::{Authority, Resolver};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, cluster, deployment, until, waiting};
@@ -172,22 +174,22 @@ struct Imposter {
 impl Imposter {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let leaf = Authority::generate()
-            .unwrap()
-            .issue(&["127.0.0.1".into()])
-            .unwrap();
-        let tls = Resolver::new(&leaf.cert, &leaf.key)
-            .unwrap()
-            .server_config();
+        let (now, hour) = (OffsetDateTime::now_utc(), Duration::from_secs(3600));
+        let authority = Authority::generate(now, hour).unwrap();
+        let leaf = authority.issue(&["127.0.0.1".into()], now, hour).unwrap();
+        let resolver = Arc::new(Resolver::default());
+        resolver.serve(&leaf).unwrap();
+        let tls = resolver.server_config(None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}/mutate", listener.local_addr().unwrap());
         let closing = CancellationToken::new();
+        let (accepting, _accepts) = oneshot::channel();
         let shutdown = Shutdown {
             draining: CancellationToken::new(),
             closing: closing.clone(),
             deadline: Duration::from_secs(1),
         };
-        let serving = tokio::spawn(serve_tls(listener, tls, Router::new(), shutdown));
+        let serving = tokio::spawn(serve_tls(listener, tls, Router::new(), accepting, shutdown));
         Self {
             url,
             closing,

@@ -1,5 +1,8 @@
 //! Accept, handshake, serve, drain: HTTPS for the API server, and plain HTTP for probes and metrics.
 
+mod connections;
+
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,38 +10,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, StatusCode, Version};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_http::timeout::TimeoutLayer;
+use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
+use connections::{Connections, Slot, Watched};
 
-/// Most open connections. An API server keeps a handful; the bound is for everyone else.
-const MAX_CONNECTIONS: usize = 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may wait for the headers of its next request. The API server closes what is idle for 90 s
-/// (Go's default): it must be the one that closes, or a request meets a closed connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a whole request may take: the API server gives up after 30 s at the latest.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most of one connection's bytes that wait in HTTP/1.1's buffer; also the longest head of a request.
+const READ_BUFFER: usize = 64 * 1024;
+/// The same for HTTP/2: of one request, and of all of a connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Most requests at once on one connection, as Go's server has it.
+const MAX_STREAMS: u32 = 250;
 /// Pause after a failed accept: out of file descriptors passes only when something closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a TLS connection begins with: the content type of a handshake record (RFC 8446, 5.1).
@@ -56,11 +60,12 @@ pub struct Shutdown {
     pub deadline: Duration,
 }
 
-/// Serves HTTPS until shut down.
+/// Serves HTTPS until shut down; says through `accepting` when it does.
 pub async fn serve_tls(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     router: Router,
+    accepting: oneshot::Sender<()>,
     shutdown: Shutdown,
 ) {
     let Shutdown {
@@ -68,74 +73,43 @@ pub async fn serve_tls(
         closing,
         deadline,
     } = shutdown;
-    let router = router
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST_TIMEOUT,
-        ))
-        .layer(axum::middleware::from_fn(
-            move |request: Request, next: Next| close_while(draining.clone(), request, next),
-        ));
     let acceptor = TlsAcceptor::from(tls);
     let graceful = Arc::new(GracefulShutdown::new());
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
+    let connections = Arc::new(Connections::default());
+    let tasks = TaskTracker::new();
+    // Whoever wanted to know may have gone.
+    let _ = accepting.send(());
     loop {
         let accepted = tokio::select! {
             biased;
             () = closing.cancelled() => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        let Some((stream, peer, permit)) = accepted else {
+        let Some((stream, peer)) = accepted else {
             continue;
         };
-        let (acceptor, router, closing) = (acceptor.clone(), router.clone(), closing.clone());
-        let watcher = graceful.watcher();
-        connections.spawn(async move {
-            let _permit = permit;
-            let handshake = async {
-                if speaks_plain_http(&stream).await {
-                    return refuse_plain_http(stream).await.map(|()| None);
-                }
-                acceptor.accept(stream).await.map(Some)
-            };
-            let stream = tokio::select! {
+        let place = connections.enter();
+        let connection = Connection {
+            slot: place.slot.clone(),
+            peer,
+            router: router.clone(),
+            draining: draining.clone(),
+            watcher: graceful.watcher(),
+        };
+        let (acceptor, closing) = (acceptor.clone(), closing.clone());
+        tasks.spawn(async move {
+            tokio::select! {
                 biased;
-                () = closing.cancelled() => return,
-                stream = timeout(HANDSHAKE_TIMEOUT, handshake) => stream,
-            };
-            let stream = match stream {
-                Ok(Ok(Some(stream))) => stream,
-                Ok(Ok(None)) => {
-                    info!(%peer, "plain HTTP on the HTTPS port");
-                    return;
-                }
-                Ok(Err(error)) => {
-                    info!(%peer, %error, "TLS handshake failed");
-                    return;
-                }
-                Err(_) => {
-                    info!(%peer, "TLS handshake timed out");
-                    return;
-                }
-            };
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(IDLE_TIMEOUT);
-            let service = TowerToHyperService::new(router);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                debug!(%peer, %error, "connection ended");
+                () = place.slot.evicted.cancelled() => debug!(%peer, "closed to make room"),
+                () = connection.serve(stream, acceptor, closing) => {}
             }
         });
     }
     drop(listener);
-    connections.close();
+    tasks.close();
     if let Some(graceful) = Arc::into_inner(graceful)
         && timeout(deadline, async {
-            tokio::join!(graceful.shutdown(), connections.wait())
+            tokio::join!(graceful.shutdown(), tasks.wait())
         })
         .await
         .is_err()
@@ -144,16 +118,88 @@ pub async fn serve_tls(
     }
 }
 
-type Accepted = Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)>;
+/// What serving one connection takes.
+struct Connection {
+    slot: Arc<Slot>,
+    peer: SocketAddr,
+    router: Router,
+    draining: CancellationToken,
+    watcher: Watcher,
+}
 
-/// The next connection, once there is room for it: until then it waits in the kernel's backlog.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Accepted {
-    let permit = room.clone().acquire_owned().await.ok()?;
+impl Connection {
+    async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor, closing: CancellationToken) {
+        let Self {
+            slot,
+            peer,
+            router,
+            draining,
+            watcher,
+        } = self;
+        let handshake = async {
+            if speaks_plain_http(&stream).await {
+                return refuse_plain_http(stream).await.map(|()| None);
+            }
+            acceptor.accept(stream).await.map(Some)
+        };
+        let stream = tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            stream = timeout(HANDSHAKE_TIMEOUT, handshake) => stream,
+        };
+        let stream = match stream {
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return info!(%peer, "plain HTTP on the HTTPS port"),
+            Ok(Err(error)) => return info!(%peer, %error, "TLS handshake failed"),
+            Err(_) => return info!(%peer, "TLS handshake timed out"),
+        };
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let service = service_fn({
+            let slot = slot.clone();
+            move |request: hyper::Request<Incoming>| {
+                let answering = slot.begin();
+                let answer = router.clone().oneshot(request.map(Body::new));
+                let draining = draining.clone();
+                async move {
+                    let mut response = answer.await?;
+                    // HTTP/2 forbids the header, and has GOAWAY instead.
+                    if !http2 && draining.is_cancelled() {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    drop(answering);
+                    Ok::<_, Infallible>(response)
+                }
+            }
+        });
+        let io = TokioIo::new(Watched::new(stream, slot, !http2));
+        let ended = if http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(MAX_STREAMS);
+            watcher.watch(builder.serve_connection(io, service)).await
+        } else {
+            let mut builder = http1::Builder::new();
+            // Watched keeps the time of heads: hyper's own also runs between requests.
+            builder.header_read_timeout(None).max_buf_size(READ_BUFFER);
+            watcher.watch(builder.serve_connection(io, service)).await
+        };
+        if let Err(error) = ended {
+            debug!(%peer, %error, "connection ended");
+        }
+    }
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
             // Answers are one small write; waiting for more of it costs 40 ms.
             let _ = stream.set_nodelay(true);
-            Some((stream, peer, permit))
+            Some((stream, peer))
         }
         Err(error) => {
             warn!(%error, "cannot accept a connection");
@@ -180,18 +226,6 @@ async fn refuse_plain_http(mut stream: TcpStream) -> std::io::Result<()> {
     let _ = stream.try_read(&mut request);
     stream.write_all(ANSWER).await?;
     stream.shutdown().await
-}
-
-async fn close_while(draining: CancellationToken, request: Request, next: Next) -> Response {
-    // HTTP/2 forbids the header, and has GOAWAY instead.
-    let http1 = request.version() < Version::HTTP_2;
-    let mut response = next.run(request).await;
-    if http1 && draining.is_cancelled() {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// Whether this replica should be sent reviews.

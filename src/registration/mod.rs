@@ -1,0 +1,165 @@
+//! The webhooks' registration: the leader keeps the CAs in every `caBundle`, every replica watches what is there.
+//! Nothing here ever deletes a configuration: that is an uninstallation's to do.
+
+mod bundle;
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use kube::api::PatchParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watch_object};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, timeout};
+use tracing::{info, warn};
+
+use crate::tls::trust::Trusted;
+use bundle::Configuration;
+
+/// How long the API server may take to answer.
+const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the registration is told.
+#[derive(Debug)]
+pub struct Registration {
+    /// The name of both configurations.
+    pub name: String,
+    /// How often a write that failed is tried again.
+    pub retry: Duration,
+    /// Whether this replica leads.
+    pub leading: watch::Receiver<bool>,
+    /// What every `caBundle` is to be.
+    pub bundle: watch::Receiver<Option<String>>,
+    /// What every `caBundle` carries.
+    pub trusted: watch::Sender<Trusted>,
+}
+
+/// One configuration, as far as it is known.
+enum Seen<K> {
+    Unknown,
+    Absent,
+    Present(Box<K>),
+}
+
+impl<K: Configuration> Seen<K> {
+    /// What its webhooks' callers trust. `None` where there are no callers, which so have nothing to learn.
+    fn trusted(&self) -> Option<Trusted> {
+        match self {
+            Self::Unknown => Some(Trusted::default()),
+            Self::Absent => None,
+            Self::Present(configuration) => Some(Trusted::by_all(
+                configuration
+                    .bundles()
+                    .into_iter()
+                    .map(|bundle| Trusted::of(bundle.unwrap_or_default())),
+            )),
+        }
+    }
+}
+
+impl Registration {
+    /// Runs until the process ends.
+    pub async fn run(self, client: Client) {
+        let Self {
+            name,
+            retry,
+            mut leading,
+            mut bundle,
+            trusted,
+        } = self;
+        let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+        let validating: Api<ValidatingWebhookConfiguration> = Api::all(client);
+        let mut mutating_changes = pin!(follow(&mutating, &name));
+        let mut validating_changes = pin!(follow(&validating, &name));
+        let mut seen = (Seen::Unknown, Seen::Unknown);
+        let mut tick = tokio::time::interval(retry);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(change) = mutating_changes.next() => if !see(&name, change, &mut seen.0) { continue },
+                Some(change) = validating_changes.next() => if !see(&name, change, &mut seen.1) { continue },
+                // Ends only with those who send, and so with the process.
+                Ok(()) = leading.changed() => {}
+                Ok(()) = bundle.changed() => {}
+                // A write that failed is not followed by a change.
+                _ = tick.tick() => {}
+            }
+            let now = match &seen.0 {
+                // Without it nobody calls, and being ready would hide that.
+                Seen::Absent => Trusted::default(),
+                _ => Trusted::by_all([seen.0.trusted(), seen.1.trusted()].into_iter().flatten()),
+            };
+            trusted.send_if_modified(|current| {
+                let differs = *current != now;
+                *current = now;
+                differs
+            });
+            let due = bundle.borrow().clone().filter(|_| *leading.borrow());
+            if let Some(bundle) = due {
+                publish(&mutating, &name, &mut seen.0, bundle.as_bytes()).await;
+                publish(&validating, &name, &mut seen.1, bundle.as_bytes()).await;
+            }
+        }
+    }
+}
+
+fn follow<K: Configuration>(
+    api: &Api<K>,
+    name: &str,
+) -> impl Stream<Item = watcher::Result<Option<K>>> + use<K> {
+    watch_object(api.clone(), name).default_backoff()
+}
+
+/// Takes note of a change; whether there was one.
+fn see<K: Configuration>(
+    name: &str,
+    change: watcher::Result<Option<K>>,
+    seen: &mut Seen<K>,
+) -> bool {
+    match change {
+        Ok(Some(configuration)) => *seen = Seen::Present(Box::new(configuration)),
+        Ok(None) => {
+            warn!(%name, kind = %K::kind(&()), "there is no such webhook configuration; apply the manifests");
+            *seen = Seen::Absent;
+        }
+        Err(error) => {
+            warn!(%name, kind = %K::kind(&()), %error, "cannot watch the webhook configuration");
+            return false;
+        }
+    }
+    true
+}
+
+/// Writes the bundle if it is not there, and if the configuration is still the one that was seen.
+async fn publish<K: Configuration>(api: &Api<K>, name: &str, seen: &mut Seen<K>, bundle: &[u8]) {
+    let Seen::Present(configuration) = seen else {
+        return;
+    };
+    if configuration
+        .bundles()
+        .iter()
+        .all(|current| *current == Some(bundle))
+    {
+        return;
+    }
+    let kind = K::kind(&());
+    let params = PatchParams::default();
+    let patch = configuration.patch(bundle);
+    match timeout(API_TIMEOUT, api.patch(name, &params, &patch)).await {
+        // The watch brings it too: only what was read back counts as published.
+        Ok(Ok(_)) => info!(%name, %kind, "wrote the CA into the webhook configuration"),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409 | 422) => {
+            info!(%name, %kind, "the webhook configuration changed meanwhile; looking again");
+        }
+        Ok(Err(error)) => {
+            warn!(%name, %kind, %error, "cannot write the CA into the webhook configuration");
+        }
+        Err(_) => warn!(%name, %kind, "writing the CA into the webhook configuration timed out"),
+    }
+}

@@ -1,0 +1,325 @@
+//! Open connections: how many, which one goes when there are too many, and how long each may be silent.
+//!
+//! Nothing authenticates a caller, so whoever reaches the port can open connections. When there is no room, the one goes
+//! that has answered nothing yet for the longest time, and only then the one that was used the longest ago. An API
+//! server's are in use, so silent ones cannot push it out, however many they are.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Most open connections. An API server keeps a handful.
+pub(super) const MAX_CONNECTIONS: usize = 1024;
+/// How long a connection may be open before its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the head of a request may take from its first byte. It is one packet.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may wait for its next request. The API server closes what is idle for 90 s (Go's default): it
+/// must be the one that closes, or a request meets a closed connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// All open connections.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    /// Never held across an await: a critical section is a few map operations, or one scan when there is no room.
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Arc<Slot>>,
+}
+
+/// One open connection. Dropping it makes room.
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    pub(super) slot: Arc<Slot>,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Cancelled when another one needs the room.
+    pub(super) evicted: CancellationToken,
+    /// Held for a few assignments.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whether it has had an answer.
+    served: bool,
+    /// When it was opened, or last had an answer.
+    since: Instant,
+    /// Requests whose heads have been read, and that are not answered yet.
+    in_flight: usize,
+    /// When the first byte of a head came.
+    head: Option<Instant>,
+}
+
+impl Connections {
+    /// Room for one more; another connection may have to go for it.
+    pub(super) fn enter(self: &Arc<Self>) -> Place {
+        let slot = Arc::new(Slot {
+            evicted: CancellationToken::new(),
+            state: Mutex::new(State {
+                served: false,
+                since: Instant::now(),
+                in_flight: 0,
+                head: None,
+            }),
+        });
+        let mut table = lock(&self.table);
+        if table.open.len() >= MAX_CONNECTIONS {
+            let rank = |slot: &Slot| {
+                let state = lock(&slot.state);
+                (state.served, state.since)
+            };
+            let least = table.open.iter().min_by_key(|(_, slot)| rank(slot));
+            if let Some(number) = least.map(|(number, _)| *number)
+                && let Some(victim) = table.open.remove(&number)
+            {
+                victim.evicted.cancel();
+            }
+        }
+        let number = table.next;
+        table.next += 1;
+        table.open.insert(number, slot.clone());
+        drop(table);
+        Place {
+            connections: self.clone(),
+            number,
+            slot,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.connections.table).open.remove(&self.number);
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct InFlight(Arc<Slot>);
+
+impl Slot {
+    /// The head of a request was read.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        let mut state = lock(&self.state);
+        state.in_flight += 1;
+        state.head = None;
+        InFlight(self.clone())
+    }
+
+    /// Bytes came in.
+    fn heard(&self, at: Instant) {
+        let mut state = lock(&self.state);
+        if state.in_flight == 0 && state.head.is_none() {
+            state.head = Some(at);
+        }
+    }
+
+    /// When this silence has lasted too long; never while a request is answered, whose body has its own limit.
+    fn deadline(&self, heads: bool) -> Option<Instant> {
+        let state = lock(&self.state);
+        match state.head.filter(|_| heads) {
+            _ if state.in_flight > 0 => None,
+            Some(head) => Some(head + HEAD_TIMEOUT),
+            None if state.served => Some(state.since + IDLE_TIMEOUT),
+            None => Some(state.since + FIRST_REQUEST_TIMEOUT),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.in_flight -= 1;
+        state.served = true;
+        state.since = Instant::now();
+    }
+}
+
+/// The bytes of a connection, which end when it is silent for too long.
+pub(super) struct Watched<S> {
+    stream: S,
+    slot: Arc<Slot>,
+    /// Whether requests come one after another, each with a head of its own. HTTP/2 has frames between them.
+    heads: bool,
+    /// Set to the deadline or before it, so that a request does not move it.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, slot: Arc<Slot>, heads: bool) -> Self {
+        let alarm = Box::pin(sleep_until(Instant::now() + FIRST_REQUEST_TIMEOUT));
+        Self {
+            stream,
+            slot,
+            heads,
+            alarm,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            Poll::Ready(result) => {
+                if this.heads && buffer.filled().len() > before {
+                    this.slot.heard(Instant::now());
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                while let Some(deadline) = this.slot.deadline(this.heads) {
+                    if deadline < this.alarm.deadline() {
+                        this.alarm.as_mut().reset(deadline);
+                    }
+                    if this.alarm.as_mut().poll(cx).is_pending() {
+                        break;
+                    }
+                    if Instant::now() >= deadline {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                    // There was a request since it was set.
+                    this.alarm.as_mut().reset(deadline);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// A panic in a critical section leaves these consistent, so poison is no reason to stop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_had_an_answer_makes_room_first_then_who_had_it_longest_ago() {
+        let connections = Arc::new(Connections::default());
+        let mut places = Vec::new();
+        for index in 0..MAX_CONNECTIONS {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let place = connections.enter();
+            // Two silent ones among the many.
+            if !matches!(index, 300 | 700) {
+                drop(place.slot.begin());
+            }
+            places.push(place);
+        }
+        let gone = |places: &[Place]| {
+            let evicted = |place: &Place| place.slot.evicted.is_cancelled();
+            (0..places.len())
+                .filter(|index| evicted(&places[*index]))
+                .collect::<Vec<_>>()
+        };
+        let mut newcomers = vec![connections.enter()];
+        assert_eq!(gone(&places), [300]);
+        newcomers.push(connections.enter());
+        assert_eq!(gone(&places), [300, 700]);
+        drop(newcomers[0].slot.begin());
+        drop(newcomers[1].slot.begin());
+        newcomers.push(connections.enter());
+        assert_eq!(gone(&places), [0, 300, 700]);
+        drop(newcomers.pop());
+        newcomers.push(connections.enter());
+        assert_eq!(gone(&places), [0, 300, 700], "there was room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_kind_of_silence_has_its_limit() {
+        let connections = Arc::new(Connections::default());
+        let started = Instant::now();
+        let place = connections.enter();
+        let (mut far, near) = duplex(64);
+        let mut watched = Watched::new(near, place.slot.clone(), true);
+        let mut buffer = [0; 64];
+        let error = watched.read(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed(), FIRST_REQUEST_TIMEOUT);
+
+        let place = connections.enter();
+        let mut watched = Watched::new(watched.stream, place.slot.clone(), true);
+        far.write_all(b"POST").await.unwrap();
+        assert_eq!(watched.read(&mut buffer).await.unwrap(), 4);
+        drop(place.slot.begin());
+        let answered = Instant::now();
+        let read = watched.read(&mut buffer);
+        assert!(read.await.is_err());
+        assert_eq!(answered.elapsed(), IDLE_TIMEOUT);
+
+        let place = connections.enter();
+        drop(place.slot.begin());
+        let mut watched = Watched::new(watched.stream, place.slot.clone(), true);
+        far.write_all(b"P").await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(watched.read(&mut buffer).await.unwrap(), 1);
+        assert!(watched.read(&mut buffer).await.is_err());
+        assert_eq!(begun.elapsed(), HEAD_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_flight_may_be_silent() {
+        let connections = Arc::new(Connections::default());
+        let place = connections.enter();
+        let (_far, near) = duplex(64);
+        let mut watched = Watched::new(near, place.slot.clone(), true);
+        let _request = place.slot.begin();
+        let mut buffer = [0; 64];
+        let read = tokio::time::timeout(IDLE_TIMEOUT * 2, watched.read(&mut buffer));
+        assert!(read.await.is_err(), "it still waits");
+    }
+}

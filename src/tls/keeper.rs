@@ -1,0 +1,368 @@
+//! Keeps this replica's leaf fresh and, on the leader, the Secret with the CA.
+//!
+//! Every replica follows the Secret by a watch and signs its leaf with the CA in it. A leaf is signed only with what
+//! the Secret holds at that very moment, so that "its last leaf has expired" can be said of a CA; and, while another
+//! leaf is good, only with a CA that every `caBundle` already carries.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tracing::{error, info, warn};
+
+use super::authority::Validity;
+use super::trust::{Change, Trust, Trusted};
+use super::{Authority, Lifetimes, Resolver, TlsError};
+use crate::clock::Clock;
+use crate::domain::contract::{MANAGED_BY_LABEL, MANAGER};
+use crate::metrics::Metrics;
+
+/// How long the API server may take to answer.
+const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the keeper is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// headstart's namespace.
+    pub namespace: String,
+    /// The Secret's name.
+    pub secret: String,
+    /// What the leaf is made out to.
+    pub names: Vec<String>,
+    /// How long certificates live.
+    pub lifetimes: Lifetimes,
+}
+
+/// Where the keeper and the registration of the webhook meet.
+#[derive(Debug)]
+pub struct Channels {
+    /// Whether this replica leads.
+    pub leading: watch::Receiver<bool>,
+    /// What every `caBundle` carries, as far as it was read back.
+    pub trusted: watch::Receiver<Trusted>,
+    /// What every `caBundle` is to be.
+    pub bundle: watch::Sender<Option<String>>,
+    /// Whether callers trust the leaf that is served.
+    pub registered: watch::Sender<bool>,
+}
+
+/// The Secret as it was last seen.
+enum Stored {
+    /// There is none.
+    Absent,
+    /// It cannot be used: what is to be kept of it when it is written anew.
+    Garbage(ObjectMeta),
+    /// In order.
+    Good(ObjectMeta, Trust),
+}
+
+/// The leaf that is served.
+struct Served {
+    issuer: Arc<Authority>,
+    validity: Validity,
+}
+
+/// Looks after one replica's certificate.
+pub struct Keeper {
+    api: Api<Secret>,
+    settings: Settings,
+    clock: Clock,
+    resolver: Arc<Resolver>,
+    metrics: Arc<Metrics>,
+    channels: Channels,
+    stored: Stored,
+    served: Option<Served>,
+    /// Since when every `caBundle` carries the next CA, and which.
+    published: Option<(Arc<Authority>, Instant)>,
+}
+
+impl Keeper {
+    /// Reads the CA, or makes the first one, and serves a leaf. Of replicas that start at once, one creates the
+    /// Secret and the others read it.
+    pub async fn start(
+        client: Client,
+        settings: Settings,
+        clock: Clock,
+        resolver: Arc<Resolver>,
+        metrics: Arc<Metrics>,
+        channels: Channels,
+    ) -> Result<Self, TlsError> {
+        let mut keeper = Self {
+            api: Api::namespaced(client, &settings.namespace),
+            settings,
+            clock,
+            resolver,
+            metrics,
+            channels,
+            stored: Stored::Absent,
+            served: None,
+            published: None,
+        };
+        keeper.read().await?;
+        if matches!(keeper.stored, Stored::Absent) {
+            let trust = Trust::generate(keeper.clock.now(), &keeper.settings.lifetimes)?;
+            if keeper.write(ObjectMeta::default(), trust).await? {
+                info!(secret = %keeper.name(), "made a CA");
+            } else {
+                keeper.read().await?;
+            }
+        }
+        keeper.turn().await?;
+        Ok(keeper)
+    }
+
+    /// Goes on until the process ends.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(self.settings.lifetimes.check_interval());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let changes = watch_object(self.api.clone(), &self.settings.secret).default_backoff();
+        let mut changes = std::pin::pin!(changes);
+        loop {
+            tokio::select! {
+                Some(change) = changes.next() => match change {
+                    Ok(secret) => self.see(secret),
+                    Err(error) => {
+                        warn!(secret = %self.name(), %error, "cannot watch the Secret with the CA");
+                        continue;
+                    }
+                },
+                // Ends only with those who send, and so with the process.
+                Ok(()) = self.channels.leading.changed() => {}
+                Ok(()) = self.channels.trusted.changed() => {}
+                _ = tick.tick() => {}
+            }
+            if let Err(error) = self.turn().await {
+                let error = anyhow::Error::from(error);
+                error!(error = %format_args!("{error:#}"), "cannot look after the certificates; trying again");
+            }
+        }
+    }
+
+    /// Does what is to be done now.
+    async fn turn(&mut self) -> Result<(), TlsError> {
+        if *self.channels.leading.borrow() {
+            self.lead().await?;
+        }
+        if self.must_sign() {
+            // What the watch brought may be old, and a leaf of a CA that is retired by now would outlive its trust.
+            self.read().await?;
+            if self.must_sign() {
+                self.sign()?;
+            }
+        }
+        if let Stored::Good(_, trust) = &self.stored {
+            let bundle = Some(trust.bundle());
+            self.channels.bundle.send_if_modified(|current| {
+                let differs = *current != bundle;
+                *current = bundle;
+                differs
+            });
+            self.metrics
+                .authority_expires(trust.current.validity().until.unix_timestamp());
+        }
+        let now = self.clock.now();
+        let trusted = self.channels.trusted.borrow_and_update();
+        let registered = self.served.as_ref().is_some_and(|leaf| {
+            leaf.validity.holds_at(now) && trusted.contains(leaf.issuer.cert())
+        });
+        drop(trusted);
+        self.channels.registered.send_if_modified(|current| {
+            let differs = *current != registered;
+            *current = registered;
+            differs
+        });
+        Ok(())
+    }
+
+    fn must_sign(&self) -> bool {
+        let Stored::Good(_, trust) = &self.stored else {
+            return false;
+        };
+        let now = self.clock.now();
+        let Some(leaf) = &self.served else {
+            return true;
+        };
+        if !leaf.validity.holds_at(now) {
+            return trust.current.validity().holds_at(now);
+        }
+        if leaf.issuer.cert() != trust.current.cert() {
+            let trusted = self.channels.trusted.borrow();
+            return trusted.contains(trust.current.cert());
+        }
+        leaf.validity
+            .is_half_over(now, self.settings.lifetimes.leaf)
+            // The last leaf of a CA ends with it, and so would another one.
+            && leaf.validity.until < trust.current.validity().until
+    }
+
+    fn sign(&mut self) -> Result<(), TlsError> {
+        let Stored::Good(_, trust) = &self.stored else {
+            return Ok(());
+        };
+        let Settings {
+            names, lifetimes, ..
+        } = &self.settings;
+        let now = self.clock.now();
+        if let Some(old) = &self.served
+            && !old.validity.holds_at(now)
+        {
+            warn!(expired = %old.validity.until, "the serving certificate is not valid any more; signing another");
+        }
+        let leaf = trust.current.issue(names, now, lifetimes.leaf)?;
+        self.resolver.serve(&leaf)?;
+        let validity = leaf.validity;
+        self.metrics
+            .certificate_expires(validity.until.unix_timestamp());
+        info!(expires = %validity.until, "serving a new certificate");
+        self.served = Some(Served {
+            issuer: trust.current.clone(),
+            validity,
+        });
+        Ok(())
+    }
+
+    /// What only the leader does: heals the Secret, and takes the next step of a rotation.
+    async fn lead(&mut self) -> Result<(), TlsError> {
+        let now = self.clock.now();
+        let lifetimes = self.settings.lifetimes;
+        let served = self
+            .served
+            .as_ref()
+            .filter(|leaf| leaf.validity.holds_at(now))
+            .map(|leaf| leaf.issuer.clone());
+        let (metadata, trust, why) = match &self.stored {
+            Stored::Absent => {
+                let trust = Trust::replacement(served, now, &lifetimes)?;
+                (ObjectMeta::default(), trust, "it was deleted")
+            }
+            Stored::Garbage(metadata) => {
+                let trust = Trust::replacement(served, now, &lifetimes)?;
+                (metadata.clone(), trust, "it held no usable CA")
+            }
+            Stored::Good(metadata, trust) => {
+                let (metadata, trust) = (metadata.clone(), trust.clone());
+                let published = self.is_published(&trust);
+                match trust.step(now, &lifetimes, served.as_deref(), published)? {
+                    None => return Ok(()),
+                    Some((change, trust)) => (metadata, trust, reason(change)),
+                }
+            }
+        };
+        if self.write(metadata, trust).await? {
+            info!(secret = %self.name(), %why, "wrote the Secret with the CA");
+        } else {
+            info!(secret = %self.name(), "the Secret with the CA changed meanwhile; looking again");
+            self.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the next CA has been in every `caBundle` for long enough.
+    fn is_published(&mut self, trust: &Trust) -> bool {
+        let trusted = self.channels.trusted.borrow();
+        let Some(next) = trust
+            .next
+            .as_ref()
+            .filter(|next| trusted.contains(next.cert()))
+        else {
+            self.published = None;
+            return false;
+        };
+        let since = match &self.published {
+            Some((known, since)) if known.cert() == next.cert() => *since,
+            _ => {
+                let now = Instant::now();
+                self.published = Some((next.clone(), now));
+                now
+            }
+        };
+        since.elapsed() >= self.settings.lifetimes.propagation()
+    }
+
+    fn see(&mut self, secret: Option<Secret>) {
+        self.stored = match secret {
+            None => Stored::Absent,
+            Some(secret) => match Trust::from_secret(&secret) {
+                Some(trust) => Stored::Good(secret.metadata, trust),
+                None => Stored::Garbage(secret.metadata),
+            },
+        };
+        match &self.stored {
+            Stored::Good(..) => {}
+            Stored::Absent => warn!(secret = %self.name(), "the Secret with the CA is gone"),
+            Stored::Garbage(_) => {
+                warn!(secret = %self.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), TlsError> {
+        let secret = self.ask(self.api.get_opt(&self.settings.secret)).await?;
+        self.see(secret);
+        Ok(())
+    }
+
+    /// Writes the Secret if it is still the one that was seen, or still absent; whether it was.
+    async fn write(&mut self, metadata: ObjectMeta, trust: Trust) -> Result<bool, TlsError> {
+        let replaces = metadata.resource_version.is_some();
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(self.settings.secret.clone()),
+                labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.into(), MANAGER.into())])),
+                ..metadata
+            },
+            type_: (!replaces).then(|| "kubernetes.io/tls".into()),
+            data: Some(trust.to_data()),
+            ..Secret::default()
+        };
+        let params = PostParams::default();
+        let written = if replaces {
+            let write = self.api.replace(&self.settings.secret, &params, &secret);
+            self.ask(write).await
+        } else {
+            self.ask(self.api.create(&params, &secret)).await
+        };
+        match written {
+            Ok(secret) => {
+                self.stored = Stored::Good(secret.metadata, trust);
+                Ok(true)
+            }
+            Err(TlsError::Secret(name, error)) => match *error {
+                // Already there, changed, or deleted meanwhile.
+                kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(false),
+                error => Err(TlsError::Secret(name, error.into())),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, TlsError> {
+        match timeout(API_TIMEOUT, call).await {
+            Ok(answer) => answer.map_err(|error| TlsError::Secret(self.name(), error.into())),
+            Err(_) => Err(TlsError::Timeout(self.name())),
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.settings.namespace, self.settings.secret)
+    }
+}
+
+fn reason(change: Change) -> &'static str {
+    match change {
+        Change::Prepare => "half of the CA's life is over: publishing its successor",
+        Change::Promote => "every caller knows the new CA: it signs from now on",
+        Change::Forget => "no certificate of the old CA is valid any more: it is forgotten",
+        Change::Remember => "another CA was put in place: the one that is served stays trusted",
+    }
+}

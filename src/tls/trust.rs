@@ -1,0 +1,242 @@
+//! What the Secret holds, and how one CA follows another without a failed call. Decisions only: no I/O, no clock.
+//!
+//! All of it is in the Secret, so that whoever leads next goes on where the last leader stopped:
+//!
+//! | key | |
+//! |---|---|
+//! | `tls.crt`, `tls.key` | the CA that signs now |
+//! | `next.crt`, `next.key` | the CA that signs once every `caBundle` carries it |
+//! | `previous.crt`, `previous.until` | the CA that signed before, and when its last leaf has expired |
+//!
+//! `caBundle` is always all three certificates. So the order is: make `next` (published, and read back) → it becomes
+//! the one that signs → the one before is forgotten when nothing signed by it is valid any more. At each step both
+//! sides know what the other uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use time::OffsetDateTime;
+
+use super::{Authority, Lifetimes, TlsError};
+
+/// As `kubernetes.io/tls` wants them.
+const CERT: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const NEXT_CERT: &str = "next.crt";
+const NEXT_KEY: &str = "next.key";
+const PREVIOUS_CERT: &str = "previous.crt";
+const PREVIOUS_UNTIL: &str = "previous.until";
+
+/// The CAs of one Secret.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Signs.
+    pub current: Arc<Authority>,
+    /// Will sign.
+    pub next: Option<Arc<Authority>>,
+    /// Signed what may still be served.
+    pub previous: Option<Retired>,
+}
+
+/// A CA that signs no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// Its certificate. The key is forgotten.
+    pub cert: String,
+    /// When its last leaf has expired.
+    pub until: OffsetDateTime,
+}
+
+/// Why the Secret is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The current CA is half through its life: its successor is made, to be published.
+    Prepare,
+    /// The successor is known to every caller: it signs from now on.
+    Promote,
+    /// Nothing signed by the one before is valid any more.
+    Forget,
+    /// Somebody put another CA in place: the one whose leaves are served stays trusted meanwhile.
+    Remember,
+}
+
+impl Trust {
+    /// A first CA.
+    pub fn generate(now: OffsetDateTime, lifetimes: &Lifetimes) -> Result<Self, TlsError> {
+        Ok(Self {
+            current: Arc::new(Authority::generate(now, lifetimes.authority)?),
+            next: None,
+            previous: None,
+        })
+    }
+
+    /// What takes the place of a Secret that is gone or unreadable. The CA whose leaves are served, if one is known,
+    /// goes on, so that no call fails; but whoever deletes a CA wants to be rid of it, so its successor is made at
+    /// once.
+    pub fn replacement(
+        served: Option<Arc<Authority>>,
+        now: OffsetDateTime,
+        lifetimes: &Lifetimes,
+    ) -> Result<Self, TlsError> {
+        let fresh = Self::generate(now, lifetimes)?;
+        Ok(match served.filter(|ca| ca.validity().holds_at(now)) {
+            Some(served) => Self {
+                current: served,
+                next: Some(fresh.current),
+                previous: None,
+            },
+            None => fresh,
+        })
+    }
+
+    /// Reads the Secret. `None` if it does not hold what it should.
+    pub fn from_secret(secret: &Secret) -> Option<Self> {
+        let text = |key: &str| {
+            let bytes = secret.data.as_ref()?.get(key)?;
+            String::from_utf8(bytes.0.clone()).ok()
+        };
+        let pair = |cert: &str, key: &str| {
+            Authority::from_pem(text(cert)?, text(key)?)
+                .ok()
+                .map(Arc::new)
+        };
+        let retired = || {
+            let until: Timestamp = text(PREVIOUS_UNTIL)?.trim().parse().ok()?;
+            Some(Retired {
+                cert: text(PREVIOUS_CERT)?,
+                until: OffsetDateTime::from_unix_timestamp(until.as_second()).ok()?,
+            })
+        };
+        Some(Self {
+            current: pair(CERT, KEY)?,
+            next: pair(NEXT_CERT, NEXT_KEY),
+            previous: retired(),
+        })
+    }
+
+    /// The Secret's data.
+    pub fn to_data(&self) -> BTreeMap<String, ByteString> {
+        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+        let mut data = BTreeMap::from([
+            (CERT.to_owned(), bytes(self.current.cert())),
+            (KEY.to_owned(), bytes(self.current.key())),
+        ]);
+        if let Some(next) = &self.next {
+            data.insert(NEXT_CERT.into(), bytes(next.cert()));
+            data.insert(NEXT_KEY.into(), bytes(next.key()));
+        }
+        if let Some(Retired { cert, until }) = &self.previous {
+            // What from_secret has read, or a time of this century, is within jiff's range.
+            let until = Timestamp::from_second(until.unix_timestamp()).unwrap_or(Timestamp::MAX);
+            data.insert(PREVIOUS_CERT.into(), bytes(cert));
+            data.insert(PREVIOUS_UNTIL.into(), bytes(&until.to_string()));
+        }
+        data
+    }
+
+    /// What every `caBundle` is to hold.
+    pub fn bundle(&self) -> String {
+        let next = self.next.as_ref().map(|next| next.cert());
+        let previous = self.previous.as_ref().map(|retired| retired.cert.as_str());
+        [Some(self.current.cert()), next, previous]
+            .into_iter()
+            .flatten()
+            .map(|cert| format!("{}\n", cert.trim_end()))
+            .collect()
+    }
+
+    /// What is to be done now, if anything. `served` is the CA of the leaf that this replica serves; `published`,
+    /// that `next` has been in every `caBundle` for long enough.
+    pub fn step(
+        &self,
+        now: OffsetDateTime,
+        lifetimes: &Lifetimes,
+        served: Option<&Authority>,
+        published: bool,
+    ) -> Result<Option<(Change, Self)>, TlsError> {
+        let retired = |cert: &str| {
+            Some(Retired {
+                cert: cert.to_owned(),
+                until: now + lifetimes.retirement(),
+            })
+        };
+        if let Some(served) = served.filter(|served| !self.knows(served.cert())) {
+            let remembering = Self {
+                previous: retired(served.cert()),
+                ..self.clone()
+            };
+            return Ok(Some((Change::Remember, remembering)));
+        }
+        if self.previous.as_ref().is_some_and(|old| old.until <= now) {
+            let forgetting = Self {
+                previous: None,
+                ..self.clone()
+            };
+            return Ok(Some((Change::Forget, forgetting)));
+        }
+        match &self.next {
+            // One at a time: the CA before the last must be out of use first.
+            None if self.previous.is_some() => Ok(None),
+            None if self
+                .current
+                .validity()
+                .is_half_over(now, lifetimes.authority) =>
+            {
+                let next = Arc::new(Authority::generate(now, lifetimes.authority)?);
+                let preparing = Self {
+                    next: Some(next),
+                    ..self.clone()
+                };
+                Ok(Some((Change::Prepare, preparing)))
+            }
+            Some(next) if published => {
+                let promoting = Self {
+                    current: next.clone(),
+                    next: None,
+                    previous: retired(self.current.cert()),
+                };
+                Ok(Some((Change::Promote, promoting)))
+            }
+            None | Some(_) => Ok(None),
+        }
+    }
+
+    fn knows(&self, cert: &str) -> bool {
+        let all = Trusted::of(self.bundle().as_bytes());
+        all.contains(cert)
+    }
+}
+
+/// The certificates of `caBundle`s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted(BTreeSet<Vec<u8>>);
+
+impl Trusted {
+    /// Those of one. What is no certificate is trusted by nobody.
+    pub fn of(bundle: &[u8]) -> Self {
+        let certificates = CertificateDer::pem_slice_iter(bundle);
+        Self(certificates.flatten().map(|der| der.to_vec()).collect())
+    }
+
+    /// Those that all of these have.
+    pub fn by_all(bundles: impl IntoIterator<Item = Self>) -> Self {
+        let common = bundles
+            .into_iter()
+            .reduce(|a, b| Self(a.0.intersection(&b.0).cloned().collect()));
+        common.unwrap_or_default()
+    }
+
+    /// Whether this certificate (PEM) is among them.
+    pub fn contains(&self, cert: &str) -> bool {
+        let der = CertificateDer::from_pem_slice(cert.as_bytes());
+        der.is_ok_and(|der| self.0.contains(der.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The answer, as documented: kube's own type writes a patch in a form that the API server does not read
+//! (kube-rs/kube#1781).
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tracing::info;
+
+use super::review::{API_VERSION, KIND};
+
+/// Longest warning, in characters: the API server truncates what is longer.
+pub(super) const MAX_WARNING: usize = 120;
+/// Most warnings on one answer: a person reads a few.
+pub(super) const MAX_WARNINGS: usize = 5;
+
+/// An AdmissionReview with a response.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Verdict,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Verdict {
+    uid: String,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// What the person who writes is shown.
+#[derive(Debug, Serialize)]
+struct Status {
+    code: u16,
+    reason: &'static str,
+    message: String,
+}
+
+impl Answer {
+    /// The write goes on.
+    pub(super) fn allow(uid: String, warnings: impl IntoIterator<Item = String>) -> Self {
+        let warnings = warnings
+            .into_iter()
+            .map(|warning| warning.chars().take(MAX_WARNING).collect())
+            .take(MAX_WARNINGS)
+            .collect();
+        Self::new(Verdict {
+            uid,
+            allowed: true,
+            status: None,
+            warnings,
+        })
+    }
+
+    /// The write is refused, with this as the reason.
+    pub(super) fn deny(uid: String, message: String) -> Self {
+        let status = Status {
+            code: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
+            reason: "Invalid",
+            message,
+        };
+        Self::new(Verdict {
+            uid,
+            allowed: false,
+            status: Some(status),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn new(response: Verdict) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: KIND,
+            response,
+        }
+    }
+}
+
+/// What a request that is no review is told.
+#[derive(Debug)]
+pub struct Refused(pub(super) StatusCode, pub(super) String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(status, reason) = self;
+        // One line, without the body: it may hold anything.
+        info!(status = status.as_u16(), %reason, "refused a request that is no review");
+        (status, format!("{reason}\n")).into_response()
+    }
+}

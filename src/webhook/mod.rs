@@ -1,0 +1,228 @@
+//! From an AdmissionReview to its answer.
+//!
+//! `/mutate` always answers "allowed", at once and without a client: what is worth pulling is noted for the worker, and
+//! what cannot be prefetched is said as a warning. `/validate` refuses a malformed value of headstart's own label or
+//! annotations, and nothing else. What is no review at all is refused by HTTP status.
+//!
+//! No answer waits for anything but the request's own bytes; under load a review is allowed without being looked at,
+//! since the watch brings the object all the same.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{debug, warn};
+
+mod answer;
+mod body;
+mod review;
+mod validate;
+
+pub use answer::{Answer, Refused};
+pub use body::{BUDGET, Budget, MAX_BODY};
+
+use crate::domain::contract::is_exempt;
+use crate::domain::workload::Workload;
+use crate::metrics::{Decision, Metrics};
+use crate::queue::{Hint, Hints};
+use body::Received;
+use review::{Parsed, Write};
+
+/// Where the API server posts reviews of what may have to be pulled.
+pub const MUTATE: &str = "/mutate";
+/// Where the API server posts reviews of headstart's own label and annotations.
+pub const VALIDATE: &str = "/validate";
+
+/// What an answer needs.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Where reviews wait for their confirmation.
+    pub hints: Arc<Hints>,
+    /// Counts decisions.
+    pub metrics: Arc<Metrics>,
+    /// headstart's own namespace, which is left alone.
+    pub own_namespace: Arc<str>,
+    /// What the bodies of all requests may take.
+    pub budget: Budget,
+}
+
+/// The routes of the webhook.
+pub fn router(webhook: Webhook) -> Router {
+    Router::new()
+        .route(MUTATE, post(mutate))
+        .route(VALIDATE, post(validate))
+        .layer(CatchPanicLayer::new())
+        .with_state(webhook)
+}
+
+async fn mutate(
+    State(webhook): State<Webhook>,
+    request: Request,
+) -> Result<axum::Json<Answer>, Refused> {
+    webhook.serve(request, Webhook::mutate).await
+}
+
+async fn validate(
+    State(webhook): State<Webhook>,
+    request: Request,
+) -> Result<axum::Json<Answer>, Refused> {
+    webhook.serve(request, Webhook::validate).await
+}
+
+impl Webhook {
+    async fn serve(
+        &self,
+        request: Request,
+        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
+    ) -> Result<axum::Json<Answer>, Refused> {
+        let answer = match self.receive(request).await {
+            Ok(Received::Whole(body, _room)) => decide(self, &body),
+            Ok(Received::Beginning(prefix)) => self.shed(&prefix),
+            Err(refused) => Err(refused),
+        };
+        if answer.is_err() {
+            self.metrics.admission(Decision::Refused);
+        }
+        answer.map(axum::Json)
+    }
+
+    async fn receive(&self, request: Request) -> Result<Received, Refused> {
+        let (parts, body) = request.into_parts();
+        let content_type = parts.headers.get(CONTENT_TYPE);
+        if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
+            return Err(Refused(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/json".into(),
+            ));
+        }
+        let deadline = body::deadline(&parts.uri, Instant::now());
+        body::receive(&parts.headers, body, &self.budget, deadline).await
+    }
+
+    /// Allows a review that there is no room or no time to read.
+    fn shed(&self, prefix: &[u8]) -> Result<Answer, Refused> {
+        let Some(uid) = review::uid_of_prefix(prefix) else {
+            return Err(Refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no room or no time to read this".into(),
+            ));
+        };
+        self.metrics.admission(Decision::Shed);
+        debug!(%uid, "no room or no time to read a review; it is allowed, and left to the watch");
+        Ok(Answer::allow(uid, []))
+    }
+
+    /// Answers a review of a write that may ask for pulls.
+    pub fn mutate(&self, body: &[u8]) -> Result<Answer, Refused> {
+        let parsed = review::parse(body).map_err(bad_request)?;
+        let (uid, decision, warnings) = match parsed {
+            Parsed::Other { uid } => (uid, Decision::Ignored, Vec::new()),
+            Parsed::Deployment(write) => {
+                let uid = write.uid.clone();
+                let (decision, warnings) = self.note(*write);
+                (uid, decision, warnings)
+            }
+        };
+        self.metrics.admission(decision);
+        debug!(%uid, ?decision, "answered a review");
+        Ok(Answer::allow(uid, warnings))
+    }
+
+    /// Answers a review of a write that may set headstart's label or annotations.
+    pub fn validate(&self, body: &[u8]) -> Result<Answer, Refused> {
+        let (uid, complaints) = match review::parse(body).map_err(bad_request)? {
+            Parsed::Other { uid } => (uid, Vec::new()),
+            Parsed::Deployment(write) if is_exempt(&write.new.namespace, &self.own_namespace) => {
+                (write.uid, Vec::new())
+            }
+            Parsed::Deployment(write) => {
+                let complaints = validate::complaints(&write.new, write.old.as_ref());
+                (write.uid, complaints)
+            }
+        };
+        if complaints.is_empty() {
+            self.metrics.admission(Decision::Valid);
+            return Ok(Answer::allow(uid, []));
+        }
+        self.metrics.admission(Decision::Denied);
+        debug!(%uid, "refused a malformed label or annotation");
+        Ok(Answer::deny(uid, complaints.join("; ")))
+    }
+
+    /// Everything that is not a change of a Deployment's images is none of our business.
+    fn note(&self, write: Write) -> (Decision, Vec<String>) {
+        let Write {
+            uid,
+            dry_run,
+            new,
+            old,
+        } = write;
+        let Some(new) = new.into_workload() else {
+            // With generateName there is no name yet: the watch brings the object once it has one.
+            debug!(%uid, "the review names no Deployment that could be looked up");
+            return (Decision::Ignored, Vec::new());
+        };
+        let old = old.and_then(|old| old.into_workload());
+        if is_exempt(&new.key.namespace, &self.own_namespace)
+            || old.is_some_and(|old| old.revision == new.revision)
+        {
+            return (Decision::Ignored, Vec::new());
+        }
+        let warnings = warnings(&new);
+        // A dry run is never stored, so there is nothing to wait for.
+        if dry_run {
+            return (Decision::DryRun, warnings);
+        }
+        let key = new.key;
+        let hint = Hint {
+            revision: new.revision,
+            admitted: Instant::now(),
+        };
+        if self.hints.note(key.clone(), hint) {
+            (Decision::Noted, warnings)
+        } else {
+            warn!(deployment = %key, "too many unconfirmed reviews; this one waits for the watch");
+            (Decision::Overflow, warnings)
+        }
+    }
+}
+
+fn bad_request(reason: String) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, reason)
+}
+
+fn is_json(content_type: &str) -> bool {
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("application/json")
+}
+
+/// What the person who writes should know: it will not be prefetched, and why.
+fn warnings(workload: &Workload) -> Vec<String> {
+    let mode = workload
+        .mode
+        .as_ref()
+        .err()
+        .map(|error| format!("headstart: {error}"));
+    let refused = workload
+        .refused
+        .iter()
+        .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let malformed = workload.annotations.malformed.iter();
+    mode.into_iter()
+        .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
+        .chain(refused)
+        .take(answer::MAX_WARNINGS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! The one thing that headstart ever refuses: a value of its own label or annotations that it could not act on.
+//!
+//! Only a value that this very write sets. One that was stored before, by whatever way, must not stand in the way of
+//! other changes.
+
+use std::collections::BTreeMap;
+
+use super::review::Subject;
+use crate::domain::annotation::Annotations;
+use crate::domain::contract::labelled_mode;
+
+/// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
+pub(super) fn complaints(new: &Subject, old: Option<&Subject>) -> Vec<String> {
+    let labels = changed(new.labels(), old.map(Subject::labels));
+    let annotations = changed(new.annotations(), old.map(Subject::annotations));
+    let mode = labelled_mode(Some(&labels)).err();
+    let malformed = Annotations::read(Some(&annotations)).malformed;
+    let mode = mode.map(|unknown| unknown.to_string());
+    mode.into_iter()
+        .chain(malformed.iter().map(ToString::to_string))
+        .collect()
+}
+
+fn changed(
+    new: &BTreeMap<String, String>,
+    old: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, String> {
+    new.iter()
+        .filter(|(key, value)| old.and_then(|old| old.get(*key)) != Some(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
