@@ -34,8 +34,9 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use connections::{Connections, Slot, Watched};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take. As long as Go's server gives it: on a starved machine the API server's own may be
+/// slow, and one that does not come takes a place that is the first to be given away.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most of one connection's bytes that wait in HTTP/1.1's buffer; also the longest head of a request.
 const READ_BUFFER: usize = 64 * 1024;
 /// The same for HTTP/2: of one request, and of all of a connection.

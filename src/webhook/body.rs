@@ -159,7 +159,8 @@ impl Reading<'_> {
         } else {
             chunk.len()
         };
-        self.buffer.extend(chunk.iter().take(room));
+        self.buffer
+            .extend_from_slice(chunk.get(..room).unwrap_or(chunk));
         Ok(())
     }
 

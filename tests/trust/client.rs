@@ -1,0 +1,124 @@
+//! A small HTTP/1.1 client: one that can also misbehave, and leaves no doubt about what is on the wire.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A local server that does not answer in this time does not answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Trusts these certificates (PEM) and no others.
+#[derive(Clone)]
+pub(crate) struct Tls(TlsConnector);
+
+impl Tls {
+    pub(crate) fn trusting(bundle: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self(TlsConnector::from(Arc::new(config)))
+    }
+
+    pub(crate) async fn connect(&self, port: u16) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        timeout(self.0.connect(name, stream)).await
+    }
+}
+
+/// Sends one POST and reads its answer.
+pub(crate) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    path: &str,
+    body: &[u8],
+) -> io::Result<(u16, String)> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: headstart\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    timeout(async {
+        stream.write_all(&[head.as_bytes(), body].concat()).await?;
+        answer(stream).await
+    })
+    .await
+}
+
+/// A GET without TLS, on a connection of its own.
+pub(crate) async fn plain_get(port: u16, path: &str) -> io::Result<(u16, String)> {
+    timeout(async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: headstart\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        answer(&mut stream).await
+    })
+    .await
+}
+
+/// Reads one answer with a Content-Length, as all of headstart's have.
+async fn answer<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(u16, String)> {
+    let mut received = Vec::new();
+    loop {
+        if let Some((status, length, begin)) = head(&received)
+            && received.len() >= begin + length
+        {
+            let body = String::from_utf8_lossy(&received[begin..begin + length]).into_owned();
+            return Ok((status, body));
+        }
+        if stream.read_buf(&mut received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Status, length of the body, and where it begins.
+fn head(received: &[u8]) -> Option<(u16, usize, usize)> {
+    let end = received.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&received[..end]).ok()?.to_lowercase();
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    Some((status, length.unwrap_or(0), end + 4))
+}
+
+async fn timeout<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(TIMEOUT, work).await?
+}
+
+/// A review of a new Deployment, in the order that the API server writes it, padded to about this many bytes.
+pub(crate) fn review(name: &str, bytes: usize) -> String {
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "shop", "annotations": {"padding": "x".repeat(bytes)}},
+        "spec": {"template": {"spec": {"containers": [{"name": "app", "image": "app:1"}]}}},
+    });
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002",
+        "kind":{{"group":"apps","version":"v1","kind":"Deployment"}},"name":"{name}","namespace":"shop","operation":"CREATE",
+        "object":{object},"oldObject":null,"dryRun":false}}}}"#
+    )
+}
+
+/// Whether an answer allows that review.
+pub(crate) fn is_allowed(answer: &io::Result<(u16, String)>) -> bool {
+    let Ok((200, body)) = answer else {
+        return false;
+    };
+    let body: Value = serde_json::from_str(body).unwrap();
+    body["response"]["allowed"] == true
+        && body["response"]["uid"] == "705ab4f5-6393-11e8-b7cc-42010a800002"
+}

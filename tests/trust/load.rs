@@ -1,0 +1,199 @@
+//! Everybody can reach the port: what the worst of them can do to memory, and to the one who matters.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::certificates::served;
+use crate::client::{self, Tls, is_allowed, post, review};
+use crate::installation::{Installation, Replica};
+
+/// What the process may take beyond what it took before, in MiB: 64 for bodies, 32 for the connections (1,024 of 30 KiB),
+/// 32 for what the allocator keeps. The manifests' limit is 256.
+const BOUND: u64 = 128;
+
+/// Calls like an API server's, one after another on a kept connection and each now and then on a new one.
+struct Healthy {
+    stop: CancellationToken,
+    task: JoinHandle<Vec<Duration>>,
+}
+
+impl Healthy {
+    fn start(tls: &Tls, port: u16) -> Self {
+        let stop = CancellationToken::new();
+        let (tls, stopped) = (tls.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let body = review("healthy", 4096);
+            let mut latencies = Vec::new();
+            let mut stream = tls.connect(port).await.unwrap();
+            while !stopped.is_cancelled() {
+                let begun = Instant::now();
+                if latencies.len() % 10 == 9 {
+                    stream = tls.connect(port).await.unwrap();
+                }
+                let answer = post(&mut stream, "/mutate?timeout=2s", body.as_bytes()).await;
+                assert!(is_allowed(&answer), "{answer:?}");
+                latencies.push(begun.elapsed());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            latencies
+        });
+        Self { stop, task }
+    }
+
+    /// Panics if a call was not answered; the 99th percentile of the others.
+    async fn stop(self, what: &str) -> Duration {
+        self.stop.cancel();
+        let mut latencies = self.task.await.unwrap();
+        latencies.sort();
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!("{what}: {} healthy calls, p99 {p99:?}", latencies.len());
+        p99
+    }
+}
+
+async fn one_replica(installation: &Installation) -> (Replica, Tls) {
+    let mut replica = installation.replica("replica", &[]);
+    installation.register(replica.port).await;
+    replica.ready().await;
+    served(installation, replica.port).await;
+    let bundle = installation.bundles().await.swap_remove(0);
+    (replica, Tls::trusting(&bundle))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
+    let installation = Installation::new().await;
+    let (replica, tls) = one_replica(&installation).await;
+    let before = replica.memory("VmRSS");
+    let port = replica.port;
+
+    // 1,500 connections that send nothing: more than there is room for.
+    let healthy = Healthy::start(&tls, port);
+    let mut silent = Vec::new();
+    for _ in 0..1500 {
+        silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    // And 500 that send a byte of a request head, and no more.
+    let mut slow = Vec::new();
+    for _ in 0..500 {
+        if let Ok(mut stream) = tls.connect(port).await {
+            let _ = stream.write_all(b"P").await;
+            slow.push(stream);
+        }
+    }
+    let slowloris = healthy.stop("slowloris").await;
+    drop((silent, slow));
+
+    let healthy = Healthy::start(&tls, port);
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(tls.connect(port).await.unwrap());
+    }
+    let idling = healthy.stop("1,000 idle connections").await;
+    println!(
+        "with 1,000 idle connections: {} MiB",
+        replica.memory("VmRSS")
+    );
+    drop(idle);
+
+    let healthy = Healthy::start(&tls, port);
+    let mut clients = JoinSet::new();
+    for client in 0..20 {
+        let tls = tls.clone();
+        clients.spawn(async move {
+            let mut stream = tls.connect(port).await.unwrap();
+            for index in 0..500 {
+                let body = malformed(client * 500 + index);
+                let (status, _) = post(&mut stream, "/mutate", body.as_bytes()).await.unwrap();
+                assert_eq!(status, 400, "{body}");
+            }
+        });
+    }
+    clients.join_all().await;
+    let malformed = healthy.stop("10,000 malformed reviews").await;
+
+    // Connected first, so that all of them send at once.
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        streams.push(tls.connect(port).await.unwrap());
+    }
+    let body: Arc<str> = review("large", 7 * 1024 * 1024 - 2048).into();
+    let healthy = Healthy::start(&tls, port);
+    let mut clients = JoinSet::new();
+    for mut stream in streams {
+        let body = body.clone();
+        clients.spawn(async move {
+            // Its own patience, as an API server's is: allowed, whether there was room to read it or not.
+            is_allowed(&post(&mut stream, "/mutate?timeout=30s", body.as_bytes()).await)
+        });
+    }
+    let allowed = clients
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|allowed| *allowed);
+    println!("100 bodies of 7 MiB: {} allowed in time", allowed.count());
+    let large = healthy.stop("100 bodies of 7 MiB").await;
+
+    let (peak, after) = (replica.memory("VmHWM"), replica.memory("VmRSS"));
+    println!("memory: {before} MiB before, {peak} at most, {after} after");
+    assert!(
+        peak <= before + BOUND,
+        "{peak} MiB at most, {before} before"
+    );
+    // What is promised to users is far below a webhook's timeout, on a machine that does all of this at once.
+    for p99 in [slowloris, idling, malformed, large] {
+        assert!(p99 < Duration::from_secs(2), "{p99:?}");
+    }
+    assert!(replica.is_ready().await);
+}
+
+/// Forged reviews for ever new Deployments of the longest names.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_reviews_cause_no_pull_and_are_not_remembered_without_end() {
+    let installation = Installation::new().await;
+    let (replica, tls) = one_replica(&installation).await;
+    let before = replica.memory("VmRSS");
+    let mut clients = JoinSet::new();
+    for client in 0..10 {
+        let tls = tls.clone();
+        let port = replica.port;
+        clients.spawn(async move {
+            let mut stream = tls.connect(port).await.unwrap();
+            for index in 0..1000 {
+                let name = format!("{}-{client}-{index}", "x".repeat(240));
+                let answer = post(&mut stream, "/mutate", review(&name, 10).as_bytes()).await;
+                assert!(client::is_allowed(&answer), "{answer:?}");
+            }
+        });
+    }
+    clients.join_all().await;
+    let after = replica.memory("VmRSS");
+    println!("10,000 forged reviews: {before} MiB before, {after} after");
+    assert!(after <= before + 16);
+    assert_eq!(replica.metric("headstart_plans_total").await, 0.0);
+    assert_eq!(
+        replica
+            .metric("headstart_prefetch_pods_created_total")
+            .await,
+        0.0
+    );
+    assert!(replica.metric("headstart_admission_reviews_total").await >= 10_000.0);
+}
+
+/// No two alike, none a review.
+fn malformed(index: usize) -> String {
+    let review = review("malformed", 64);
+    match index % 5 {
+        0 => review[..review.len() - 1 - index % 200].to_owned(),
+        1 => review.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
+        2 => format!("[{index}]"),
+        3 => review.replace("\"uid\"", "\"udi\""),
+        _ => "[".repeat(1 + index),
+    }
+}

@@ -1,0 +1,142 @@
+//! Replicas that come and go under a stream of writes.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use testbed::process::Wait;
+
+use crate::certificates::served;
+use crate::forwarder::Forwarder;
+use crate::installation::{Installation, PATIENCE, Replica, SHOP};
+use crate::writes::{DEPLOYMENTS, Writes};
+
+/// Half the default, as the test's Service is as slow as a kubelet's but nothing else is.
+const FLAGS: [&str; 2] = ["--drain", "5s"];
+/// The webhooks' timeoutSeconds: what a user waits at most, and what nobody is to wait.
+const LATE: Duration = Duration::from_secs(2);
+
+async fn start(installation: &Installation, forwarder: &Forwarder) -> Replica {
+    let mut replica = installation.replica("replica", &FLAGS);
+    replica.ready().await;
+    forwarder.add(&replica);
+    replica
+}
+
+async fn led(replica: &Replica) -> Duration {
+    let started = Instant::now();
+    let wait = Wait::new("the standby to lead", PATIENCE);
+    while !replica.leads().await {
+        wait.pause().await.unwrap();
+    }
+    started.elapsed()
+}
+
+/// Waits until both nodes have the newest images of every Deployment.
+async fn everything_is_prefetched(installation: &Installation) {
+    let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
+    let pods: Api<Pod> = Api::namespaced(installation.client.clone(), SHOP);
+    let wait = Wait::new("the newest images on every node", PATIENCE);
+    loop {
+        let mut complete = 0;
+        let all = pods.list(&ListParams::default()).await.unwrap().items;
+        for deployment in deployments.list(&ListParams::default()).await.unwrap() {
+            let template = deployment.spec.as_ref().unwrap().template.spec.as_ref();
+            let image = template.unwrap().containers[0].image.as_deref();
+            let done = all.iter().filter(|pod| {
+                let volumes = pod
+                    .spec
+                    .iter()
+                    .flat_map(|spec| spec.volumes.iter().flatten());
+                let mut images =
+                    volumes.filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+                pod.labels().get("headstart.dev/deployment") == deployment.metadata.name.as_ref()
+                    && images.next() == image
+                    && pod.status.as_ref().unwrap().phase.as_deref() == Some("Succeeded")
+            });
+            complete += usize::from(done.count() == 2);
+        }
+        if complete == DEPLOYMENTS {
+            return;
+        }
+        if let Err(error) = wait.pause().await {
+            panic!("{error}: {complete} of {DEPLOYMENTS} Deployments");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls_in_flight() {
+    let installation = Installation::new().await;
+    let forwarder = Forwarder::start().await;
+    installation.register(forwarder.port).await;
+    let mut leader = start(&installation, &forwarder).await;
+    led(&leader).await;
+    let mut standby = start(&installation, &forwarder).await;
+    served(&installation, forwarder.port).await;
+    let writes = Writes::start(installation.client.clone()).await;
+    let failed = installation.failed_open().await;
+
+    // A rolling upgrade: one more, then one less, twice. The leader goes by a clean stop each time.
+    for _ in 0..2 {
+        let next = start(&installation, &forwarder).await;
+        leader.signal("-TERM").await;
+        let takeover = led(&standby).await;
+        println!("clean stop: the standby leads after {takeover:?}");
+        assert!(
+            takeover < Duration::from_secs(3),
+            "at once, not when the lease runs out"
+        );
+        assert!(leader.ended().await.success());
+        assert!(
+            leader.log().contains("released the lease"),
+            "{}",
+            leader.log()
+        );
+        forwarder.remove(&leader);
+        leader = std::mem::replace(&mut standby, next);
+    }
+    assert_eq!(
+        installation.failed_open().await - failed,
+        0.0,
+        "{:?}",
+        installation.call_errors()
+    );
+
+    leader.signal("-KILL").await;
+    let takeover = led(&standby).await;
+    println!("crash: the standby leads after {takeover:?}");
+    assert!(takeover < Duration::from_secs(10));
+    assert!(!leader.ended().await.success());
+    forwarder.remove(&leader);
+    let lost = installation.failed_open().await - failed;
+    println!("crash: {lost} calls failed open");
+    // One writer, so one call in flight; the next goes to whom the Service still believes in for a moment.
+    assert!(
+        lost <= 1.0 + 200.0 / 50.0,
+        "{:?}",
+        installation.call_errors()
+    );
+
+    let summary = writes.stop().await;
+    println!("{summary:?}");
+    assert!(summary.slowest < LATE, "{summary:?}");
+    everything_is_prefetched(&installation).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let installation = Installation::new().await;
+    let mut replica = installation.replica("replica", &["--drain", "10m"]);
+    installation.register(replica.port).await;
+    replica.ready().await;
+    replica.signal("-TERM").await;
+    replica.says("released the lease").await;
+    assert!(!replica.is_ready().await, "not ready, but there");
+    let begun = Instant::now();
+    replica.signal("-TERM").await;
+    assert!(replica.ended().await.success());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
