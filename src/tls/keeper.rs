@@ -17,7 +17,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::authority::Validity;
@@ -61,9 +61,16 @@ enum Stored {
     /// There is none.
     Absent,
     /// It cannot be used: what is to be kept of it when it is written anew.
-    Garbage(ObjectMeta),
+    Garbage(Shell),
     /// In order.
-    Good(ObjectMeta, Trust),
+    Good(Shell, Trust),
+}
+
+/// What stays of a Secret whose content is replaced: its type cannot be changed.
+#[derive(Clone, Default)]
+struct Shell {
+    metadata: ObjectMeta,
+    kind: Option<String>,
 }
 
 /// The leaf that is served.
@@ -111,7 +118,7 @@ impl Keeper {
         keeper.read().await?;
         if matches!(keeper.stored, Stored::Absent) {
             let trust = Trust::generate(keeper.clock.now(), &keeper.settings.lifetimes)?;
-            if keeper.write(ObjectMeta::default(), trust).await? {
+            if keeper.write(Shell::default(), trust).await? {
                 info!(secret = %keeper.name(), "made a CA");
             } else {
                 keeper.read().await?;
@@ -128,9 +135,18 @@ impl Keeper {
         let changes = watch_object(self.api.clone(), &self.settings.secret).default_backoff();
         let mut changes = std::pin::pin!(changes);
         loop {
+            let propagation = self.settings.lifetimes.propagation();
+            let settled = self
+                .published
+                .as_ref()
+                .map(|(_, since)| *since + propagation);
+            let settled = settled.filter(|settled| *settled > Instant::now());
             tokio::select! {
                 Some(change) = changes.next() => match change {
-                    Ok(secret) => self.see(secret),
+                    Ok(secret) => {
+                        self.see(secret);
+                        self.complain();
+                    }
                     Err(error) => {
                         warn!(secret = %self.name(), %error, "cannot watch the Secret with the CA");
                         continue;
@@ -140,10 +156,24 @@ impl Keeper {
                 Ok(()) = self.channels.leading.changed() => {}
                 Ok(()) = self.channels.trusted.changed() => {}
                 _ = tick.tick() => {}
+                // The next CA has been in every caBundle for long enough.
+                () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => {}
             }
             if let Err(error) = self.turn().await {
                 let error = anyhow::Error::from(error);
                 error!(error = %format_args!("{error:#}"), "cannot look after the certificates; trying again");
+            }
+        }
+    }
+
+    fn complain(&self) {
+        match &self.stored {
+            Stored::Good(..) => {}
+            Stored::Absent => {
+                warn!(secret = %self.name(), "the Secret with the CA is gone; the leader writes it anew");
+            }
+            Stored::Garbage(_) => {
+                warn!(secret = %self.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
             }
         }
     }
@@ -240,25 +270,25 @@ impl Keeper {
             .as_ref()
             .filter(|leaf| leaf.validity.holds_at(now))
             .map(|leaf| leaf.issuer.clone());
-        let (metadata, trust, why) = match &self.stored {
+        let (shell, trust, why) = match &self.stored {
             Stored::Absent => {
                 let trust = Trust::replacement(served, now, &lifetimes)?;
-                (ObjectMeta::default(), trust, "it was deleted")
+                (Shell::default(), trust, "it was deleted")
             }
-            Stored::Garbage(metadata) => {
+            Stored::Garbage(shell) => {
                 let trust = Trust::replacement(served, now, &lifetimes)?;
-                (metadata.clone(), trust, "it held no usable CA")
+                (shell.clone(), trust, "it held no usable CA")
             }
-            Stored::Good(metadata, trust) => {
-                let (metadata, trust) = (metadata.clone(), trust.clone());
+            Stored::Good(shell, trust) => {
+                let (shell, trust) = (shell.clone(), trust.clone());
                 let published = self.is_published(&trust);
                 match trust.step(now, &lifetimes, served.as_deref(), published)? {
                     None => return Ok(()),
-                    Some((change, trust)) => (metadata, trust, reason(change)),
+                    Some((change, trust)) => (shell, trust, reason(change)),
                 }
             }
         };
-        if self.write(metadata, trust).await? {
+        if self.write(shell, trust).await? {
             info!(secret = %self.name(), %why, "wrote the Secret with the CA");
         } else {
             info!(secret = %self.name(), "the Secret with the CA changed meanwhile; looking again");
@@ -290,20 +320,19 @@ impl Keeper {
     }
 
     fn see(&mut self, secret: Option<Secret>) {
-        self.stored = match secret {
-            None => Stored::Absent,
-            Some(secret) => match Trust::from_secret(&secret) {
-                Some(trust) => Stored::Good(secret.metadata, trust),
-                None => Stored::Garbage(secret.metadata),
-            },
+        let Some(secret) = secret else {
+            self.stored = Stored::Absent;
+            return;
         };
-        match &self.stored {
-            Stored::Good(..) => {}
-            Stored::Absent => warn!(secret = %self.name(), "the Secret with the CA is gone"),
-            Stored::Garbage(_) => {
-                warn!(secret = %self.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
-            }
-        }
+        let trust = Trust::from_secret(&secret);
+        let shell = Shell {
+            metadata: secret.metadata,
+            kind: secret.type_,
+        };
+        self.stored = match trust {
+            Some(trust) => Stored::Good(shell, trust),
+            None => Stored::Garbage(shell),
+        };
     }
 
     async fn read(&mut self) -> Result<(), TlsError> {
@@ -313,7 +342,8 @@ impl Keeper {
     }
 
     /// Writes the Secret if it is still the one that was seen, or still absent; whether it was.
-    async fn write(&mut self, metadata: ObjectMeta, trust: Trust) -> Result<bool, TlsError> {
+    async fn write(&mut self, shell: Shell, trust: Trust) -> Result<bool, TlsError> {
+        let Shell { metadata, kind } = shell;
         let replaces = metadata.resource_version.is_some();
         let secret = Secret {
             metadata: ObjectMeta {
@@ -321,7 +351,7 @@ impl Keeper {
                 labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.into(), MANAGER.into())])),
                 ..metadata
             },
-            type_: (!replaces).then(|| "kubernetes.io/tls".into()),
+            type_: kind.or_else(|| Some("kubernetes.io/tls".into())),
             data: Some(trust.to_data()),
             ..Secret::default()
         };
@@ -334,7 +364,11 @@ impl Keeper {
         };
         match written {
             Ok(secret) => {
-                self.stored = Stored::Good(secret.metadata, trust);
+                let shell = Shell {
+                    metadata: secret.metadata,
+                    kind: secret.type_,
+                };
+                self.stored = Stored::Good(shell, trust);
                 Ok(true)
             }
             Err(TlsError::Secret(name, error)) => match *error {

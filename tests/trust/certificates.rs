@@ -158,9 +158,10 @@ async fn what_a_person_breaks_by_hand_heals_and_is_said() {
         }
     };
 
+    let before = leader.log();
     installation.set_bundles(b"").await;
     let said = leader
-        .says("wrote the CA into the webhook configuration")
+        .says(&before, "wrote the CA into the webhook configuration")
         .await;
     served(&installation, forwarder.port).await;
     println!("caBundle emptied: healed after {said:?}");
@@ -177,7 +178,7 @@ async fn what_a_person_breaks_by_hand_heals_and_is_said() {
         .delete("headstart-ca", &DeleteParams::default())
         .await
         .unwrap();
-    leader.says("it was deleted").await;
+    leader.says("", "it was deleted").await;
     println!(
         "Secret deleted: another CA after {:?}",
         healed(&filled).await
@@ -193,7 +194,7 @@ async fn what_a_person_breaks_by_hand_heals_and_is_said() {
         )
         .await
         .unwrap();
-    leader.says("it held no usable CA").await;
+    leader.says("", "it held no usable CA").await;
     println!(
         "Secret with garbage: another CA after {:?}",
         healed(&before).await

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,14 +22,15 @@ pub(crate) struct Tls(TlsConnector);
 
 impl Tls {
     pub(crate) fn trusting(bundle: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = roots(bundle).with_no_client_auth();
+        Self(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// And shows this certificate, with its key.
+    pub(crate) fn presenting(bundle: &str, (cert, key): &(String, String)) -> Self {
+        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = roots(bundle).with_client_auth_cert(chain, key).unwrap();
         Self(TlsConnector::from(Arc::new(config)))
     }
 
@@ -38,6 +40,15 @@ impl Tls {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         timeout(self.0.connect(name, stream)).await
     }
+}
+
+fn roots(bundle: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    ClientConfig::builder().with_root_certificates(roots)
 }
 
 /// Sends one POST and reads its answer.

@@ -285,11 +285,11 @@ impl Replica {
         self.metric("headstart_leader").await == 1.0
     }
 
-    /// Waits until its log says this; returns how long that took.
-    pub(crate) async fn says(&self, words: &str) -> Duration {
+    /// Waits until its log says this, after what it said `before`; returns how long that took.
+    pub(crate) async fn says(&self, before: &str, words: &str) -> Duration {
         let started = std::time::Instant::now();
         let wait = Wait::new(format!("{words:?} in {}", self.log.display()), PATIENCE);
-        while !self.log().contains(words) {
+        while !self.log()[before.len()..].contains(words) {
             if let Err(error) = wait.pause().await {
                 panic!("{error}: {}", self.log());
             }

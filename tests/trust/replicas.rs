@@ -133,7 +133,7 @@ async fn a_second_signal_ends_it_at_once() {
     installation.register(replica.port).await;
     replica.ready().await;
     replica.signal("-TERM").await;
-    replica.says("released the lease").await;
+    replica.says("", "released the lease").await;
     assert!(!replica.is_ready().await, "not ready, but there");
     let begun = Instant::now();
     replica.signal("-TERM").await;
