@@ -1,0 +1,229 @@
+//! The servers that are compared, each a process of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::post;
+use headstart::clock::Clock;
+use headstart::server::{Shutdown, serve_tls};
+use headstart::tls::files::Files;
+use headstart::tls::{Authority, Resolver};
+use headstart::webhook::{Budget, Webhook, router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+// As the program has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const SERVE: &str = "--serve";
+/// Clock ticks in a second, in which Linux tells CPU time: a constant of its interface to programs.
+const TICKS: u32 = 100;
+
+/// One certificate for all of them.
+pub(crate) struct Certificates {
+    pub(crate) authority: String,
+    directory: PathBuf,
+}
+
+impl Certificates {
+    pub(crate) fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (now, hour) = (Clock::system().now(), Duration::from_secs(3600));
+        let authority = Authority::generate(now, hour).expect("a CA");
+        let leaf = authority
+            .issue(&["127.0.0.1".into()], now, hour)
+            .expect("a leaf");
+        let directory =
+            std::env::temp_dir().join(format!("headstart-bench-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        fs::write(directory.join("tls.crt"), leaf.cert).expect("written");
+        fs::write(directory.join("tls.key"), leaf.key).expect("written");
+        Self {
+            authority: authority.cert().to_owned(),
+            directory,
+        }
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A server that runs. Dropping it kills it.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) port: u16,
+    child: Child,
+}
+
+impl Server {
+    pub(crate) async fn headstart(certificates: &Certificates) -> Self {
+        Self::own("headstart", certificates).await
+    }
+
+    pub(crate) async fn echo(certificates: &Certificates) -> Self {
+        Self::own("echo", certificates).await
+    }
+
+    async fn own(name: &'static str, certificates: &Certificates) -> Self {
+        let port = free_port();
+        let own = std::env::current_exe().expect("this program");
+        let mut command = Command::new(own);
+        command
+            .args([SERVE, name, &port.to_string()])
+            .arg(&certificates.directory);
+        Self::spawn(name, command, port).await
+    }
+
+    /// Built into `target/`, by Go's own cache in no time when it was built before.
+    pub(crate) async fn controller_runtime(certificates: &Certificates) -> Result<Self, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = root.join("target/bench/go-webhook");
+        let build = Command::new("go")
+            .args(["build", "-trimpath", "-o"])
+            .arg(&program)
+            .arg(".")
+            .current_dir(root.join("tests/testbed/go-webhook"))
+            .env("CGO_ENABLED", "0")
+            .status()
+            .map_err(|error| format!("go: {error}"))?;
+        if !build.success() {
+            return Err("it does not build".into());
+        }
+        let port = free_port();
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--port={port}"))
+            .arg(format!("--cert-dir={}", certificates.directory.display()));
+        Ok(Self::spawn("controller-runtime", command, port).await)
+    }
+
+    async fn spawn(name: &'static str, mut command: Command, port: u16) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.expect("started");
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{name} does not listen"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { name, port, child }
+    }
+
+    /// What it has used so far: fields 14 and 15 of `stat`, counted behind the name, which may hold anything.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        let fields: Vec<&str> = stat[stat.rfind(')').expect("a name")..]
+            .split_whitespace()
+            .collect();
+        let ticks: u32 = fields[12..14]
+            .iter()
+            .map(|field| field.parse::<u32>().expect("ticks"))
+            .sum();
+        Duration::from_secs(1) * ticks / TICKS
+    }
+
+    /// Its memory in MiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS"))
+            .expect("VmRSS");
+        let kilobytes = line.split_whitespace().nth(1).expect("a number");
+        kilobytes.parse::<u64>().expect("a number") / 1024
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it runs")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Which server this process is to be, if any.
+pub(crate) fn to_serve(arguments: &[String]) -> Option<String> {
+    let at = arguments.iter().position(|argument| argument == SERVE)?;
+    arguments.get(at + 1).cloned()
+}
+
+/// Is that server until it is killed.
+pub(crate) fn serve(kind: &str, arguments: &[String]) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let [.., port, directory] = arguments else {
+        panic!("{SERVE} KIND PORT DIRECTORY");
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
+    let files = Files {
+        cert: Path::new(directory).join("tls.crt"),
+        key: Path::new(directory).join("tls.key"),
+    };
+    let resolver = Arc::new(Resolver::default());
+    files.load(&resolver).expect("a certificate");
+    let tls = resolver.server_config(None).expect("TLS");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address).await.expect("a listener");
+        match kind {
+            "headstart" => {
+                let webhook = Webhook {
+                    hints: Arc::default(),
+                    metrics: Arc::default(),
+                    own_namespace: "headstart".into(),
+                    budget: Budget::default(),
+                };
+                let shutdown = Shutdown {
+                    draining: Default::default(),
+                    closing: Default::default(),
+                    deadline: Duration::ZERO,
+                };
+                let (accepting, _) = oneshot::channel();
+                serve_tls(listener, tls, router(webhook), accepting, shutdown).await;
+            }
+            _ => echo(listener, TlsAcceptor::from(tls)).await,
+        }
+    });
+}
+
+/// What a webhook cannot do with less: TLS, HTTP, the whole body in and out.
+async fn echo(listener: TcpListener, acceptor: TlsAcceptor) {
+    let router = Router::new()
+        .route("/mutate", post(|body: Bytes| async { body }))
+        .layer(axum::extract::DefaultBodyLimit::disable());
+    loop {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let _ = stream.set_nodelay(true);
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        tokio::spawn(async move {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                let service = TowerToHyperService::new(router);
+                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+    }
+}
