@@ -4,31 +4,20 @@
 //! the Secret holds at that very moment, so that "its last leaf has expired" can be said of a CA; and, while another
 //! leaf is good, only with a CA that every `caBundle` already carries.
 
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tracing::{error, info, warn};
 
 use super::authority::Validity;
+use super::store::{Shell, Store, Stored};
 use super::trust::{Change, Trust, Trusted};
 use super::{Authority, Lifetimes, Resolver, TlsError};
 use crate::clock::Clock;
-use crate::domain::contract::{MANAGED_BY_LABEL, MANAGER};
 use crate::metrics::Metrics;
-
-/// How long the API server may take to answer.
-const API_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the keeper is told.
 #[derive(Clone, Debug)]
@@ -56,23 +45,6 @@ pub struct Channels {
     pub registered: watch::Sender<bool>,
 }
 
-/// The Secret as it was last seen.
-enum Stored {
-    /// There is none.
-    Absent,
-    /// It cannot be used: what is to be kept of it when it is written anew.
-    Garbage(Shell),
-    /// In order.
-    Good(Shell, Trust),
-}
-
-/// What stays of a Secret whose content is replaced: its type cannot be changed.
-#[derive(Clone, Default)]
-struct Shell {
-    metadata: ObjectMeta,
-    kind: Option<String>,
-}
-
 /// The leaf that is served.
 struct Served {
     issuer: Arc<Authority>,
@@ -81,7 +53,7 @@ struct Served {
 
 /// Looks after one replica's certificate.
 pub struct Keeper {
-    api: Api<Secret>,
+    store: Store,
     settings: Settings,
     clock: Clock,
     resolver: Arc<Resolver>,
@@ -105,7 +77,7 @@ impl Keeper {
         channels: Channels,
     ) -> Result<Self, TlsError> {
         let mut keeper = Self {
-            api: Api::namespaced(client, &settings.namespace),
+            store: Store::new(client, &settings.namespace, &settings.secret),
             settings,
             clock,
             resolver,
@@ -119,7 +91,7 @@ impl Keeper {
         if matches!(keeper.stored, Stored::Absent) {
             let trust = Trust::generate(keeper.clock.now(), &keeper.settings.lifetimes)?;
             if keeper.write(Shell::default(), trust).await? {
-                info!(secret = %keeper.name(), "made a CA");
+                info!(secret = %keeper.store.name(), "made a CA");
             } else {
                 keeper.read().await?;
             }
@@ -132,8 +104,7 @@ impl Keeper {
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(self.settings.lifetimes.check_interval());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let changes = watch_object(self.api.clone(), &self.settings.secret).default_backoff();
-        let mut changes = std::pin::pin!(changes);
+        let mut changes = std::pin::pin!(self.store.follow());
         loop {
             let propagation = self.settings.lifetimes.propagation();
             let settled = self
@@ -144,11 +115,11 @@ impl Keeper {
             tokio::select! {
                 Some(change) = changes.next() => match change {
                     Ok(secret) => {
-                        self.see(secret);
+                        self.stored = secret;
                         self.complain();
                     }
                     Err(error) => {
-                        warn!(secret = %self.name(), %error, "cannot watch the Secret with the CA");
+                        warn!(secret = %self.store.name(), %error, "cannot watch the Secret with the CA");
                         continue;
                     }
                 },
@@ -170,10 +141,10 @@ impl Keeper {
         match &self.stored {
             Stored::Good(..) => {}
             Stored::Absent => {
-                warn!(secret = %self.name(), "the Secret with the CA is gone; the leader writes it anew");
+                warn!(secret = %self.store.name(), "the Secret with the CA is gone; the leader writes it anew");
             }
             Stored::Garbage(_) => {
-                warn!(secret = %self.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
+                warn!(secret = %self.store.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
             }
         }
     }
@@ -289,9 +260,9 @@ impl Keeper {
             }
         };
         if self.write(shell, trust).await? {
-            info!(secret = %self.name(), %why, "wrote the Secret with the CA");
+            info!(secret = %self.store.name(), %why, "wrote the Secret with the CA");
         } else {
-            info!(secret = %self.name(), "the Secret with the CA changed meanwhile; looking again");
+            info!(secret = %self.store.name(), "the Secret with the CA changed meanwhile; looking again");
             self.read().await?;
         }
         Ok(())
@@ -319,76 +290,15 @@ impl Keeper {
         since.elapsed() >= self.settings.lifetimes.propagation()
     }
 
-    fn see(&mut self, secret: Option<Secret>) {
-        let Some(secret) = secret else {
-            self.stored = Stored::Absent;
-            return;
-        };
-        let trust = Trust::from_secret(&secret);
-        let shell = Shell {
-            metadata: secret.metadata,
-            kind: secret.type_,
-        };
-        self.stored = match trust {
-            Some(trust) => Stored::Good(shell, trust),
-            None => Stored::Garbage(shell),
-        };
-    }
-
     async fn read(&mut self) -> Result<(), TlsError> {
-        let secret = self.ask(self.api.get_opt(&self.settings.secret)).await?;
-        self.see(secret);
+        self.stored = self.store.read().await?;
         Ok(())
     }
 
     /// Writes the Secret if it is still the one that was seen, or still absent; whether it was.
     async fn write(&mut self, shell: Shell, trust: Trust) -> Result<bool, TlsError> {
-        let Shell { metadata, kind } = shell;
-        let replaces = metadata.resource_version.is_some();
-        let secret = Secret {
-            metadata: ObjectMeta {
-                name: Some(self.settings.secret.clone()),
-                labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.into(), MANAGER.into())])),
-                ..metadata
-            },
-            type_: kind.or_else(|| Some("kubernetes.io/tls".into())),
-            data: Some(trust.to_data()),
-            ..Secret::default()
-        };
-        let params = PostParams::default();
-        let written = if replaces {
-            let write = self.api.replace(&self.settings.secret, &params, &secret);
-            self.ask(write).await
-        } else {
-            self.ask(self.api.create(&params, &secret)).await
-        };
-        match written {
-            Ok(secret) => {
-                let shell = Shell {
-                    metadata: secret.metadata,
-                    kind: secret.type_,
-                };
-                self.stored = Stored::Good(shell, trust);
-                Ok(true)
-            }
-            Err(TlsError::Secret(name, error)) => match *error {
-                // Already there, changed, or deleted meanwhile.
-                kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(false),
-                error => Err(TlsError::Secret(name, error.into())),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn ask<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, TlsError> {
-        match timeout(API_TIMEOUT, call).await {
-            Ok(answer) => answer.map_err(|error| TlsError::Secret(self.name(), error.into())),
-            Err(_) => Err(TlsError::Timeout(self.name())),
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("{}/{}", self.settings.namespace, self.settings.secret)
+        let written = self.store.write(shell, trust).await?;
+        Ok(written.map(|stored| self.stored = stored).is_some())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - [`authority`]: makes CAs and leaves
 //! - [`trust`]: what the Secret holds, and how a CA is replaced without one failed call: decisions only
-//! - [`keeper`]: reads and writes the Secret, signs, and swaps
+//! - `store`: the Secret in the API server
+//! - [`keeper`]: follows the Secret, signs, swaps, and leads rotations
 //! - [`resolver`]: serves the newest leaf, without touching open connections
 //! - [`files`]: a certificate that somebody else looks after, read from files
 //!
@@ -18,6 +19,7 @@ pub mod authority;
 pub mod files;
 pub mod keeper;
 pub mod resolver;
+mod store;
 pub mod trust;
 
 pub use authority::{Authority, Leaf};

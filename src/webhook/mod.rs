@@ -20,7 +20,9 @@ use tracing::{debug, warn};
 
 mod answer;
 mod body;
+mod prefix;
 mod review;
+mod small;
 mod validate;
 
 pub use answer::{Answer, Refused};
@@ -106,7 +108,7 @@ impl Webhook {
 
     /// Allows a review that there is no room or no time to read.
     fn shed(&self, prefix: &[u8]) -> Result<Answer, Refused> {
-        let Some(uid) = review::uid_of_prefix(prefix) else {
+        let Some(uid) = prefix::uid_of_prefix(prefix) else {
             return Err(Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no room or no time to read this".into(),

@@ -5,16 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, PodSpec, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
-use crate::domain::contract::PREFIX;
+use super::small::{Bounded, Own};
 use crate::domain::workload::Workload;
 
 /// The only version of the review that is spoken; the API server has had it since 1.16.
@@ -22,15 +20,11 @@ pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
 /// Its kind.
 pub(super) const KIND: &str = "AdmissionReview";
 
-/// Most containers or volumes that are read: no kubelet could run a pod with more.
-const MAX_LISTED: usize = 1000;
-/// Most labels or annotations of headstart's own: there are fewer than ten.
-const MAX_OWN: usize = 32;
 /// The longest names that an API server gives; a forged review may hold megabytes.
 const MAX_NAME: usize = 253;
 const MAX_NAMESPACE: usize = 63;
 /// An API server's are UUIDs.
-const MAX_UID: usize = 128;
+pub(super) const MAX_UID: usize = 128;
 
 /// A review, with objects as far as they can be read.
 #[derive(Deserialize)]
@@ -124,16 +118,6 @@ struct Mounted {
 struct Source {
     reference: Option<String>,
     pull_policy: Option<String>,
-}
-
-/// Labels or annotations, of which only headstart's own are kept.
-#[derive(Default)]
-struct Own(BTreeMap<String, String>);
-
-/// A list, of which no more is kept than a pod could have.
-struct Bounded<T> {
-    items: Vec<T>,
-    cut: bool,
 }
 
 /// What a write does to a Deployment.
@@ -317,144 +301,5 @@ impl Subject {
             }),
             status: None,
         })
-    }
-}
-
-impl<'de> Deserialize<'de> for Own {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Own;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Own, A::Error> {
-                let mut own = Own::default();
-                while let Some(key) = map.next_key::<Key<'de>>()? {
-                    if key.0.starts_with(PREFIX) && own.0.len() < MAX_OWN {
-                        own.0.insert(key.0.into_owned(), map.next_value()?);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(own)
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-/// A key, borrowed where it has no escapes.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
-            type Value = Bounded<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Bounded<T>, A::Error> {
-                let mut items = Vec::new();
-                while items.len() < MAX_LISTED {
-                    match list.next_element()? {
-                        Some(item) => items.push(item),
-                        None => return Ok(Bounded { items, cut: false }),
-                    }
-                }
-                let mut cut = false;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    cut = true;
-                }
-                Ok(Bounded { items, cut })
-            }
-        }
-        deserializer.deserialize_seq(Items(PhantomData))
-    }
-}
-
-/// The uid in the first part of a review, the rest of which there was no room or time for. The API server writes
-/// version and kind first, and the uid at the beginning of the request.
-pub(super) fn uid_of_prefix(prefix: &[u8]) -> Option<String> {
-    let mut probe = Probe::default();
-    let mut json = serde_json::Deserializer::from_slice(prefix);
-    // Fails where the prefix ends, or where the uid was found.
-    let _ = Top(&mut probe).deserialize(&mut json);
-    let Probe {
-        versioned,
-        kind,
-        uid,
-    } = probe;
-    uid.filter(|uid| versioned && kind && (1..=MAX_UID).contains(&uid.len()))
-}
-
-#[derive(Default)]
-struct Probe {
-    versioned: bool,
-    kind: bool,
-    uid: Option<String>,
-}
-
-struct Top<'a>(&'a mut Probe);
-struct Within<'a>(&'a mut Probe);
-
-impl<'de> DeserializeSeed<'de> for Top<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Top<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(KIND)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            match key.as_ref() {
-                "apiVersion" => self.0.versioned = map.next_value::<Key<'de>>()?.0 == API_VERSION,
-                "kind" => self.0.kind = map.next_value::<Key<'de>>()?.0 == KIND,
-                "request" => map.next_value_seed(Within(self.0))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Within<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Within<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a request")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            if key == "uid" {
-                self.0.uid = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
     }
 }

@@ -49,12 +49,7 @@ pub(crate) async fn served(installation: &Installation, port: u16) {
         let bundle = installation.bundles().await.swap_remove(0);
         if let Ok(mut stream) = Tls::trusting(&bundle).connect(port).await
             && client::is_allowed(
-                &client::post(
-                    &mut stream,
-                    "/mutate",
-                    client::review("probe", 10).as_bytes(),
-                )
-                .await,
+                &client::post(&mut stream, "/mutate", &client::review("probe", 10)).await,
             )
         {
             return;

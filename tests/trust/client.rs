@@ -55,17 +55,39 @@ fn roots(bundle: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
 pub(crate) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     path: &str,
-    body: &[u8],
+    body: &str,
 ) -> io::Result<(u16, String)> {
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: headstart\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = head_of_post(path, body);
     timeout(async {
-        stream.write_all(&[head.as_bytes(), body].concat()).await?;
+        stream
+            .write_all([head, body.to_owned()].concat().as_bytes())
+            .await?;
         answer(stream).await
     })
     .await
+}
+
+/// Sends one POST; whether the answer says that the connection is to be closed.
+pub(crate) async fn is_told_to_close<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+) -> io::Result<bool> {
+    let body = review("closing", 10);
+    stream
+        .write_all(head_of_post("/mutate", &body).as_bytes())
+        .await?;
+    stream.write_all(body.as_bytes()).await?;
+    let mut received = vec![0; 4096];
+    let length = timeout(stream.read(&mut received)).await?;
+    let answer = String::from_utf8_lossy(&received[..length]).to_lowercase();
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    Ok(answer.contains("\r\nconnection: close\r\n"))
+}
+
+fn head_of_post(path: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: headstart\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
 }
 
 /// A GET without TLS, on a connection of its own.

@@ -1,5 +1,7 @@
 //! What the real API server makes of headstart's answers, and when it asks.
 
+use std::time::Duration;
+
 use headstart::tls::Authority;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
@@ -7,6 +9,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use testbed::process::Wait;
 
+use crate::callers::client_of;
 use crate::certificates::served;
 use crate::client::{self, Tls};
 use crate::installation::{Installation, PATIENCE, Replica, SHOP};
@@ -145,16 +148,13 @@ async fn the_api_server_asks_when_it_should_and_understands_the_answers() {
     );
 }
 
-/// `--client-ca`: who shows no certificate of that CA is not spoken to.
+/// `--client-ca`: who shows no certificate of that CA is not spoken to, and the API server can show one.
 #[tokio::test]
 async fn with_a_client_ca_only_its_clients_are_answered() {
     let installation = Installation::new().await;
+    let ours = &installation.callers.authority;
     let now = time::OffsetDateTime::now_utc();
-    let hour = std::time::Duration::from_secs(3600);
-    let (ours, theirs) = (
-        Authority::generate(now, hour).unwrap(),
-        Authority::generate(now, hour).unwrap(),
-    );
+    let theirs = Authority::generate(now, Duration::from_secs(3600)).unwrap();
     let file = installation.cluster.dir().join("client-ca.pem");
     std::fs::write(&file, ours.cert()).unwrap();
     let mut replica = installation.replica("replica", &["--client-ca", file.to_str().unwrap()]);
@@ -165,26 +165,18 @@ async fn with_a_client_ca_only_its_clients_are_answered() {
     // In TLS 1.3 a client learns that it was refused by its first read.
     let post = async |tls: Tls| {
         let mut stream = tls.connect(replica.port).await?;
-        client::post(&mut stream, "/mutate", body.as_bytes()).await
+        client::post(&mut stream, "/mutate", &body).await
     };
     assert!(post(Tls::trusting(&bundle)).await.is_err());
-    assert!(
-        post(Tls::presenting(&bundle, &client_of(&theirs)))
-            .await
-            .is_err()
-    );
-    let answer = post(Tls::presenting(&bundle, &client_of(&ours))).await;
+    let stranger = Tls::presenting(&bundle, &client_of(&theirs));
+    assert!(post(stranger).await.is_err());
+    let answer = post(Tls::presenting(&bundle, &client_of(ours))).await;
     assert!(client::is_allowed(&answer), "{answer:?}");
-}
 
-/// A certificate that an API server would show.
-fn client_of(authority: &Authority) -> (String, String) {
-    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
-    let key = KeyPair::generate().unwrap();
-    let issuer_key = KeyPair::from_pem(authority.key()).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(authority.cert(), issuer_key).unwrap();
-    let mut params = CertificateParams::new(vec!["kube-apiserver".to_owned()]).unwrap();
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let cert = params.signed_by(&key, &issuer).unwrap();
-    (cert.pem(), key.serialize_pem())
+    let failed = installation.failed_open().await;
+    let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
+    let (create, web) = (PostParams::default(), deployment("web", "app:1"));
+    let create = deployments.create(&create, &web);
+    assert_eq!(asked(&replica, create).await, 1.0);
+    assert_eq!(installation.failed_open().await - failed, 0.0);
 }

@@ -21,6 +21,7 @@ use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use crate::callers::Callers;
 use crate::client;
 
 /// headstart's namespace, and that of the Deployments.
@@ -29,7 +30,7 @@ pub(crate) const SHOP: &str = "shop";
 /// How long anything may take that takes a second on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
+static CLUSTER: OnceCell<(ControlPlane, Callers)> = OnceCell::const_new();
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// Tells apart the logs of replicas with the same name.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -37,6 +38,7 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 /// headstart's manifests in a control plane, for one test.
 pub(crate) struct Installation {
     pub(crate) cluster: &'static ControlPlane,
+    pub(crate) callers: &'static Callers,
     pub(crate) client: Client,
     kubeconfig: PathBuf,
     _only: MutexGuard<'static, ()>,
@@ -46,7 +48,7 @@ impl Installation {
     /// Applies the manifests, with nothing left of the test before. Nobody is called yet.
     pub(crate) async fn new() -> Self {
         let only = ONE_AT_A_TIME.lock().await;
-        let cluster = CLUSTER.get_or_init(start_cluster).await;
+        let (cluster, callers) = CLUSTER.get_or_init(start_cluster).await;
         let client = cluster.client().unwrap();
         let kubeconfig = cluster
             .service_account_kubeconfig(OWN, "headstart")
@@ -54,6 +56,7 @@ impl Installation {
             .unwrap();
         let installation = Self {
             cluster,
+            callers,
             client,
             kubeconfig,
             _only: only,
@@ -206,8 +209,14 @@ impl Installation {
     }
 }
 
-async fn start_cluster() -> ControlPlane {
-    let cluster = ControlPlane::start(Options::default()).await.unwrap();
+async fn start_cluster() -> (ControlPlane, Callers) {
+    let callers = Callers::new();
+    let configuration = callers.admission_configuration.display();
+    let options = Options {
+        api_server_arguments: vec![format!("--admission-control-config-file={configuration}")],
+        ..Options::default()
+    };
+    let cluster = ControlPlane::start(options).await.unwrap();
     let mut all = manifests(&cluster).await;
     all.retain(|manifest| {
         let kind = manifest["kind"].as_str().unwrap();
@@ -227,7 +236,7 @@ async fn start_cluster() -> ControlPlane {
         ..FakeNodes::default()
     };
     cluster.add_fake_nodes(nodes, |_, _| {}).await.unwrap();
-    cluster
+    (cluster, callers)
 }
 
 async fn manifests(cluster: &ControlPlane) -> Vec<Value> {

@@ -35,7 +35,7 @@ impl Healthy {
                 if latencies.len() % 10 == 9 {
                     stream = tls.connect(port).await.unwrap();
                 }
-                let answer = post(&mut stream, "/mutate?timeout=2s", body.as_bytes()).await;
+                let answer = post(&mut stream, "/mutate?timeout=2s", &body).await;
                 assert!(is_allowed(&answer), "{answer:?}");
                 latencies.push(begun.elapsed());
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -109,7 +109,7 @@ async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
             let mut stream = tls.connect(port).await.unwrap();
             for index in 0..500 {
                 let body = malformed(client * 500 + index);
-                let (status, _) = post(&mut stream, "/mutate", body.as_bytes()).await.unwrap();
+                let (status, _) = post(&mut stream, "/mutate", &body).await.unwrap();
                 assert_eq!(status, 400, "{body}");
             }
         });
@@ -129,7 +129,7 @@ async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
         let body = body.clone();
         clients.spawn(async move {
             // Its own patience, as an API server's is: allowed, whether there was room to read it or not.
-            is_allowed(&post(&mut stream, "/mutate?timeout=30s", body.as_bytes()).await)
+            is_allowed(&post(&mut stream, "/mutate?timeout=30s", &body).await)
         });
     }
     let allowed = clients
@@ -167,7 +167,7 @@ async fn forged_reviews_cause_no_pull_and_are_not_remembered_without_end() {
             let mut stream = tls.connect(port).await.unwrap();
             for index in 0..1000 {
                 let name = format!("{}-{client}-{index}", "x".repeat(240));
-                let answer = post(&mut stream, "/mutate", review(&name, 10).as_bytes()).await;
+                let answer = post(&mut stream, "/mutate", &review(&name, 10)).await;
                 assert!(client::is_allowed(&answer), "{answer:?}");
             }
         });

@@ -1,7 +1,7 @@
 //! What headstart's own account may create, tried with its own token.
 
 use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{PodSettings, prefetch_pod};
+use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -41,9 +41,10 @@ async fn headstart_can_create_the_pods_that_prefetch_and_no_others() {
         .await
         .unwrap();
     let workload = Workload::from_deployment(&web).unwrap();
-    let settings = PodSettings {
+    let settings = |pin: Pin| PodSettings {
         noop_image: "headstart:test".into(),
         method: None,
+        pin,
         priority_class: Some("headstart-prefetch".into()),
         deadline_seconds: 1800,
     };
@@ -52,9 +53,13 @@ async fn headstart_can_create_the_pods_that_prefetch_and_no_others() {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         pods.create(&PostParams::default(), &pod).await
     };
-    for method in [PullMethod::ImageVolume, PullMethod::Container] {
+    for (method, pin) in [
+        (PullMethod::ImageVolume, Pin::NodeName),
+        (PullMethod::Container, Pin::NodeName),
+        (PullMethod::ImageVolume, Pin::Affinity),
+    ] {
         // On no node that exists: it is about whether it may be created.
-        let pod = prefetch_pod(&workload, "elsewhere", method, &settings);
+        let pod = prefetch_pod(&workload, "elsewhere", method, &settings(pin));
         let pod = serde_json::to_value(pod).unwrap();
         let created = create(&pod).await.expect("what headstart really creates");
         pods.delete(

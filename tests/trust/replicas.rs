@@ -9,6 +9,7 @@ use kube::{Api, ResourceExt as _};
 use testbed::process::Wait;
 
 use crate::certificates::served;
+use crate::client::{self, Tls};
 use crate::forwarder::Forwarder;
 use crate::installation::{Installation, PATIENCE, Replica, SHOP};
 use crate::writes::{DEPLOYMENTS, Writes};
@@ -127,14 +128,21 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn while_it_drains_it_answers_and_closes_and_a_second_signal_ends_it_at_once() {
     let installation = Installation::new().await;
     let mut replica = installation.replica("replica", &["--drain", "10m"]);
     installation.register(replica.port).await;
     replica.ready().await;
+    let bundle = installation.bundles().await.swap_remove(0);
+    let mut kept = Tls::trusting(&bundle).connect(replica.port).await.unwrap();
+    assert!(!client::is_told_to_close(&mut kept).await.unwrap());
     replica.signal("-TERM").await;
     replica.says("", "released the lease").await;
     assert!(!replica.is_ready().await, "not ready, but there");
+    // An API server goes on with the connections that it has, until it is told (kubernetes#127335).
+    assert!(client::is_told_to_close(&mut kept).await.unwrap());
+    let mut new = Tls::trusting(&bundle).connect(replica.port).await.unwrap();
+    assert!(client::is_told_to_close(&mut new).await.unwrap());
     let begun = Instant::now();
     replica.signal("-TERM").await;
     assert!(replica.ended().await.success());

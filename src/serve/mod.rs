@@ -1,29 +1,24 @@
 //! `headstart serve`: puts the rooms together, and takes them apart in the right order.
 
+mod process;
+
 use std::convert::Infallible;
 use std::future::pending;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::config::{Config, LogFormat, PullMethodFlag};
+use crate::config::{Config, PullMethodFlag};
 use crate::domain::pod::PodSettings;
-use crate::domain::workload::short_hash;
 use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::puller::Puller;
@@ -37,9 +32,9 @@ use crate::tls::files::Files;
 use crate::tls::keeper::{self, Keeper};
 use crate::webhook::{Budget, Webhook, router};
 use crate::worker::Worker;
+pub(crate) use process::client;
+use process::{Signals, own_image, random_identity, start_log};
 
-/// The container whose image is headstart's, in the manifests.
-const OWN_CONTAINER: &str = "headstart";
 /// How long answers in flight may take once no new ones are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -355,84 +350,4 @@ async fn keep_ready(
         () = stop.cancelled() => {}
     }
     readiness.set(false);
-}
-
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn install() -> Result<Self> {
-        let on = |kind| signal(kind).context("cannot handle signals");
-        Ok(Self {
-            interrupt: on(SignalKind::interrupt())?,
-            terminate: on(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// A client of the cluster that a kubeconfig names, or else the environment.
-pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
-    let config = match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-        None => kube::Config::infer()
-            .await
-            .context("no cluster: run in a pod, or give --kubeconfig")?,
-    };
-    Ok(Client::try_from(config)?)
-}
-
-/// The image this very process runs from, so that the manifests name it once.
-async fn own_image(client: &Client, namespace: &str, pod: Option<&str>) -> Result<String> {
-    let Some(name) = pod else {
-        bail!("outside a pod, give --noop-image: the image of headstart that prefetch pods run");
-    };
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pod = pods
-        .get(name)
-        .await
-        .with_context(|| format!("cannot read our own pod {namespace}/{name}"))?;
-    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
-    let own = containers
-        .into_iter()
-        .find(|container| container.name == OWN_CONTAINER);
-    own.and_then(|container| container.image).with_context(|| {
-        format!("pod {namespace}/{name} has no container {OWN_CONTAINER:?}; give --noop-image")
-    })
-}
-
-fn random_identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headstart".into());
-    let start = Timestamp::now().as_nanosecond().to_string();
-    format!(
-        "{host}-{}",
-        short_hash([start.as_str(), &std::process::id().to_string()])
-    )
-}
-
-fn start_log(format: LogFormat) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    if let Err(error) = started {
-        error!(%error, "the log was started already");
-    }
 }

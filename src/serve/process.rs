@@ -1,0 +1,100 @@
+//! What the process around the server needs: signals, a client, its own image and name, a log.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::error;
+
+use crate::config::LogFormat;
+use crate::domain::workload::short_hash;
+
+/// The container whose image is headstart's, in the manifests.
+const OWN_CONTAINER: &str = "headstart";
+/// The two signals that ask for the end.
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn install() -> Result<Self> {
+        let on = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+        None => kube::Config::infer()
+            .await
+            .context("no cluster: run in a pod, or give --kubeconfig")?,
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// The image this very process runs from, so that the manifests name it once.
+pub(super) async fn own_image(
+    client: &Client,
+    namespace: &str,
+    pod: Option<&str>,
+) -> Result<String> {
+    let Some(name) = pod else {
+        bail!("outside a pod, give --noop-image: the image of headstart that prefetch pods run");
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pod = pods
+        .get(name)
+        .await
+        .with_context(|| format!("cannot read our own pod {namespace}/{name}"))?;
+    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+    let own = containers
+        .into_iter()
+        .find(|container| container.name == OWN_CONTAINER);
+    own.and_then(|container| container.image).with_context(|| {
+        format!("pod {namespace}/{name} has no container {OWN_CONTAINER:?}; give --noop-image")
+    })
+}
+
+pub(super) fn random_identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headstart".into());
+    let start = Timestamp::now().as_nanosecond().to_string();
+    format!(
+        "{host}-{}",
+        short_hash([start.as_str(), &std::process::id().to_string()])
+    )
+}
+
+pub(super) fn start_log(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    if let Err(error) = started {
+        error!(%error, "the log was started already");
+    }
+}

@@ -1,0 +1,139 @@
+//! The Secret with the CA, in the API server: read, followed, and written only if nobody else was faster.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watch_object};
+use kube::{Api, Client};
+use tokio::time::timeout;
+
+use super::TlsError;
+use super::trust::Trust;
+use crate::domain::contract::{MANAGED_BY_LABEL, MANAGER};
+
+/// How long the API server may take to answer.
+const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The Secret as it was last seen.
+pub(super) enum Stored {
+    /// There is none.
+    Absent,
+    /// It cannot be used: what is to be kept of it when it is written anew.
+    Garbage(Shell),
+    /// In order.
+    Good(Shell, Trust),
+}
+
+/// What stays of a Secret whose content is replaced: its type cannot be changed.
+#[derive(Clone, Default)]
+pub(super) struct Shell {
+    metadata: ObjectMeta,
+    kind: Option<String>,
+}
+
+impl From<Option<Secret>> for Stored {
+    fn from(secret: Option<Secret>) -> Self {
+        let Some(secret) = secret else {
+            return Self::Absent;
+        };
+        let trust = Trust::from_secret(&secret);
+        let shell = Shell {
+            metadata: secret.metadata,
+            kind: secret.type_,
+        };
+        match trust {
+            Some(trust) => Self::Good(shell, trust),
+            None => Self::Garbage(shell),
+        }
+    }
+}
+
+/// Where the Secret is.
+pub(super) struct Store {
+    api: Api<Secret>,
+    namespace: String,
+    secret: String,
+}
+
+impl Store {
+    pub(super) fn new(client: Client, namespace: &str, secret: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+        }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.namespace, self.secret)
+    }
+
+    /// What it comes to be. By a list and watch of this one name, which RBAC can be limited to.
+    pub(super) fn follow(&self) -> impl Stream<Item = watcher::Result<Stored>> + use<> {
+        watch_object(self.api.clone(), &self.secret)
+            .default_backoff()
+            .map(|change| change.map(Stored::from))
+    }
+
+    /// What it is.
+    pub(super) async fn read(&self) -> Result<Stored, TlsError> {
+        let secret = self.ask(self.api.get_opt(&self.secret)).await?;
+        Ok(secret.into())
+    }
+
+    /// Writes it if it is still the one of this shell, or still absent; what it then is.
+    pub(super) async fn write(
+        &self,
+        shell: Shell,
+        trust: Trust,
+    ) -> Result<Option<Stored>, TlsError> {
+        let Shell { metadata, kind } = shell;
+        let replaces = metadata.resource_version.is_some();
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(self.secret.clone()),
+                labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.into(), MANAGER.into())])),
+                ..metadata
+            },
+            type_: kind.or_else(|| Some("kubernetes.io/tls".into())),
+            data: Some(trust.to_data()),
+            ..Secret::default()
+        };
+        let params = PostParams::default();
+        let written = if replaces {
+            let write = self.api.replace(&self.secret, &params, &secret);
+            self.ask(write).await
+        } else {
+            self.ask(self.api.create(&params, &secret)).await
+        };
+        match written {
+            Ok(secret) => {
+                let shell = Shell {
+                    metadata: secret.metadata,
+                    kind: secret.type_,
+                };
+                Ok(Some(Stored::Good(shell, trust)))
+            }
+            Err(TlsError::Secret(name, error)) => match *error {
+                // Already there, changed, or deleted meanwhile.
+                kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(None),
+                error => Err(TlsError::Secret(name, error.into())),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, TlsError> {
+        match timeout(API_TIMEOUT, call).await {
+            Ok(answer) => answer.map_err(|error| TlsError::Secret(self.name(), error.into())),
+            Err(_) => Err(TlsError::Timeout(self.name())),
+        }
+    }
+}
