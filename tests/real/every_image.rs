@@ -80,6 +80,7 @@ async fn every_kind_of_image_arrives(method: &str) {
         cluster.until_prefetched(method, kind, 1).await;
         assert_eq!(cluster.nodes_with(image).await, EVERY_NODE, "{kind}");
     }
+    an_image_for_another_platform_is_reported(cluster, method).await;
     one_missing_image_is_reported_and_keeps_no_other_from_arriving(cluster, method).await;
     cluster.pull_by("auto").await;
 }
@@ -96,6 +97,41 @@ fn kinds(cluster: &Cluster, method: &str) -> [(&'static str, Image); 5] {
         ("root", named("root").user("0")),
         ("no-entrypoint", named("no-entrypoint").entrypoint(&[])),
     ]
+}
+
+async fn an_image_for_another_platform_is_reported(cluster: &Cluster, method: &str) {
+    let other = if Image::own_architecture() == "amd64" {
+        "arm64"
+    } else {
+        "amd64"
+    };
+    let name = format!("{method}/other-platform:1");
+    let image = cluster.image(&name).architecture(other);
+    let image = cluster.nodes.registry().push(&name, &image).await.unwrap();
+    apply(
+        cluster,
+        method,
+        "other-platform",
+        json!({ "containers": [container("app", &image)] }),
+    )
+    .await;
+    until("the report of the wrong platform", async || {
+        !cluster
+            .events(method, "other-platform", "PrefetchFailed")
+            .await
+            .is_empty()
+    })
+    .await;
+    let notes = cluster
+        .events(method, "other-platform", "PrefetchFailed")
+        .await;
+    assert!(
+        notes[0].contains(&image) && notes[0].contains("WrongPlatform"),
+        "{notes:?}"
+    );
+    cluster
+        .kubectl(&["delete", "deployment", "-n", method, "other-platform"])
+        .await;
 }
 
 async fn one_missing_image_is_reported_and_keeps_no_other_from_arriving(

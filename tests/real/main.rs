@@ -14,3 +14,4 @@ mod narrowed;
 mod offline;
 mod pull_secrets;
 mod samples;
+mod upgrade;

@@ -40,7 +40,7 @@ async fn prefetch_pods_can_go_through_the_scheduler() {
 }
 
 #[tokio::test]
-async fn a_limit_keeps_the_node_that_runs_the_deployment_and_a_typo_is_said() {
+async fn a_limit_keeps_the_node_that_runs_the_deployment_and_a_typo_is_refused() {
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     cluster.namespace("narrowed", Some("enabled")).await;
@@ -49,22 +49,19 @@ async fn a_limit_keeps_the_node_that_runs_the_deployment_and_a_typo_is_said() {
         cluster.push("narrowed/app:2").await,
     );
     let mut object = deployment("narrowed", "web", waiting(&first));
-    // The only replica stays where it is: the new one has to wait for its end.
-    object["spec"]["strategy"] = json!({ "type": "Recreate" });
     object["metadata"]["annotations"] = json!({ "headstart.dev/max-nodes": "one" });
-    let said = cluster.apply(&object).await;
-    until("the report of the typo", async || {
-        !cluster
-            .events("narrowed", "web", "InvalidAnnotation")
-            .await
-            .is_empty()
-    })
-    .await;
+    let create = cluster
+        .control_plane()
+        .kubectl_with_input(&["create", "-f", "-"], &object.to_string())
+        .await;
+    let refused = create.unwrap_err().to_string();
     assert!(
-        cluster.events("narrowed", "web", "InvalidAnnotation").await[0]
-            .contains("headstart.dev/max-nodes"),
-        "{said}"
+        refused.contains("headstart.dev/max-nodes=\"one\": use a number such as 50"),
+        "{refused}"
     );
+
+    object["metadata"]["annotations"] = json!({ "headstart.dev/max-nodes": "1" });
+    cluster.apply(&object).await;
     cluster
         .kubectl(&[
             "rollout",
@@ -75,12 +72,6 @@ async fn a_limit_keeps_the_node_that_runs_the_deployment_and_a_typo_is_said() {
             "--timeout=60s",
         ])
         .await;
-    assert_eq!(
-        cluster.creates_in("narrowed"),
-        0,
-        "nothing is prefetched until it is corrected"
-    );
-
     let pods = cluster
         .api::<Pod>("narrowed")
         .list(&ListParams::default().labels("app=web"))
@@ -93,15 +84,9 @@ async fn a_limit_keeps_the_node_that_runs_the_deployment_and_a_typo_is_said() {
         .node_name
         .clone()
         .unwrap();
+    // Paused, so that the replica stays where it is and no other comes.
     cluster
-        .kubectl(&[
-            "annotate",
-            "-n",
-            "narrowed",
-            "deployment/web",
-            "headstart.dev/max-nodes=1",
-            "--overwrite",
-        ])
+        .kubectl(&["rollout", "pause", "-n", "narrowed", "deployment/web"])
         .await;
     cluster
         .kubectl(&[

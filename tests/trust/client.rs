@@ -57,7 +57,17 @@ pub(crate) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
     path: &str,
     body: &str,
 ) -> io::Result<(u16, String)> {
-    let head = head_of_post(path, body);
+    post_as(stream, path, "application/json", body).await
+}
+
+/// As [`post`], as another content type.
+pub(crate) async fn post_as<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    path: &str,
+    content_type: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
+    let head = head_of_post(path, body).replace("application/json", content_type);
     timeout(async {
         stream
             .write_all([head, body.to_owned()].concat().as_bytes())

@@ -56,7 +56,7 @@ impl Healthy {
     }
 }
 
-async fn one_replica(installation: &Installation) -> (Replica, Tls) {
+pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
     let mut replica = installation.replica("replica", &[]);
     installation.register(replica.port).await;
     replica.ready().await;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod bad_input;
 mod callers;
 mod certificates;
 mod client;

@@ -18,6 +18,18 @@ pub const KUBERNETES_VERSION: &str = "v1.37.2";
 /// The version of containerd that real nodes run and fake nodes report.
 pub const CONTAINERD_VERSION: &str = "v2.4.2";
 
+/// Our one binary for every component of Kubernetes.
+const KUBERNETES: &str = "kubernetes";
+/// The components that it can be.
+const KUBERNETES_COMPONENTS: &[&str] = &[
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+];
+
 /// Where the programs are.
 #[derive(Clone, Debug)]
 pub struct Assets {
@@ -55,9 +67,22 @@ impl Assets {
             bin: target_dir().join("testbed/bin"),
             provided: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
         };
-        let wanted = sets.iter().copied().flatten().collect();
+        let mut wanted: Vec<&Recipe> = sets.iter().copied().flatten().collect();
+        // Ten minutes of building are saved where every component is provided; with some missing, ours fills in.
+        if assets.provides(KUBERNETES_COMPONENTS) {
+            wanted.retain(|recipe| recipe.name != KUBERNETES);
+        }
         build::ensure(&assets.bin, wanted).context("building the testbed's programs")?;
         Ok(assets)
+    }
+
+    fn provides(&self, components: &[&str]) -> bool {
+        let provided = self.provided.as_ref();
+        provided.is_some_and(|directory| {
+            components
+                .iter()
+                .all(|component| directory.join(component).is_file())
+        })
     }
 
     /// The program and first arguments that run a component of Kubernetes.
@@ -68,7 +93,7 @@ impl Assets {
             .map(|directory| directory.join(component))
         {
             Some(provided) if provided.is_file() => (provided, None),
-            _ => (self.program("kubernetes"), Some(component.to_owned())),
+            _ => (self.program(KUBERNETES), Some(component.to_owned())),
         }
     }
 
@@ -114,4 +139,33 @@ pub fn target_dir() -> PathBuf {
 pub fn workspace_root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_provided_is_used_and_what_is_missing_is_ours() {
+        let directory =
+            std::env::temp_dir().join(format!("headstart-assets-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let assets = Assets {
+            bin: "/ours".into(),
+            provided: Some(directory.clone()),
+        };
+        std::fs::write(directory.join("kube-apiserver"), "").unwrap();
+        assert!(!assets.provides(KUBERNETES_COMPONENTS));
+        assert_eq!(
+            assets.kubernetes("kube-apiserver"),
+            (directory.join("kube-apiserver"), None)
+        );
+        let ours = (PathBuf::from("/ours/kubernetes"), Some("etcd".to_owned()));
+        assert_eq!(assets.kubernetes("etcd"), ours);
+        for component in KUBERNETES_COMPONENTS {
+            std::fs::write(directory.join(component), "").unwrap();
+        }
+        assert!(assets.provides(KUBERNETES_COMPONENTS));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }
