@@ -115,7 +115,7 @@ async fn the_api_server_asks_when_it_should_and_understands_the_answers() {
         "annotations.headstart.dev",
         "headstart.dev/max-nodes",
         "\"many\"",
-        "a number of nodes",
+        "a number such as 50",
     ] {
         assert!(status.message.contains(part), "{}", status.message);
     }
