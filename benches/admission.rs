@@ -4,7 +4,8 @@
 //!     cargo bench --bench admission -- --check   and fails when a goal is missed
 //!
 //! Each server is a process of its own, with the same certificate. The load generator is this process, and shares the
-//! machine's cores with the server it loads: so what is compared is requests per second of the *server's* CPU time.
+//! machine's cores with the server it loads, which brings throughputs closer together than they are: so requests per second
+//! of the *server's* CPU time are shown too, which are not.
 //! Rounds of the servers are interleaved, so that what disturbs the machine disturbs all of them.
 
 mod admission {
@@ -29,7 +30,7 @@ const CONNECTIONS: [usize; 4] = [1, 10, 50, 200];
 /// A steady rate that leaves every server most of the machine: what is seen then is latency, not queueing.
 const STEADY: u32 = 400;
 
-/// The goals: headstart's requests per CPU-second in parts of the others', over all cells with kept connections.
+/// The goals: headstart's throughput in parts of the others', the geometric mean over all cells with kept connections.
 const OF_ECHO: f64 = 0.9;
 const OF_CONTROLLER_RUNTIME: f64 = 3.0;
 /// What headstart adds to the echo's p99 at 50 connections and a steady rate.
@@ -69,7 +70,7 @@ async fn run() -> bool {
     println!(
         "| body | connections | server | requests/s | requests/CPU-second | p50 | p95 | p99 | RSS |\n|---|---|---|---|---|---|---|---|---|"
     );
-    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); servers.len()];
+    let mut ratios: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); servers.len()];
     for kilobytes in BODIES {
         for connections in CONNECTIONS {
             let cell = Cell {
@@ -78,8 +79,9 @@ async fn run() -> bool {
                 pace: Pace::AsFastAsPossible,
             };
             let measured = measure(&load, &mut servers, cell).await;
-            for (ratios, other) in ratios.iter_mut().zip(&measured) {
-                ratios.push(measured[0].per_cpu_second() / other.per_cpu_second());
+            for ((throughput, cpu), other) in ratios.iter_mut().zip(&measured) {
+                throughput.push(measured[0].per_second() / other.per_second());
+                cpu.push(measured[0].per_cpu_second() / other.per_cpu_second());
             }
         }
     }
@@ -96,21 +98,29 @@ async fn run() -> bool {
     };
     let steady = measure(&load, &mut servers, steady).await;
 
-    let of_echo = geometric_mean(&ratios[1]);
+    let figures = |index: usize| {
+        let (throughput, cpu): &(Vec<f64>, Vec<f64>) = ratios.get(index)?;
+        Some((geometric_mean(throughput), geometric_mean(cpu)))
+    };
     let added = steady[0]
         .percentile(99)
         .saturating_sub(steady[1].percentile(99));
-    let mut met = of_echo >= OF_ECHO && added < ADDED;
-    let mut line = format!("requests per CPU-second: {of_echo:.2} of the echo's (goal {OF_ECHO})");
-    if let Some(ratios) = ratios.get(2) {
-        let of_controller_runtime = geometric_mean(ratios);
-        met &= of_controller_runtime >= OF_CONTROLLER_RUNTIME;
-        line += &format!(
-            ", {of_controller_runtime:.2} of controller-runtime's (goal {OF_CONTROLLER_RUNTIME})"
-        );
+    let mut met = added < ADDED;
+    let mut line = String::from("throughput");
+    for (index, name, goal) in [
+        (1, "the echo's", OF_ECHO),
+        (2, "controller-runtime's", OF_CONTROLLER_RUNTIME),
+    ] {
+        // What could not be measured was said above, and is a goal that was missed.
+        let Some((throughput, cpu)) = figures(index) else {
+            met = false;
+            continue;
+        };
+        met &= throughput >= goal;
+        line += &format!(" {throughput:.2} of {name} (goal {goal}; {cpu:.2} per CPU-second),");
     }
     println!(
-        "{line}; p99 added at 50 connections: {added:?} (goal {ADDED:?}): {}",
+        "{line} p99 added at 50 connections: {added:?} (goal {ADDED:?}): {}",
         if met { "met" } else { "MISSED" }
     );
     met
