@@ -69,10 +69,18 @@ pub(crate) async fn post_as<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<(u16, String)> {
     let head = head_of_post(path, body).replace("application/json", content_type);
     timeout(async {
-        stream
-            .write_all([head, body.to_owned()].concat().as_bytes())
-            .await?;
-        answer(stream).await
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let request = [head, body.to_owned()].concat();
+        let write = async {
+            // An answer that comes before the whole body was sent ends the sending.
+            let _ = writing.write_all(request.as_bytes()).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer(&mut reading) => answer,
+            () = write => Err(io::ErrorKind::Other.into()),
+        }
     })
     .await
 }

@@ -43,7 +43,7 @@ impl Manifests {
         self.patch("Deployment", flags.iter().map(add).collect())
     }
 
-    /// Calls both webhooks at this address instead of by Service, and runs nothing in the cluster.
+    /// Has the webhooks called at this address instead of by Service, and runs nothing in the cluster.
     pub(super) fn called_by_url(mut self, address: &str) -> Result<Self> {
         let resources = self.kustomization["resources"]
             .as_array_mut()
@@ -51,11 +51,14 @@ impl Manifests {
         resources.retain(|resource| {
             resource != "deployment.yaml" && resource != "pod-disruption-budget.yaml"
         });
-        let call = |webhook: usize| {
-            let url = format!("{address}/mutate");
-            json!({ "op": "replace", "path": format!("/webhooks/{webhook}/clientConfig"), "value": { "url": url } })
+        let call = |webhook: usize, path: &str| {
+            let path_in_object = format!("/webhooks/{webhook}/clientConfig");
+            let by_url = json!({ "url": format!("{address}{path}") });
+            json!({ "op": "replace", "path": path_in_object, "value": by_url })
         };
-        self.patch("MutatingWebhookConfiguration", (0..2).map(call).collect())
+        let mutating = vec![call(0, "/mutate"), call(1, "/mutate")];
+        self.patch("MutatingWebhookConfiguration", mutating)?
+            .patch("ValidatingWebhookConfiguration", vec![call(0, "/validate")])
     }
 
     fn patch(mut self, kind: &str, operations: Vec<Value>) -> Result<Self> {
