@@ -12,10 +12,7 @@ use crate::domain::pod::Pin;
 use crate::tls::Lifetimes;
 
 /// headstart's own image, where there is no pod of it to look at: what the manifests install.
-pub const DEFAULT_NOOP_IMAGE: &str = concat!(
-    "ghcr.io/headstart-dev/headstart:v",
-    env!("CARGO_PKG_VERSION")
-);
+pub const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
 /// The PriorityClass that the manifests install.
 pub const DEFAULT_PRIORITY_CLASS: &str = "headstart-prefetch";
 /// How long a prefetch pod may take.

@@ -106,7 +106,7 @@ async fn an_image_for_another_platform_is_reported(cluster: &Cluster, method: &s
         "amd64"
     };
     let name = format!("{method}/other-platform:1");
-    let image = cluster.image(&name).architecture(other);
+    let image = cluster.image(&name).only_for(other);
     let image = cluster.nodes.registry().push(&name, &image).await.unwrap();
     apply(
         cluster,

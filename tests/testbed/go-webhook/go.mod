@@ -1,4 +1,4 @@
-module github.com/headstart-dev/headstart/tests/testbed/go-webhook
+module headstart.dev/testbed/go-webhook
 
 go 1.26.0
 

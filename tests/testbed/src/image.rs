@@ -13,6 +13,7 @@ pub struct Image {
     user: String,
     entrypoint: Vec<String>,
     architecture: Option<String>,
+    index: bool,
 }
 
 impl Image {
@@ -74,10 +75,12 @@ impl Image {
         self
     }
 
-    /// Says that it is for another architecture.
+    /// Puts it into an index whose only platform has this architecture. A runtime looks for its own in an index; a
+    /// manifest by itself it takes as it is.
     #[must_use]
-    pub fn architecture(mut self, architecture: &str) -> Self {
+    pub fn only_for(mut self, architecture: &str) -> Self {
         self.architecture = Some(architecture.to_owned());
+        self.index = true;
         self
     }
 
@@ -88,6 +91,7 @@ impl Image {
             user,
             entrypoint,
             architecture,
+            index,
         } = self;
         json!({
             "reference": reference,
@@ -95,6 +99,7 @@ impl Image {
             "password": credentials.map_or("", |credentials| &credentials.password),
             "os": "linux",
             "architecture": architecture.as_deref().unwrap_or(Self::own_architecture()),
+            "index": index,
             "user": user,
             "entrypoint": entrypoint,
             "layers": layers,

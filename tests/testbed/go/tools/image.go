@@ -26,16 +26,18 @@ import (
 
 // imageSpec describes an image, from scratch.
 type imageSpec struct {
-	Reference    string      `json:"reference"`
-	Username     string      `json:"username,omitempty"`
-	Password     string      `json:"password,omitempty"`
-	OS           string      `json:"os"`
-	Architecture string      `json:"architecture"`
-	User         string      `json:"user,omitempty"`
-	Entrypoint   []string    `json:"entrypoint,omitempty"`
-	Cmd          []string    `json:"cmd,omitempty"`
-	Env          []string    `json:"env,omitempty"`
-	Layers       []layerSpec `json:"layers"`
+	Reference    string `json:"reference"`
+	Username     string `json:"username,omitempty"`
+	Password     string `json:"password,omitempty"`
+	OS           string `json:"os"`
+	Architecture string `json:"architecture"`
+	// Index puts the image into an index, as its only platform.
+	Index      bool        `json:"index,omitempty"`
+	User       string      `json:"user,omitempty"`
+	Entrypoint []string    `json:"entrypoint,omitempty"`
+	Cmd        []string    `json:"cmd,omitempty"`
+	Env        []string    `json:"env,omitempty"`
+	Layers     []layerSpec `json:"layers"`
 }
 
 // layerSpec is one layer: its files, in order.
@@ -98,10 +100,20 @@ func push(spec imageSpec) (v1.Hash, error) {
 	if spec.Username != "" {
 		auth = &authn.Basic{Username: spec.Username, Password: spec.Password}
 	}
-	if err := remote.Write(reference, image, remote.WithAuth(auth)); err != nil {
+	if !spec.Index {
+		if err := remote.Write(reference, image, remote.WithAuth(auth)); err != nil {
+			return v1.Hash{}, err
+		}
+		return image.Digest()
+	}
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{
+		Add:        image,
+		Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: spec.OS, Architecture: spec.Architecture}},
+	})
+	if err := remote.WriteIndex(reference, index, remote.WithAuth(auth)); err != nil {
 		return v1.Hash{}, err
 	}
-	return image.Digest()
+	return index.Digest()
 }
 
 func build(spec imageSpec, scratch string) (v1.Image, error) {
