@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What headstart acts as.
 pub(crate) const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 /// Short, so that a test sees finished pods go.
-const FLAGS: [&str; 1] = ["--retain=3s"];
+pub(crate) const FLAGS: [&str; 1] = ["--retain=3s"];
 
 static CLUSTER: Mutex<Option<Cluster>> = Mutex::const_new(None);
 

@@ -14,4 +14,5 @@ mod narrowed;
 mod offline;
 mod pull_secrets;
 mod samples;
+mod uninstall;
 mod upgrade;

@@ -1,0 +1,70 @@
+//! What the README says about removing headstart.
+
+use testbed::headstart::Installed;
+
+use crate::cluster::{Cluster, FLAGS, cluster, deployment, waiting};
+
+/// All kinds that the manifests install outside of headstart's own namespace, and that namespace.
+const KINDS: &str = "namespace,priorityclass,clusterrole,clusterrolebinding,mutatingwebhookconfiguration,\
+                     validatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding";
+
+#[tokio::test]
+async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
+    let Some(mut turn) = cluster().await else {
+        return;
+    };
+    let cluster = turn.as_ref().unwrap();
+    cluster.namespace("uninstall", Some("enabled")).await;
+    let (first, second) = (
+        cluster.push("uninstall/app:1").await,
+        cluster.push("uninstall/app:2").await,
+    );
+    cluster
+        .apply(&deployment("uninstall", "web", waiting(&first)))
+        .await;
+    cluster.until_prefetched("uninstall", "web", 1).await;
+    let installed = [
+        "get",
+        KINDS,
+        "-l",
+        "app.kubernetes.io/name=headstart",
+        "-o",
+        "name",
+    ];
+    assert_eq!(
+        cluster.kubectl(&installed).await.lines().count(),
+        KINDS.split(',').count(),
+        "one of each kind"
+    );
+
+    let Cluster { nodes, headstart } = turn.take().unwrap();
+    headstart.uninstall(nodes.control_plane()).await.unwrap();
+    let kubectl =
+        async |arguments: &[&str]| nodes.control_plane().kubectl(arguments).await.unwrap();
+    let ours = ["pods", "-A", "-l", "app.kubernetes.io/managed-by=headstart"];
+    kubectl(&[&["delete"], &ours[..]].concat()).await;
+    assert_eq!(kubectl(&installed).await, "");
+    assert_eq!(
+        kubectl(&[&["get"], &ours[..], &["-o", "name"]].concat()).await,
+        ""
+    );
+    // Nobody is asked any more, and everything goes on.
+    let set = format!("app={second}");
+    kubectl(&["set", "image", "-n", "uninstall", "deployment/web", &set]).await;
+    kubectl(&[
+        "rollout",
+        "status",
+        "-n",
+        "uninstall",
+        "deployment/web",
+        "--timeout=60s",
+    ])
+    .await;
+
+    let headstart = Installed::on(&nodes, &FLAGS).await.unwrap();
+    let cluster = turn.insert(Cluster { nodes, headstart });
+    cluster
+        .apply(&deployment("uninstall", "after", waiting(&second)))
+        .await;
+    cluster.until_prefetched("uninstall", "after", 1).await;
+}
