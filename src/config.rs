@@ -159,6 +159,66 @@ pub struct Config {
     #[arg(long, env = "HEADSTART_MAX_WRITES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
     pub max_writes: u16,
 
+    /// Most nodes that pull at once in the whole cluster; 0 for no limit. The default: rollouts are waited for, and their own
+    /// pods would pull all at once too
+    #[arg(
+        long,
+        env = "HEADSTART_MAX_PULLING_NODES",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    pub max_pulling_nodes: u32,
+
+    /// Most nodes that pull from one registry at once; 0 for no limit. The default: registries are sized for rollouts; set it
+    /// where one counts pulls by address, or is behind a thin line
+    #[arg(
+        long,
+        env = "HEADSTART_MAX_PULLS_PER_REGISTRY",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    pub max_pulls_per_registry: u32,
+
+    /// Most prefetch pods on one node that are not done. The default: a kubelet pulls one image after another, and what is
+    /// behind others in its queue cannot be called off
+    #[arg(long, env = "HEADSTART_PODS_PER_NODE", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..), value_name = "N")]
+    pub pods_per_node: u8,
+
+    /// Prefetch again this often, unless a Deployment's annotation says otherwise: heals images that a node evicted, at the
+    /// price of a pod per node and Deployment each time [default: never]
+    #[arg(long, env = "HEADSTART_REFRESH", value_parser = refresh, value_name = "DURATION")]
+    pub refresh: Option<SignedDuration>,
+
+    /// Skip nodes that report all images of a Deployment in their status. A hint, and used only for images that are not
+    /// pulled always and Deployments without imagePullSecrets: with them, only a prefetch proves the right to use the image
+    #[arg(
+        long,
+        env = "HEADSTART_TRUST_NODE_IMAGES",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub trust_node_images: bool,
+
+    /// For how many Deployments a node that joins is warmed, those with most replicas first; 0 for none. The default: what a
+    /// node usually runs, and a fraction of its pod slots
+    #[arg(
+        long,
+        env = "HEADSTART_NEW_NODE_DEPLOYMENTS",
+        default_value_t = 20,
+        value_name = "N"
+    )]
+    pub new_node_deployments: u16,
+
+    /// Namespaces to look at, and no others (comma-separated) [default: all]
+    #[arg(
+        long,
+        env = "HEADSTART_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub namespaces: Vec<String>,
+
     // client-go's 15 s are for controllers whose work a restart undoes. What is prefetched 15 s late is of no use to a
     // rollout, and losing the lease costs a list: 6 s, with a renewal every 0.8 s, of which four may be lost.
     /// How long a leader's lease is valid after its last renewal; a standby takes over a crashed leader after it
@@ -269,6 +329,14 @@ pub(crate) fn duration(value: &str) -> Result<Duration, String> {
         .ok_or_else(|| "want a duration such as 90s, 10m or 1h30m".to_owned())
 }
 
+/// Shorter, and pods would come and go all the time.
+fn refresh(value: &str) -> Result<SignedDuration, String> {
+    match SignedDuration::try_from(duration(value)?) {
+        Ok(duration) if duration >= SignedDuration::from_mins(1) => Ok(duration),
+        _ => Err("want a duration of at least 1m".to_owned()),
+    }
+}
+
 /// A Lease counts in whole seconds, and renewals need some room within it.
 fn lease_duration(value: &str) -> Result<Duration, String> {
     let duration = duration(value)?;
@@ -334,6 +402,9 @@ mod tests {
             (["--max-writes", "0"], "1..=1000"),
             (["--pull-method", "magic"], "image-volume"),
             (["--pin", "hope"], "affinity"),
+            (["--pods-per-node", "0"], "1..=255"),
+            (["--refresh", "5s"], "at least 1m"),
+            (["--trust-node-images", "maybe"], "true, false"),
             (["--tls-cert", "a.pem"], "--tls-key"),
         ] {
             let error = parse(&flags).err();

@@ -15,6 +15,7 @@
 //! Imports point one way: [`domain`] imports nobody here and is pure; [`webhook`] knows `domain` and [`queue`];
 //! [`worker`] knows those, [`cluster`], [`puller`] and [`report`]; [`serve`] puts them together.
 
+pub mod api_calls;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -1,6 +1,7 @@
 //! What headstart counts, under names by Prometheus convention.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -10,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::domain::outcome::{Outcome, PodOutcome};
 
 /// What came of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -42,6 +45,49 @@ struct OutcomeLabel {
     outcome: String,
 }
 
+/// What a watch watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Watched {
+    /// Namespaces.
+    Namespaces,
+    /// Deployments.
+    Deployments,
+    /// Nodes.
+    Nodes,
+    /// Prefetch pods.
+    Pods,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabel {
+    resource: Watched,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PodLabel {
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabel {
+    verb: &'static str,
+    code: String,
+}
+
+/// What is still to be done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backlog {
+    /// Deployments that are not decided on every node.
+    pub deployments: usize,
+    /// How long the oldest of them has been so.
+    pub oldest: Duration,
+    /// Nodes that are not decided, counted for each Deployment.
+    pub places: usize,
+    /// Nodes that pull.
+    pub pulling: usize,
+}
+
 /// All metrics. Cheap to share behind an `Arc`.
 pub struct Metrics {
     registry: Registry,
@@ -50,6 +96,15 @@ pub struct Metrics {
     plans: Counter,
     pods_created: Counter,
     pods_deleted: Counter,
+    pods_decided: Family<PodLabel, Counter>,
+    queue_depth: Gauge,
+    queue_oldest: Gauge<f64, AtomicU64>,
+    places: Gauge,
+    pulling: Gauge,
+    watch_events: Family<WatchLabel, Counter>,
+    watch_errors: Family<WatchLabel, Counter>,
+    watch_lag: Histogram,
+    calls: Family<CallLabel, Counter>,
     images: Family<OutcomeLabel, Counter>,
     warm_seconds: Histogram,
     leader: Gauge,
@@ -96,6 +151,61 @@ impl Default for Metrics {
             "Prefetch pods deleted",
             pods_deleted.clone(),
         );
+        let pods_decided = Family::default();
+        registry.register(
+            "prefetch_pods_decided",
+            "Prefetch pods by what came of them, and why",
+            pods_decided.clone(),
+        );
+        let queue_depth = Gauge::default();
+        registry.register(
+            "queue_depth",
+            "Deployments whose prefetch is not decided on every node",
+            queue_depth.clone(),
+        );
+        let queue_oldest = Gauge::default();
+        registry.register(
+            "queue_oldest_seconds",
+            "How long the oldest of them has not been",
+            queue_oldest.clone(),
+        );
+        let places = Gauge::default();
+        registry.register(
+            "queue_nodes",
+            "Nodes that are not decided, counted for each Deployment",
+            places.clone(),
+        );
+        let pulling = Gauge::default();
+        registry.register(
+            "pulling_nodes",
+            "Nodes on which a prefetch pod pulls",
+            pulling.clone(),
+        );
+        let watch_events = Family::default();
+        registry.register(
+            "watch_events",
+            "Events that watches brought",
+            watch_events.clone(),
+        );
+        let watch_errors = Family::default();
+        registry.register(
+            "watch_errors",
+            "Times that a watch failed and was begun again",
+            watch_errors.clone(),
+        );
+        // From a millisecond, an idle API server, to half a minute, a watch that was cut.
+        let watch_lag = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        registry.register(
+            "watch_lag_seconds",
+            "Time from the answer to a create to the watch showing the pod",
+            watch_lag.clone(),
+        );
+        let calls = Family::default();
+        registry.register(
+            "api_calls",
+            "Requests to the API server by verb and last status code",
+            calls.clone(),
+        );
         let images = Family::default();
         registry.register(
             "prefetched_images",
@@ -134,6 +244,15 @@ impl Default for Metrics {
             plans,
             pods_created,
             pods_deleted,
+            pods_decided,
+            queue_depth,
+            queue_oldest,
+            places,
+            pulling,
+            watch_events,
+            watch_errors,
+            watch_lag,
+            calls,
             images,
             warm_seconds,
             leader,
@@ -181,6 +300,68 @@ impl Metrics {
             .inc();
     }
 
+    /// It is known what came of a pod: what is worst about its images.
+    pub fn pod_decided(&self, pod: &PodOutcome) {
+        let mut label = PodLabel {
+            outcome: "Pulled",
+            reason: "",
+        };
+        for image in &pod.images {
+            let (outcome, reason) = match image {
+                Outcome::Pulled => ("Pulled", ""),
+                Outcome::Pending => ("Pending", ""),
+                Outcome::Failed(failure) => ("Failed", failure.kind.reason()),
+                Outcome::Rejected(failure) => ("Rejected", failure.kind.reason()),
+            };
+            self.image(if reason.is_empty() { outcome } else { reason });
+            if label.reason.is_empty() && outcome != "Pulled" {
+                label = PodLabel { outcome, reason };
+            }
+        }
+        self.pods_decided.get_or_create(&label).inc();
+    }
+
+    /// What is still to be done.
+    pub fn backlog(&self, backlog: Backlog) {
+        let Backlog {
+            deployments,
+            oldest,
+            places,
+            pulling,
+        } = backlog;
+        let gauge = |gauge: &Gauge, value: usize| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        gauge(&self.queue_depth, deployments);
+        gauge(&self.places, places);
+        gauge(&self.pulling, pulling);
+        self.queue_oldest.set(oldest.as_secs_f64());
+    }
+
+    /// A watch brought an event.
+    pub fn watched(&self, resource: Watched) {
+        self.watch_events
+            .get_or_create(&WatchLabel { resource })
+            .inc();
+    }
+
+    /// A watch failed.
+    pub fn watch_failed(&self, resource: Watched) {
+        self.watch_errors
+            .get_or_create(&WatchLabel { resource })
+            .inc();
+    }
+
+    /// The watch has shown a pod so long after its create was answered.
+    pub fn watch_lag(&self, lag: Duration) {
+        self.watch_lag.observe(lag.as_secs_f64());
+    }
+
+    /// The API server answered a request, or did not: then the code says what happened.
+    pub fn api_call(&self, verb: &'static str, code: String) {
+        self.calls.get_or_create(&CallLabel { verb, code }).inc();
+    }
+
     /// A node has all images of a Deployment.
     pub fn node_warm(&self, after: Duration) {
         self.warm_seconds.observe(after.as_secs_f64());
@@ -219,11 +400,15 @@ mod tests {
         let metrics = Metrics::default();
         metrics.admission(Decision::Noted);
         metrics.node_warm(Duration::from_secs(3));
+        metrics.api_call("create", "201".into());
         let text = metrics.encode();
         for line in [
             "headstart_admission_reviews_total{decision=\"Noted\"} 1",
             "headstart_admission_to_pulled_seconds_count 1",
             "headstart_leader 0",
+            "headstart_api_calls_total{verb=\"create\",code=\"201\"} 1",
+            "headstart_queue_depth 0",
+            "headstart_watch_lag_seconds_count 0",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }

@@ -15,8 +15,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::cluster::Place;
+use crate::domain::contract::REVISION_LABEL;
 use crate::domain::node::PullMethod;
-use crate::domain::pod::{PodSettings, pod_name, prefetch_pod};
+use crate::domain::pod::{PodSettings, prefetch_pod};
 use crate::domain::selector::Selector;
 use crate::domain::workload::{Key, Revision, Workload};
 use crate::metrics::Metrics;
@@ -31,27 +33,55 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Results that wait for the worker. A full channel holds creation up, which is right: the worker is behind.
 pub const RESULTS: usize = 1024;
 
+/// A pod to create.
+#[derive(Debug)]
+pub struct Job {
+    /// Handed back with the answer.
+    pub id: u64,
+    /// The Deployment and the node.
+    pub place: Place,
+    /// The rollout that it is for.
+    pub revision: Revision,
+    /// The Deployment with the images that the node lacks.
+    pub workload: Arc<Workload>,
+    /// How they are pulled.
+    pub method: PullMethod,
+    /// The UID of a pod by the same name that has to go first: it ended without its images, or too long ago.
+    pub replaces: Option<String>,
+}
+
 /// What came of creating a pod.
 #[derive(Debug)]
 pub struct Created {
-    /// The Deployment it pulls for.
-    pub key: Key,
-    /// The images it pulls.
-    pub revision: Revision,
-    /// The pod's name.
-    pub pod: String,
-    /// The node it was for.
-    pub node: String,
-    /// Created (or there already), or what the API server answered.
-    pub result: Result<(), String>,
+    /// The job's.
+    pub id: u64,
+    /// The Deployment and the node.
+    pub place: Place,
+    /// What the API server said.
+    pub answer: Answer,
+}
+
+/// What the API server said to a pod.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is stored, with this UID; without one, it was there already.
+    Created(Option<String>),
+    /// Asking again would meet the same answer: quota, a policy, a namespace that is going.
+    Refused(String),
+    /// It failed in a way that may pass, but did not in all attempts.
+    Failed(String),
+    /// It was no longer wanted.
+    Cancelled,
 }
 
 /// Creates and deletes prefetch pods.
 #[derive(Clone)]
 pub struct Puller {
     client: Client,
-    /// Requests in flight, over all Deployments.
-    writes: Arc<Semaphore>,
+    /// Creates in flight, over all Deployments.
+    creates: Arc<Semaphore>,
+    /// Deletes in flight: fewer, because nobody waits for them and the API server takes as long for one.
+    deletes: Arc<Semaphore>,
     concurrency: usize,
     settings: Arc<PodSettings>,
     metrics: Arc<Metrics>,
@@ -66,6 +96,15 @@ enum Refusal {
     Exhausted(String),
 }
 
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Definite(message) => Self::Refused(message),
+            Refusal::Exhausted(message) => Self::Failed(message),
+        }
+    }
+}
+
 impl Puller {
     /// `concurrency` bounds the requests in flight.
     pub fn new(
@@ -76,62 +115,74 @@ impl Puller {
     ) -> Self {
         Self {
             client,
-            writes: Arc::new(Semaphore::new(concurrency)),
+            creates: Arc::new(Semaphore::new(concurrency)),
+            deletes: Arc::new(Semaphore::new(concurrency.div_ceil(4))),
             concurrency,
             settings,
             metrics,
         }
     }
 
-    /// Creates the pods of one Deployment, one per target, and reports each. Ends early when cancelled, and at the
-    /// first definite refusal: what refuses one pod of a Deployment refuses them all, and 5,000 such answers help
-    /// nobody.
-    pub async fn fan_out(
-        self,
-        workload: Arc<Workload>,
-        targets: Vec<(String, PullMethod)>,
-        results: mpsc::Sender<Created>,
-        cancel: CancellationToken,
-    ) {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &workload.key.namespace);
-        let refused = CancellationToken::new();
-        let create = |(node, method): (String, PullMethod)| {
-            let (api, workload, results, cancel, refused) =
-                (&api, &workload, &results, &cancel, &refused);
-            let puller = &self;
-            async move {
-                if cancel.is_cancelled() || refused.is_cancelled() {
-                    return;
+    /// How many requests may be in flight.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// Creates one pod and reports what came of it, whatever that is.
+    pub async fn create(self, job: Job, results: mpsc::Sender<Created>, cancel: CancellationToken) {
+        let Job {
+            id,
+            place,
+            revision,
+            workload,
+            method,
+            replaces,
+        } = job;
+        let answer = tokio::select! {
+            biased;
+            // The leader has changed or the images have: whatever was sent is found by its label.
+            () = cancel.cancelled() => Answer::Cancelled,
+            answer = self.answer(&place, &revision, &workload, method, replaces) => answer,
+        };
+        // Fails only when the worker has ended.
+        let _ = results.send(Created { id, place, answer }).await;
+    }
+
+    async fn answer(
+        &self,
+        place: &Place,
+        revision: &Revision,
+        workload: &Workload,
+        method: PullMethod,
+        replaces: Option<String>,
+    ) -> Answer {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &place.key.namespace);
+        let mut pod = prefetch_pod(workload, &place.node, method, &self.settings);
+        // It is named after the images it pulls, and labelled with the rollout that it is for: the same where the
+        // node lacks all of them.
+        let labels = pod.metadata.labels.get_or_insert_default();
+        labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
+        if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
+            let delete = || self.delete_one(&api, name, &uid);
+            let gone = Self::attempt(&self.deletes, delete).await;
+            if let Err(refusal) = gone {
+                return refusal.into();
+            }
+        }
+        let create = || async {
+            match api.create(&PostParams::default(), &pod).await {
+                Ok(created) => {
+                    self.metrics.pod_created();
+                    Ok(created.metadata.uid)
                 }
-                let pod = prefetch_pod(workload, &node, method, &puller.settings);
-                let attempts = puller.attempt(|| async { puller.create(api, &pod).await });
-                let result = tokio::select! {
-                    biased;
-                    // The leader has changed or the images have: whatever was sent is found by its label.
-                    () = cancel.cancelled() => return,
-                    result = attempts => result,
-                };
-                let result = result.map_err(|refusal| match refusal {
-                    Refusal::Definite(message) => {
-                        refused.cancel();
-                        message
-                    }
-                    Refusal::Exhausted(message) => message,
-                });
-                let created = Created {
-                    key: workload.key.clone(),
-                    revision: workload.revision.clone(),
-                    pod: pod_name(workload, &node),
-                    node,
-                    result,
-                };
-                // Fails only when the worker has ended.
-                let _ = results.send(created).await;
+                // The name says which Deployment, node and images: it is the same pod.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+                Err(error) => Err(error),
             }
         };
-        futures::stream::iter(targets)
-            .for_each_concurrent(self.concurrency, create)
-            .await;
+        Self::attempt(&self.creates, create)
+            .await
+            .map_or_else(Answer::from, Answer::Created)
     }
 
     /// Deletes pods of one namespace, each only if it is still the one that was meant (by UID).
@@ -145,29 +196,13 @@ impl Puller {
         let delete = |(name, uid): (String, String)| {
             let (api, puller, cancel, namespace) = (&api, &self, &cancel, &namespace);
             async move {
-                let params = DeleteParams {
-                    preconditions: Some(Preconditions {
-                        uid: Some(uid),
-                        resource_version: None,
-                    }),
-                    ..DeleteParams::default()
-                };
-                let attempts = puller.attempt(|| async {
-                    match api.delete(&name, &params).await {
-                        Ok(_) => {
-                            puller.metrics.pod_deleted();
-                            Ok(())
-                        }
-                        // Gone, or another by the same name.
-                        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-                        Err(error) => Err(error),
-                    }
-                });
+                let delete = || puller.delete_one(api, &name, &uid);
+                let attempts = Self::attempt(&puller.deletes, delete);
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => {}
                     result = attempts => if let Err(refusal) = result {
-                        // It is found again by its label at the next sweep.
+                        // It is asked for again after a while.
                         warn!(%namespace, pod = %name, ?refusal, "cannot delete a prefetch pod");
                     }
                 }
@@ -176,6 +211,25 @@ impl Puller {
         futures::stream::iter(pods)
             .for_each_concurrent(self.concurrency, delete)
             .await;
+    }
+
+    async fn delete_one(&self, api: &Api<Pod>, name: &str, uid: &str) -> kube::Result<()> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match api.delete(name, &params).await {
+            Ok(_) => {
+                self.metrics.pod_deleted();
+                Ok(())
+            }
+            // Gone, or another by the same name.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The nodes on which pods of a Deployment are now. Where that cannot be learnt the plan does without.
@@ -193,23 +247,11 @@ impl Puller {
         }
     }
 
-    async fn create(&self, api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
-        match api.create(&PostParams::default(), pod).await {
-            Ok(_) => {
-                self.metrics.pod_created();
-                Ok(())
-            }
-            // The name says which Deployment, node and images: it is the same pod.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Tries a write until it succeeds, is refused for good, or has been tried often enough.
-    async fn attempt<F: Future<Output = kube::Result<()>>>(
-        &self,
+    async fn attempt<T, F: Future<Output = kube::Result<T>>>(
+        room: &Semaphore,
         mut write: impl FnMut() -> F,
-    ) -> Result<(), Refusal> {
+    ) -> Result<T, Refusal> {
         let mut pause = FIRST_PAUSE;
         let mut last = String::new();
         for attempt in 0..ATTEMPTS {
@@ -218,11 +260,11 @@ impl Puller {
                 pause *= 2;
             }
             // Never closed. The permit is not held during a pause.
-            let permit = self.writes.acquire().await;
+            let permit = room.acquire().await;
             let result = timeout(WRITE_TIMEOUT, write()).await;
             drop(permit);
             last = match result {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(done)) => return Ok(done),
                 Ok(Err(kube::Error::Api(status))) if is_definite(status.code) => {
                     return Err(Refusal::Definite(status.message.clone()));
                 }

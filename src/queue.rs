@@ -1,10 +1,11 @@
-//! What the worker has to look at: keys of Deployments, each at most once however often it was pushed.
+//! What the worker has to look at: keys of Deployments and of places, each at most once however often it was pushed.
 //!
 //! Keys, not payloads: whoever takes one reads the newest state from the caches, so the latest wins without
 //! anything to compare. A key is pushed for stored objects only, which bounds the queue by what the caches
 //! hold anyway. Reviews are not stored objects yet; they wait in [`Hints`], bounded, until a watch confirms them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,28 +15,47 @@ use tokio::time::Instant;
 use crate::domain::workload::{Key, Revision};
 
 /// Keys in the order of their first push.
-#[derive(Debug, Default)]
-pub struct Queue {
+#[derive(Debug)]
+pub struct Queue<K = Key> {
     /// Never held across an await: every critical section is a few map operations.
-    keys: Mutex<(VecDeque<Key>, HashSet<Key>)>,
+    keys: Mutex<Waiting<K>>,
     pushed: Notify,
 }
 
-impl Queue {
+#[derive(Debug)]
+struct Waiting<K> {
+    order: VecDeque<(K, Instant)>,
+    known: HashSet<K>,
+}
+
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        let keys = Mutex::new(Waiting {
+            order: VecDeque::new(),
+            known: HashSet::new(),
+        });
+        Self {
+            keys,
+            pushed: Notify::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
     /// Adds a key unless it is waiting already. Never waits.
-    pub fn push(&self, key: Key) {
+    pub fn push(&self, key: K) {
         {
-            let (order, waiting) = &mut *lock(&self.keys);
-            if !waiting.insert(key.clone()) {
+            let Waiting { order, known } = &mut *lock(&self.keys);
+            if !known.insert(key.clone()) {
                 return;
             }
-            order.push_back(key);
+            order.push_back((key, Instant::now()));
         }
         self.pushed.notify_one();
     }
 
     /// Takes the oldest key, waiting for one. For a single taker; cancelling loses nothing.
-    pub async fn take(&self) -> Key {
+    pub async fn take(&self) -> K {
         loop {
             if let Some(key) = self.try_take() {
                 return key;
@@ -44,28 +64,34 @@ impl Queue {
         }
     }
 
-    fn try_take(&self) -> Option<Key> {
-        let (order, waiting) = &mut *lock(&self.keys);
-        let key = order.pop_front()?;
-        waiting.remove(&key);
+    fn try_take(&self) -> Option<K> {
+        let Waiting { order, known } = &mut *lock(&self.keys);
+        let (key, _) = order.pop_front()?;
+        known.remove(&key);
         Some(key)
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        let (order, waiting) = &mut *lock(&self.keys);
+        let Waiting { order, known } = &mut *lock(&self.keys);
         order.clear();
-        waiting.clear();
+        known.clear();
     }
 
     /// How many keys wait.
     pub fn len(&self) -> usize {
-        lock(&self.keys).0.len()
+        lock(&self.keys).order.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How long the oldest key has waited; nothing if none waits.
+    pub fn age(&self, now: Instant) -> Duration {
+        let oldest = lock(&self.keys).order.front().map(|(_, since)| *since);
+        oldest.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 }
 
@@ -157,6 +183,18 @@ mod tests {
         assert_eq!(queue.take().await, key("b"));
         assert_eq!(queue.take().await, key("a"));
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_is_that_of_the_oldest_key() {
+        let queue = Queue::default();
+        assert_eq!(queue.age(Instant::now()), Duration::ZERO);
+        queue.push(key("a"));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        queue.push(key("b"));
+        assert_eq!(queue.age(Instant::now()), Duration::from_secs(3));
+        queue.take().await;
+        assert_eq!(queue.age(Instant::now()), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -10,6 +10,8 @@ use super::toleration::Taint;
 
 /// Where a node says what it runs on.
 const OS_LABEL: &str = "kubernetes.io/os";
+/// What a node's processors are: images have a variant for each, or lack one.
+const ARCH_LABEL: &str = "kubernetes.io/arch";
 /// Where a node is, in the sense of failures that take several down; and the name this had before 1.17.
 const ZONE_LABELS: [&str; 2] = [
     "topology.kubernetes.io/zone",
@@ -124,6 +126,16 @@ impl Candidate {
         } else {
             PullMethod::Container
         }
+    }
+
+    /// Whether it can pull for anybody now.
+    pub fn is_fit(&self) -> bool {
+        self.unfit.is_none()
+    }
+
+    /// Its processor architecture; empty if it does not say.
+    pub fn architecture(&self) -> &str {
+        self.labels.get(ARCH_LABEL).unwrap_or_default()
     }
 
     /// Its zone; nodes that name none are together in one without a name.

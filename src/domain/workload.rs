@@ -110,6 +110,8 @@ pub struct Workload {
     pub service_account: Option<String>,
     /// The RuntimeClass of its pods.
     pub runtime_class: Option<String>,
+    /// How many pods it asks for.
+    pub replicas: i32,
     /// How far its rollout is.
     pub rollout: Rollout,
 }
@@ -153,16 +155,21 @@ impl Workload {
                 .collect(),
             service_account: named(&pod.service_account_name),
             runtime_class: named(&pod.runtime_class_name),
+            replicas: spec.replicas.unwrap_or(1),
             rollout: rollout_of(deployment),
         })
     }
 
-    /// Whether a plan for one is a plan for the other. The same images for other nodes are another plan: a template
-    /// that moves to another pool, an annotation that was misspelt.
-    pub fn plans_as(&self, other: &Self) -> bool {
-        self.uid == other.uid
-            && self.revision == other.revision
-            && self.placement == other.placement
-            && self.annotations == other.annotations
+    /// The same with only some of its images, by their positions: what a node lacks that has the others already.
+    pub fn narrowed_to(&self, positions: &[usize]) -> Self {
+        let images: Vec<Image> = positions
+            .iter()
+            .filter_map(|position| self.images.get(*position).cloned())
+            .collect();
+        Self {
+            revision: Revision::of(&images, &self.refused),
+            images,
+            ..self.clone()
+        }
     }
 }

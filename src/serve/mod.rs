@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::config::{Config, PullMethodFlag};
 use crate::domain::pod::PodSettings;
 use crate::leader::Candidate;
@@ -31,9 +32,9 @@ use crate::tls::authority::Validity;
 use crate::tls::files::Files;
 use crate::tls::keeper::{self, Keeper};
 use crate::webhook::{Budget, Webhook, router};
-use crate::worker::Worker;
+use crate::worker::{Limits, Policy, Worker};
 pub(crate) use process::client;
-use process::{Signals, own_image, random_identity, start_log};
+use process::{Signals, counted_client, own_image, random_identity, start_log};
 
 /// How long answers in flight may take once no new ones are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -75,6 +76,13 @@ async fn serve(config: Config) -> Result<()> {
         retain,
         pod_deadline,
         max_writes,
+        max_pulling_nodes,
+        max_pulls_per_registry,
+        pods_per_node,
+        refresh,
+        trust_node_images,
+        new_node_deployments,
+        namespaces,
         lease_duration,
         drain,
         kubeconfig,
@@ -84,13 +92,13 @@ async fn serve(config: Config) -> Result<()> {
     let mut signals = Signals::install()?;
 
     // Check, bind, spawn: what is wrong fails the start, before anything else has begun.
-    let client = client(kubeconfig).await?;
+    let metrics = Arc::new(Metrics::default());
+    let client = counted_client(kubeconfig, &metrics).await?;
     let identity = pod_name.clone().unwrap_or_else(random_identity);
     let noop_image = match noop_image {
         Some(image) => image,
         None => own_image(&client, &namespace, pod_name.as_deref()).await?,
     };
-    let metrics = Arc::new(Metrics::default());
     let tasks = TaskTracker::new();
     let leading = watch::Sender::new(false);
     let resolver = Arc::new(Resolver::default());
@@ -156,8 +164,13 @@ async fn serve(config: Config) -> Result<()> {
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     });
-    let cluster = Cluster::new(&namespace, &noop_image);
-    cluster.spawn(&client, &tasks);
+    let cluster = Cluster::new(cluster::Settings {
+        own_namespace: namespace.clone(),
+        noop_image,
+        node_images: trust_node_images,
+        metrics: metrics.clone(),
+    });
+    cluster.spawn(&client, namespaces, &tasks);
 
     let stop = CancellationToken::new();
     let worker_done = CancellationToken::new();
@@ -185,7 +198,17 @@ async fn serve(config: Config) -> Result<()> {
         reporter,
         metrics: metrics.clone(),
         settings,
-        retain,
+        policy: Policy {
+            retain: SignedDuration::try_from(retain).unwrap_or(SignedDuration::MAX),
+            limits: Limits {
+                nodes: unsigned(max_pulling_nodes),
+                per_registry: unsigned(max_pulls_per_registry),
+                per_node: usize::from(pods_per_node),
+            },
+            refresh,
+            trust_node_images,
+            new_node_deployments: usize::from(new_node_deployments),
+        },
     };
     let leader = tokio::spawn(work_while_leading(
         worker,
@@ -350,4 +373,8 @@ async fn keep_ready(
         () = stop.cancelled() => {}
     }
     readiness.set(false);
+}
+
+fn unsigned(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -1,17 +1,21 @@
 //! What the process around the server needs: signals, a client, its own image and name, a log.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
 
+use crate::api_calls::CountCalls;
 use crate::config::LogFormat;
 use crate::domain::workload::short_hash;
+use crate::metrics::Metrics;
 
 /// The container whose image is headstart's, in the manifests.
 const OWN_CONTAINER: &str = "headstart";
@@ -38,18 +42,31 @@ impl Signals {
     }
 }
 
+/// A client of the cluster that a kubeconfig names, or else the environment.
 pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
-    let config = match kubeconfig {
+    Ok(Client::try_from(client_config(kubeconfig).await?)?)
+}
+
+/// The same, with its requests counted.
+pub(super) async fn counted_client(
+    kubeconfig: Option<PathBuf>,
+    metrics: &Arc<Metrics>,
+) -> Result<Client> {
+    let client = ClientBuilder::try_from(client_config(kubeconfig).await?)?;
+    Ok(client.with_layer(&CountCalls(metrics.clone())).build())
+}
+
+async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
+    match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(&path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+            Ok(kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
         }
         None => kube::Config::infer()
             .await
-            .context("no cluster: run in a pod, or give --kubeconfig")?,
-    };
-    Ok(Client::try_from(config)?)
+            .context("no cluster: run in a pod, or give --kubeconfig"),
+    }
 }
 
 /// The image this very process runs from, so that the manifests name it once.

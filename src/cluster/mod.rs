@@ -1,0 +1,373 @@
+//! What the worker knows of the cluster: caches fed by watches, each reduced to what a decision reads.
+//!
+//! A change that could ask for work pushes a key; what it means is decided by whoever takes it.
+
+mod pods;
+mod table;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::PartialObjectMeta;
+use tracing::warn;
+
+use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
+use crate::domain::node::Candidate;
+use crate::domain::workload::{Image, Key, Workload};
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use pods::Pods;
+pub use pods::{Place, PrefetchPod};
+use table::{Change, Scope, Table};
+
+/// What is told to the caches.
+#[derive(Debug)]
+pub struct Settings {
+    /// headstart's own namespace.
+    pub own_namespace: String,
+    /// The image that prefetch pods run.
+    pub noop_image: String,
+    /// Keep what nodes say of the images they have.
+    pub node_images: bool,
+    /// Counts what the watches bring.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The caches.
+#[derive(Debug)]
+pub struct Cluster {
+    own_namespace: String,
+    noop_image: String,
+    node_images: bool,
+    metrics: Arc<Metrics>,
+    /// Never held across an await: every critical section is a few map operations or one scan.
+    state: Mutex<State>,
+    /// Deployments whose images, mode, placement or existence changed.
+    pub rollouts: Queue,
+    /// Where a prefetch pod changed.
+    pub places: Queue<Place>,
+    /// Nodes that came, went or changed in a way that placement reads.
+    pub machines: Queue<Arc<str>>,
+    /// How many lists are still to be completed; none before the watches have begun.
+    lists_open: tokio::sync::watch::Sender<Option<usize>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: Table<String, Mode>,
+    workloads: Table<Key, Arc<Workload>>,
+    nodes: Table<Arc<str>, Machine>,
+    pods: Pods,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What placement reads.
+    pub candidate: Arc<Candidate>,
+    /// Tells it from a namesake that comes after it.
+    pub uid: Arc<str>,
+    /// When it joined.
+    pub created: Option<Timestamp>,
+    /// Hashes of the names of images it reports, in order: names themselves would take 20 KB per node. That two
+    /// names share one is less likely than that the report is out of date.
+    images: Box<[u64]>,
+}
+
+impl Machine {
+    /// Whether the node says that it has an image.
+    pub fn reports(&self, image: &Image) -> bool {
+        let hash = name_hash(&image.reference.to_string());
+        self.images.binary_search(&hash).is_ok()
+    }
+}
+
+impl State {
+    /// The name of a node, shared with the node if it is known.
+    fn node_name(&self, name: &str) -> Arc<str> {
+        match self.nodes.current.get_key_value(name) {
+            Some((known, _)) => known.clone(),
+            None => name.into(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Empty caches.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let Settings {
+            own_namespace,
+            noop_image,
+            node_images,
+            metrics,
+        } = settings;
+        Arc::new(Self {
+            own_namespace,
+            noop_image,
+            node_images,
+            metrics,
+            state: Mutex::default(),
+            rollouts: Queue::default(),
+            places: Queue::default(),
+            machines: Queue::default(),
+            lists_open: tokio::sync::watch::Sender::new(None),
+        })
+    }
+
+    fn expect_lists(&self, lists: usize) {
+        self.lists_open.send_replace(Some(lists));
+    }
+
+    fn list_completed(&self) {
+        self.lists_open
+            .send_modify(|open| *open = open.map(|open| open.saturating_sub(1)));
+    }
+
+    /// Waits until every cache has seen its whole initial list.
+    pub async fn wait_until_synced(&self) {
+        let mut open = self.lists_open.subscribe();
+        // Fails only if the sender is gone, and it is ours.
+        let _ = open.wait_for(|open| *open == Some(0)).await;
+    }
+
+    /// The stored Deployment, if it is to be prefetched for.
+    pub fn opted_in(&self, key: &Key) -> Option<Arc<Workload>> {
+        let state = self.lock();
+        let workload = state.workloads.current.get(key)?;
+        self.mode(&state, workload)
+            .prefetches()
+            .then(|| workload.clone())
+    }
+
+    /// The Deployments that are to be prefetched for.
+    pub fn all_opted_in(&self) -> Vec<Arc<Workload>> {
+        let state = self.lock();
+        let workloads = state.workloads.current.values();
+        workloads
+            .filter(|workload| self.mode(&state, workload).prefetches())
+            .cloned()
+            .collect()
+    }
+
+    /// Every node.
+    pub fn nodes(&self) -> Vec<Machine> {
+        self.lock().nodes.current.values().cloned().collect()
+    }
+
+    /// One node.
+    pub fn node(&self, name: &str) -> Option<Machine> {
+        self.lock().nodes.current.get(name).cloned()
+    }
+
+    /// A Deployment's prefetch pods on a node, whatever rollout they were made for.
+    pub fn pods_at(&self, key: &Key, node: &str) -> Vec<PrefetchPod> {
+        self.lock().pods.at(key, node)
+    }
+
+    /// The nodes that have prefetch pods of a Deployment.
+    pub fn nodes_with_pods(&self, key: &Key) -> Vec<Arc<str>> {
+        self.lock().pods.nodes_of(key)
+    }
+
+    /// The Deployments that have prefetch pods, be they opted in or even stored.
+    pub fn keys_with_pods(&self) -> Vec<Key> {
+        self.lock().pods.keys()
+    }
+
+    /// Whether a Deployment has prefetch pods.
+    pub fn has_pods(&self, key: &Key) -> bool {
+        self.lock().pods.has(key)
+    }
+
+    /// The UIDs of all prefetch pods.
+    pub fn pod_uids(&self) -> HashSet<String> {
+        self.lock().pods.uids()
+    }
+
+    fn mode(&self, state: &State, workload: &Workload) -> Mode {
+        if is_exempt(&workload.key.namespace, &self.own_namespace) {
+            return Mode::Disabled;
+        }
+        let namespace = state.namespaces.current.get(&workload.key.namespace);
+        effective_mode(&workload.mode, namespace.copied())
+    }
+
+    fn on_namespace(&self, scope: &Scope, change: Change<PartialObjectMeta<Namespace>>) {
+        let mut state = self.lock();
+        let touched: HashSet<String> = match change {
+            Change::Begin => {
+                state.namespaces.begin_list(scope);
+                return;
+            }
+            Change::Put(namespace) => {
+                let Some(name) = namespace.metadata.name else {
+                    return;
+                };
+                let mode = match labelled_mode(namespace.metadata.labels.as_ref()) {
+                    Ok(mode) => mode.unwrap_or(Mode::Disabled),
+                    Err(error) => {
+                        warn!(namespace = %name, %error, "namespace is not opted in");
+                        Mode::Disabled
+                    }
+                };
+                let before = state.namespaces.put(scope, name.clone(), mode);
+                if before == Some(mode) || (before.is_none() && mode == Mode::Disabled) {
+                    return;
+                }
+                [name].into()
+            }
+            Change::Remove(namespace) => {
+                let Some(name) = namespace.metadata.name else {
+                    return;
+                };
+                state.namespaces.remove(&name);
+                [name].into()
+            }
+            Change::End => {
+                let gone = state.namespaces.end_list(scope, |name| covers(scope, name));
+                gone.into_iter().map(|(name, _)| name).collect()
+            }
+        };
+        for key in state
+            .workloads
+            .current
+            .keys()
+            .filter(|key| touched.contains(&key.namespace))
+        {
+            self.rollouts.push(key.clone());
+        }
+    }
+
+    fn on_node(&self, scope: &Scope, change: Change<Node>) {
+        let mut state = self.lock();
+        match change {
+            Change::Begin => state.nodes.begin_list(scope),
+            Change::Put(node) => {
+                let Some(candidate) = Candidate::from_node(&node) else {
+                    return;
+                };
+                let name = state.node_name(&candidate.name);
+                let images = if self.node_images {
+                    reported_images(&node)
+                } else {
+                    Box::default()
+                };
+                let before = state.nodes.current.get(&name);
+                let uid = node.metadata.uid.as_deref().unwrap_or_default();
+                let same = before.is_some_and(|b| *b.candidate == candidate && *b.uid == *uid);
+                let machine = Machine {
+                    // Most events are heartbeats: what did not change stays where it is.
+                    candidate: match before {
+                        Some(before) if same => before.candidate.clone(),
+                        _ => Arc::new(candidate),
+                    },
+                    uid: match before {
+                        Some(before) if same => before.uid.clone(),
+                        _ => uid.into(),
+                    },
+                    created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                    images,
+                };
+                state.nodes.put(scope, name.clone(), machine);
+                if !same {
+                    self.machines.push(name);
+                }
+            }
+            Change::Remove(node) => {
+                let name: Arc<str> = node.metadata.name.unwrap_or_default().into();
+                state.nodes.remove(&name);
+                self.machines.push(name);
+            }
+            Change::End => {
+                for (name, _) in state.nodes.end_list(scope, |_| true) {
+                    self.machines.push(name);
+                }
+            }
+        }
+    }
+
+    fn on_deployment(&self, scope: &Scope, change: Change<Deployment>) {
+        let mut state = self.lock();
+        match change {
+            Change::Begin => state.workloads.begin_list(scope),
+            Change::Put(deployment) => {
+                let Some(workload) = Workload::from_deployment(&deployment) else {
+                    return;
+                };
+                let key = workload.key.clone();
+                let workload = Arc::new(workload);
+                let before = state.workloads.put(scope, key.clone(), workload.clone());
+                // Scaling, restarting, annotations of others and every status change stop here.
+                if before.is_none_or(|before| asks_for_work(&before, &workload)) {
+                    self.rollouts.push(key);
+                }
+            }
+            Change::Remove(deployment) => {
+                if let Some(workload) = Workload::from_deployment(&deployment) {
+                    state.workloads.remove(&workload.key);
+                    self.rollouts.push(workload.key);
+                }
+            }
+            Change::End => {
+                let gone = state
+                    .workloads
+                    .end_list(scope, |key| covers(scope, &key.namespace));
+                for (key, _) in gone {
+                    self.rollouts.push(key);
+                }
+            }
+        }
+    }
+
+    /// A panic in a critical section leaves no map half-written, so poison is no reason to stop.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a watch of this scope brings what is in this namespace.
+fn covers(scope: &Scope, namespace: &str) -> bool {
+    scope.as_deref().is_none_or(|scope| scope == namespace)
+}
+
+/// Whether a change of a Deployment could change what is prefetched, or where.
+fn asks_for_work(before: &Workload, after: &Workload) -> bool {
+    before.revision != after.revision
+        || before.uid != after.uid
+        || before.mode != after.mode
+        || !asks_the_same(before, after)
+}
+
+/// Whether two states of a Deployment with the same images ask for them in the same way and places.
+pub fn asks_the_same(a: &Workload, b: &Workload) -> bool {
+    a.placement == b.placement
+        && a.annotations == b.annotations
+        && a.image_pull_secrets == b.image_pull_secrets
+        && a.service_account == b.service_account
+        && a.runtime_class == b.runtime_class
+}
+
+fn reported_images(node: &Node) -> Box<[u64]> {
+    let status = node.status.as_ref();
+    let images = status.and_then(|status| status.images.as_deref());
+    let names = images
+        .unwrap_or_default()
+        .iter()
+        .flat_map(|image| image.names.iter().flatten());
+    let mut hashes: Vec<u64> = names.map(|name| name_hash(name)).collect();
+    hashes.sort_unstable();
+    hashes.into()
+}
+
+fn name_hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}

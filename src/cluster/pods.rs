@@ -1,0 +1,223 @@
+//! Our own pods, by the place that each is for.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+
+use super::table::{Change, Scope, Table};
+use super::{Cluster, covers};
+use crate::domain::contract::{DEPLOYMENT_LABEL, REVISION_LABEL};
+use crate::domain::image::ImageRef;
+use crate::domain::outcome::{self, PodOutcome};
+use crate::domain::pod::node_of;
+use crate::domain::workload::{Key, Revision};
+
+/// A Deployment on a node: what one prefetch pod is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The Deployment.
+    pub key: Key,
+    /// The node.
+    pub node: Arc<str>,
+}
+
+/// A prefetch pod, reduced to what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrefetchPod {
+    /// Its name.
+    pub name: String,
+    /// Its UID: a deletion must never hit a namesake.
+    pub uid: String,
+    /// The node it is bound to.
+    pub node: Arc<str>,
+    /// The UID of the Deployment that owns it, unless it was orphaned.
+    pub owner: Option<String>,
+    /// The rollout that it was made for.
+    pub revision: Revision,
+    /// The images it pulls, in the order of its outcomes; one that cannot be read is one that nobody wants.
+    pub images: Arc<[Option<ImageRef>]>,
+    /// What its status says.
+    pub outcome: PodOutcome,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether it is on its way out.
+    pub deleting: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    table: Table<(Key, String), PrefetchPod>,
+    /// Names of the pods of each Deployment on each node.
+    places: HashMap<Key, HashMap<Arc<str>, BTreeSet<String>>>,
+    /// Pods of one rollout share their images.
+    images: HashSet<Arc<[Option<ImageRef>]>>,
+}
+
+impl Pods {
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.places.keys().cloned().collect()
+    }
+
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.places.contains_key(key)
+    }
+
+    pub(super) fn uids(&self) -> HashSet<String> {
+        let pods = self.table.current.values();
+        pods.map(|pod| pod.uid.clone()).collect()
+    }
+
+    pub(super) fn nodes_of(&self, key: &Key) -> Vec<Arc<str>> {
+        let nodes = self.places.get(key).into_iter().flat_map(HashMap::keys);
+        nodes.cloned().collect()
+    }
+
+    pub(super) fn at(&self, key: &Key, node: &str) -> Vec<PrefetchPod> {
+        let names = self.places.get(key).and_then(|nodes| nodes.get(node));
+        let mut id = (key.clone(), String::new());
+        let found = names.into_iter().flatten().filter_map(|name| {
+            id.1.clone_from(name);
+            self.table.current.get(&id).cloned()
+        });
+        found.collect()
+    }
+
+    /// Shares equal lists; forgets those that no pod has any more when there are many.
+    fn share(&mut self, images: Vec<Option<ImageRef>>) -> Arc<[Option<ImageRef>]> {
+        const MANY: usize = 256;
+        if let Some(known) = self.images.get(images.as_slice()) {
+            return known.clone();
+        }
+        if self.images.len() >= MANY && self.images.len().is_power_of_two() {
+            self.images.retain(|images| Arc::strong_count(images) > 1);
+        }
+        let images: Arc<[Option<ImageRef>]> = images.into();
+        self.images.insert(images.clone());
+        images
+    }
+
+    fn forget(&mut self, key: &Key, node: &Arc<str>, name: &str) {
+        let Some(nodes) = self.places.get_mut(key) else {
+            return;
+        };
+        if let Some(names) = nodes.get_mut(node) {
+            names.remove(name);
+            if names.is_empty() {
+                nodes.remove(node);
+            }
+        }
+        if nodes.is_empty() {
+            self.places.remove(key);
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn on_pod(&self, scope: &Scope, change: Change<Pod>) {
+        let mut state = self.lock();
+        match change {
+            Change::Begin => state.pods.table.begin_list(scope),
+            Change::Put(pod) => {
+                let Some(id) = id_of(&pod) else { return };
+                let images = state.pods.share(images_of(&pod));
+                let node = node_of(&pod).unwrap_or_default();
+                let node = state.node_name(node);
+                let pod = read(&pod, &id.1, node, images, &self.noop_image);
+                let place = Place {
+                    key: id.0.clone(),
+                    node: pod.node.clone(),
+                };
+                let before = state.pods.table.put(scope, id.clone(), pod.clone());
+                if before.as_ref() == Some(&pod) {
+                    return;
+                }
+                let nodes = state.pods.places.entry(id.0).or_default();
+                nodes.entry(pod.node).or_default().insert(id.1);
+                self.places.push(place);
+            }
+            Change::Remove(pod) => {
+                let Some(id) = id_of(&pod) else { return };
+                if let Some(pod) = state.pods.table.remove(&id) {
+                    state.pods.forget(&id.0, &pod.node, &id.1);
+                    let (key, node) = (id.0, pod.node);
+                    self.places.push(Place { key, node });
+                }
+            }
+            Change::End => {
+                let covered = |id: &(Key, String)| covers(scope, &id.0.namespace);
+                for ((key, name), pod) in state.pods.table.end_list(scope, covered) {
+                    state.pods.forget(&key, &pod.node, &name);
+                    let node = pod.node;
+                    self.places.push(Place { key, node });
+                }
+            }
+        }
+    }
+}
+
+fn read(
+    pod: &Pod,
+    name: &str,
+    node: Arc<str>,
+    images: Arc<[Option<ImageRef>]>,
+    noop_image: &str,
+) -> PrefetchPod {
+    let metadata = &pod.metadata;
+    let label = |key| metadata.labels.as_ref()?.get(key).map(String::as_str);
+    let owners = metadata.owner_references.iter().flatten();
+    PrefetchPod {
+        name: name.to_owned(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        node,
+        owner: owners
+            .filter(|owner| owner.kind == "Deployment")
+            .map(|owner| owner.uid.clone())
+            .next(),
+        revision: label(REVISION_LABEL).unwrap_or_default().into(),
+        images,
+        outcome: outcome::read(pod, noop_image),
+        created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+        deleting: metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// The images that a prefetch pod pulls: those its containers mount, or run.
+fn images_of(pod: &Pod) -> Vec<Option<ImageRef>> {
+    let Some(spec) = pod.spec.as_ref() else {
+        return Vec::new();
+    };
+    let mounted = |name: &str| {
+        let mut volumes = spec.volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == name)?;
+        volume.image.as_ref()?.reference.as_deref()
+    };
+    let containers = spec.containers.iter();
+    containers
+        .map(|container| {
+            let image = mounted(&container.name).or(container.image.as_deref())?;
+            image.parse().ok()
+        })
+        .collect()
+}
+
+/// The Deployment that a prefetch pod belongs to, and the pod's name. The owner says so; a pod that was orphaned
+/// has only its label.
+fn id_of(pod: &Pod) -> Option<(Key, String)> {
+    let metadata = &pod.metadata;
+    let owner = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.kind == "Deployment");
+    let label = || metadata.labels.as_ref()?.get(DEPLOYMENT_LABEL).cloned();
+    let name = owner.map(|owner| owner.name.clone()).or_else(label)?;
+    Some((
+        Key {
+            namespace: metadata.namespace.clone()?,
+            name,
+        },
+        metadata.name.clone()?,
+    ))
+}

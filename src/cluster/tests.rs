@@ -1,0 +1,166 @@
+use super::*;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+fn cluster() -> Arc<Cluster> {
+    let cluster = Cluster::new(Settings {
+        own_namespace: "headstart".into(),
+        noop_image: "headstart:v1".into(),
+        node_images: true,
+        metrics: Arc::default(),
+    });
+    namespace(&cluster, "shop", Some("enabled"));
+    cluster
+}
+
+fn namespace(cluster: &Cluster, name: &str, mode: Option<&str>) {
+    let labels = mode.map(|mode| json!({"headstart.dev/prefetch": mode}));
+    let object =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap();
+    cluster.on_namespace(&None, Change::Put(object));
+}
+
+fn deployment(cluster: &Cluster, namespace: &str, change: Value) {
+    let mut object = json!({
+        "metadata": {"namespace": namespace, "name": "web", "uid": "1", "generation": 1},
+        "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "a", "image": "app:1"}]}}},
+    });
+    json_patch::merge(&mut object, &change);
+    cluster.on_deployment(&None, Change::Put(serde_json::from_value(object).unwrap()));
+}
+
+fn key(namespace: &str) -> Key {
+    Key {
+        namespace: namespace.into(),
+        name: "web".into(),
+    }
+}
+
+#[tokio::test]
+async fn only_changes_of_images_mode_or_identity_ask_for_work() {
+    let cluster = cluster();
+    deployment(&cluster, "shop", json!({}));
+    assert_eq!(cluster.rollouts.take().await, key("shop"));
+    for harmless in [
+        json!({"spec": {"replicas": 9}}),
+        json!({"metadata": {"annotations": {"a": "b"}}}),
+        json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}}),
+        json!({"status": {"replicas": 3}}),
+    ] {
+        deployment(&cluster, "shop", harmless.clone());
+        assert!(cluster.rollouts.is_empty(), "{harmless}");
+    }
+    deployment(
+        &cluster,
+        "shop",
+        json!({"metadata": {"labels": {"headstart.dev/prefetch": "disabled"}}}),
+    );
+    assert_eq!(cluster.rollouts.len(), 1);
+}
+
+#[test]
+fn only_opted_in_deployments_are_found() {
+    let cluster = cluster();
+    for ns in ["shop", "other", "kube-system", "headstart"] {
+        deployment(&cluster, ns, json!({}));
+    }
+    namespace(&cluster, "kube-system", Some("enabled"));
+    namespace(&cluster, "headstart", Some("enabled"));
+    assert!(cluster.opted_in(&key("shop")).is_some());
+    for ns in ["other", "kube-system", "headstart"] {
+        assert!(cluster.opted_in(&key(ns)).is_none(), "{ns}");
+    }
+}
+
+#[test]
+fn a_list_that_is_read_again_drops_what_it_does_not_mention() {
+    let cluster = cluster();
+    deployment(&cluster, "shop", json!({}));
+    cluster.rollouts.clear();
+    cluster.on_deployment(&None, Change::Begin);
+    cluster.on_deployment(&None, Change::End);
+    assert!(cluster.opted_in(&key("shop")).is_none());
+    assert_eq!(cluster.rollouts.len(), 1);
+}
+
+#[test]
+fn pods_are_found_by_their_deployment() {
+    let cluster = cluster();
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "namespace": "shop", "name": "prefetch-web-1", "labels": {"headstart.dev/revision": "r1"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "1"}],
+        },
+        "spec": {
+            "nodeName": "n1",
+            "containers": [
+                {"name": "image-0", "image": "headstart:v1"},
+                {"name": "image-1", "image": "app:2"},
+            ],
+            "volumes": [{"name": "image-0", "image": {"reference": "app:1"}}],
+        },
+    }))
+    .unwrap();
+    cluster.on_pod(&None, Change::Put(pod.clone()));
+    let found = cluster.pods_at(&key("shop"), "n1");
+    assert_eq!(found[0].name, "prefetch-web-1");
+    assert_eq!(
+        *found[0].images,
+        [
+            Some("app:1".parse().unwrap()),
+            Some("app:2".parse().unwrap())
+        ]
+    );
+    assert_eq!(cluster.places.len(), 1);
+    cluster.on_pod(&None, Change::Remove(pod));
+    assert!(
+        cluster.nodes_with_pods(&key("shop")).is_empty() && cluster.keys_with_pods().is_empty()
+    );
+}
+
+fn node(cluster: &Cluster, change: Value) {
+    let mut object = json!({
+        "metadata": {"name": "n1", "uid": "1"},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]},
+    });
+    json_patch::merge(&mut object, &change);
+    cluster.on_node(&None, Change::Put(serde_json::from_value(object).unwrap()));
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_no_change_of_a_node() {
+    let cluster = cluster();
+    node(&cluster, json!({}));
+    assert_eq!(&*cluster.machines.take().await, "n1");
+    node(
+        &cluster,
+        json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:10Z"}]}}),
+    );
+    assert!(cluster.machines.is_empty());
+    for change in [
+        json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+        json!({"metadata": {"uid": "2"}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+    ] {
+        node(&cluster, change.clone());
+        assert_eq!(cluster.machines.len(), 1, "{change}");
+        cluster.machines.clear();
+    }
+}
+
+#[test]
+fn a_node_reports_images_by_their_normalised_names() {
+    let cluster = cluster();
+    node(
+        &cluster,
+        json!({"status": {"images": [{"names": ["docker.io/library/nginx:1.27", "docker.io/library/nginx@sha256:0"]}]}}),
+    );
+    let reported = |given: &str| {
+        let image = Image {
+            reference: given.parse().unwrap(),
+            given: given.into(),
+            always: false,
+        };
+        cluster.node("n1").unwrap().reports(&image)
+    };
+    assert!(reported("nginx:1.27") && !reported("nginx:1.28"));
+}

@@ -1,0 +1,516 @@
+//! What is under way, and what each event does to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use super::Worker;
+use super::backoff;
+use super::ledger::Ledger;
+use super::notes;
+use super::turns::Turns;
+use super::verdict::{Verdict, judge};
+use super::work::{Begin, Stage, Work, failed_stage};
+use crate::cluster::{Place, asks_the_same};
+use crate::domain::outcome::{Failure, FailureKind};
+use crate::domain::plan::{Plan, Situation, plan};
+use crate::domain::workload::{Key, Workload};
+use crate::puller::Created;
+use crate::report::Reason;
+
+/// How long a pod that was created may stay unseen before its node is judged anew: a watch that was cut shows it
+/// within its own back-off, and then there is nothing left to show it.
+pub(super) const UNSEEN: Duration = Duration::from_secs(60);
+/// Where nothing is to be woken: far enough, and no overflow.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// What to look at again.
+#[derive(Clone, Debug)]
+pub(super) enum Wake {
+    /// A Deployment may have something to send.
+    Work(Key),
+    /// A node has had its pause.
+    Retry(Place),
+    /// A pod should have been seen by now.
+    Unseen(Place),
+}
+
+/// The worker with what it has on its desk.
+pub(super) struct Desk {
+    pub(super) worker: Worker,
+    pub(super) works: HashMap<Key, Work>,
+    pub(super) turns: Turns,
+    pub(super) ledger: Ledger,
+    /// Who waits for a node to be free.
+    pub(super) parked: HashMap<Arc<str>, Vec<Key>>,
+    /// Who waits for a registry to be free.
+    pub(super) held_up: HashSet<Key>,
+    /// Creates on their way.
+    pub(super) in_flight: usize,
+    /// UIDs of the nodes that were judged when they joined, by name.
+    pub(super) known_nodes: HashMap<Arc<str>, Arc<str>>,
+    /// UIDs of pods whose deletion is under way or done, so that each is asked for once; and since when.
+    pub(super) deleting: HashMap<String, Instant>,
+    timers: BTreeMap<(Instant, u64), Wake>,
+    numbers: u64,
+    pub(super) results: mpsc::Sender<Created>,
+    surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) tasks: TaskTracker,
+    /// Cancelled with the worker.
+    pub(super) writes: CancellationToken,
+}
+
+impl Desk {
+    pub(super) fn new(
+        worker: Worker,
+        results: mpsc::Sender<Created>,
+        surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+        writes: CancellationToken,
+    ) -> Self {
+        Self {
+            ledger: Ledger::new(worker.policy.limits),
+            worker,
+            works: HashMap::new(),
+            turns: Turns::default(),
+            parked: HashMap::new(),
+            held_up: HashSet::new(),
+            in_flight: 0,
+            known_nodes: HashMap::new(),
+            deleting: HashMap::new(),
+            timers: BTreeMap::new(),
+            numbers: 0,
+            results,
+            surveys,
+            tasks: TaskTracker::new(),
+            writes,
+        }
+    }
+
+    /// Begins as a new leader: what changed while nobody led is in the caches, not in the queues.
+    pub(super) fn take_over(&mut self) {
+        let cluster = self.worker.cluster.clone();
+        cluster.rollouts.clear();
+        cluster.places.clear();
+        cluster.machines.clear();
+        for workload in cluster.all_opted_in() {
+            self.on_rollout(&workload.key);
+        }
+        self.meet_nodes();
+        info!(under_way = self.works.len(), "took over");
+    }
+
+    /// Ends what it began. The writes were cancelled with the worker; each ends at its next await.
+    pub(super) async fn end(self) {
+        let Self { tasks, results, .. } = self;
+        tasks.close();
+        drop(results);
+        tasks.wait().await;
+    }
+
+    pub(super) fn next_wake(&self) -> Instant {
+        let first = self.timers.keys().next();
+        first.map_or_else(|| Instant::now() + NEVER, |(at, _)| *at)
+    }
+
+    pub(super) fn wake_at(&mut self, at: Instant, wake: Wake) {
+        let number = self.number();
+        self.timers.insert((at, number), wake);
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// The time has come for something.
+    pub(super) fn on_wake(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self
+            .timers
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            match entry.remove() {
+                Wake::Work(key) => self.turns.add(&key),
+                Wake::Retry(place) => {
+                    if self.stage(&place) == Some(Stage::BackOff) {
+                        self.line_up(&place);
+                    }
+                }
+                Wake::Unseen(place) => {
+                    if self.stage(&place) == Some(Stage::Unseen) {
+                        self.set(&place, Stage::UnderWay);
+                        self.look(&place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How often a Deployment is prefetched again.
+    pub(super) fn refresh_of(&self, workload: &Workload) -> Option<SignedDuration> {
+        let own = workload.annotations.refresh.as_ref();
+        own.map(|refresh| refresh.0).or(self.worker.policy.refresh)
+    }
+
+    /// A Deployment's images, mode, placement or existence changed.
+    pub(super) fn on_rollout(&mut self, key: &Key) {
+        let Some(workload) = self.worker.cluster.opted_in(key) else {
+            if self.drop_work(key) {
+                info!(deployment = %key, "no longer prefetched for");
+            }
+            self.sweep_one(key);
+            return;
+        };
+        if let Some(work) = self.works.get(key)
+            && work.is_for(&workload)
+        {
+            if !asks_the_same(&work.workload, &workload) {
+                self.revise(workload);
+            }
+            return;
+        }
+        // The newest images win.
+        self.drop_work(key);
+        let refreshes = self.refresh_of(&workload).is_some();
+        let recent = workload
+            .rollout
+            .is_recent(Timestamp::now(), self.worker.policy.retain);
+        if recent || refreshes {
+            self.begin(workload);
+        } else {
+            debug!(deployment = %key, "rolled out already");
+        }
+        self.sweep_one(key);
+    }
+
+    /// Forgets a prefetch; whether there was one. Its pods are judged by what is wanted now.
+    pub(super) fn drop_work(&mut self, key: &Key) -> bool {
+        let Some(work) = self.works.remove(key) else {
+            return false;
+        };
+        work.cancel.cancel();
+        for node in work.spots.into_keys() {
+            self.free(&Place {
+                key: key.clone(),
+                node,
+            });
+        }
+        true
+    }
+
+    /// Plans at once, or once it is known where the Deployment runs now, if the plan depends on it.
+    fn begin(&mut self, workload: Arc<Workload>) {
+        let Some(pods) = workload.pods.clone() else {
+            self.begin_in(workload, Situation::default());
+            return;
+        };
+        let (puller, surveys) = (self.worker.puller.clone(), self.surveys.clone());
+        let cancel = self.writes.clone();
+        self.tasks.spawn(async move {
+            let survey = async {
+                let running_on = puller.nodes_running(&workload.key, &pods).await;
+                let situation = Situation {
+                    running_on,
+                    ..Situation::default()
+                };
+                // Fails only when the worker has ended.
+                let _ = surveys.send((workload, situation)).await;
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                () = survey => {}
+            }
+        });
+    }
+
+    /// It is known where a Deployment runs; meanwhile its images may have changed.
+    pub(super) fn on_surveyed(&mut self, workload: Arc<Workload>, situation: Situation) {
+        let Some(now) = self.worker.cluster.opted_in(&workload.key) else {
+            return;
+        };
+        let current = now.revision == workload.revision && now.uid == workload.uid;
+        let begun = self
+            .works
+            .get(&workload.key)
+            .is_some_and(|work| work.is_for(&workload));
+        if current && !begun {
+            self.begin_in(now, situation);
+        }
+    }
+
+    fn begin_in(&mut self, workload: Arc<Workload>, situation: Situation) {
+        let hint = self.worker.hints.confirm(&workload.key, &workload.revision);
+        self.warn_of(&workload);
+        let machines = self.worker.cluster.nodes();
+        let Plan { targets, skipped } = plan(
+            &workload,
+            machines.iter().map(|machine| machine.candidate.as_ref()),
+            &situation,
+            &self.worker.settings,
+        );
+        self.worker.metrics.planned();
+        let mut work = Work::new(Begin {
+            id: self.number(),
+            started: hint.map_or_else(Instant::now, |hint| hint.admitted),
+            whole: true,
+            situation,
+            skipped,
+            cancel: self.writes.child_token(),
+            workload: workload.clone(),
+        });
+        let machines: HashMap<&str, _> = machines
+            .iter()
+            .map(|machine| (machine.candidate.name.as_str(), machine))
+            .collect();
+        for (node, _) in &targets {
+            let Some(machine) = machines.get(node.as_str()) else {
+                continue;
+            };
+            if self.has_already(&workload, machine) {
+                work.reporting += 1;
+            } else {
+                work.add(&Arc::from(node.as_str()), machine, targets.len());
+            }
+        }
+        info!(
+            deployment = %workload.key, revision = %workload.revision, images = workload.images.len(),
+            nodes = work.spots.len(), skipped = work.skipped.len(), reporting = work.reporting, "prefetching",
+        );
+        if !workload.images.is_empty() {
+            let note = notes::opening(&work);
+            self.worker
+                .reporter
+                .report(&workload, Reason::PrefetchStarted, "", note);
+        }
+        let key = workload.key.clone();
+        self.works.insert(key.clone(), work);
+        for node in self.worker.cluster.nodes_with_pods(&key) {
+            let place = Place {
+                key: key.clone(),
+                node,
+            };
+            self.look(&place);
+        }
+        self.turns.add(&key);
+    }
+
+    fn warn_of(&self, workload: &Workload) {
+        let reporter = &self.worker.reporter;
+        for refused in &workload.refused {
+            let note = format!(
+                "Image {:?} is not prefetched: {}",
+                refused.given, refused.reason
+            );
+            reporter.report(workload, Reason::ImageNotPrefetched, &refused.given, note);
+        }
+        for malformed in &workload.annotations.malformed {
+            let (subject, note) = (malformed.annotation, malformed.to_string());
+            reporter.report(workload, Reason::InvalidAnnotation, subject, note);
+        }
+    }
+
+    /// A prefetch pod changed.
+    pub(super) fn on_place(&mut self, place: &Place) {
+        self.look(place);
+        self.sweep_place(place);
+    }
+
+    /// Judges a node by the pods on it.
+    pub(super) fn look(&mut self, place: &Place) {
+        let Place { key, node } = place;
+        let refresh = self
+            .works
+            .get(key)
+            .and_then(|w| self.refresh_of(&w.workload));
+        let Some(work) = self.works.get_mut(key) else {
+            self.free(place);
+            return;
+        };
+        let Some(spot) = work.spots.get_mut(node) else {
+            self.free(place);
+            return;
+        };
+        let (stage, attempts) = (spot.stage, spot.attempts);
+        // Its create is answered soon. And what is warm stays so until it is refreshed: pods go, images stay.
+        if matches!(stage, Stage::Sent | Stage::Warm) {
+            return;
+        }
+        let pods = self.worker.cluster.pods_at(key, node);
+        if let Some((uid, since)) = &spot.expected {
+            if stage == Stage::Unseen && !pods.iter().any(|pod| *pod.uid == **uid) {
+                // What is there is from before.
+                return;
+            }
+            self.worker.metrics.watch_lag(since.elapsed());
+            spot.expected = None;
+        }
+        let standards = work.standards(node, refresh, Timestamp::now());
+        match judge(&work.workload, &pods, standards) {
+            Verdict::Warm => {
+                work.set(node, Stage::Warm);
+                // What was warm when we came says nothing of how long it took.
+                if stage != Stage::Waiting {
+                    self.worker.metrics.node_warm(work.started.elapsed());
+                    self.count(place);
+                }
+                self.free(place);
+                self.conclude(key);
+            }
+            // The kubelet tries again, and says different things of it. Only success counts.
+            Verdict::UnderWay { .. } | Verdict::Lacks { .. }
+                if matches!(stage, Stage::Failed(_)) =>
+            {
+                self.free(place);
+            }
+            Verdict::UnderWay { pulling, failures } => {
+                if matches!(stage, Stage::Waiting)
+                    && let Some(lane) = work.lane_of(node)
+                    && let Some(at) = lane.gate.found(Instant::now())
+                {
+                    self.wake_at(at, Wake::Work(key.clone()));
+                }
+                self.set(place, Stage::UnderWay);
+                if pulling {
+                    self.occupy(place);
+                } else {
+                    self.free(place);
+                }
+                self.report(place, &failures);
+            }
+            Verdict::Failed(failures) => {
+                work.set(node, failed_stage(&failures));
+                if stage != Stage::Waiting && !matches!(stage, Stage::Failed(_)) {
+                    self.count(place);
+                }
+                self.free(place);
+                self.report(place, &failures);
+                self.conclude(key);
+            }
+            Verdict::Lacks { failures, .. } => match stage {
+                Stage::Unseen if failures.is_empty() => {}
+                // Found by a new leader.
+                Stage::Waiting if !failures.is_empty() && attempts == 0 => {
+                    self.try_later(place, &failures);
+                }
+                Stage::Unseen | Stage::UnderWay => {
+                    if failures.is_empty() {
+                        self.worker.metrics.image(FailureKind::Lost.reason());
+                    } else {
+                        self.count(place);
+                    }
+                    self.try_later(place, &failures);
+                }
+                _ => self.free(place),
+            },
+        }
+    }
+
+    /// A node's pod came to nothing. It is tried again after a pause, but not for ever.
+    pub(super) fn try_later(&mut self, place: &Place, failures: &[(usize, Failure)]) {
+        self.free(place);
+        let Some(work) = self.works.get_mut(&place.key) else {
+            return;
+        };
+        let Some(spot) = work.spots.get_mut(&place.node) else {
+            return;
+        };
+        spot.attempts = spot.attempts.saturating_add(1);
+        let attempts = spot.attempts;
+        if attempts >= backoff::ATTEMPTS {
+            info!(deployment = %place.key, node = %place.node, attempts, "given up");
+            work.set(&place.node, Stage::GivenUp);
+            self.report(place, failures);
+            self.conclude(&place.key);
+            return;
+        }
+        work.set(&place.node, Stage::BackOff);
+        let pause = backoff::of_node(attempts, &place.node);
+        debug!(deployment = %place.key, node = %place.node, attempts, ?pause, "trying again later");
+        self.wake_at(Instant::now() + pause, Wake::Retry(place.clone()));
+        self.report(place, failures);
+    }
+
+    /// Counts what became of a place's pods.
+    fn count(&self, place: &Place) {
+        let Some(work) = self.works.get(&place.key) else {
+            return;
+        };
+        for pod in self.worker.cluster.pods_at(&place.key, &place.node) {
+            if pod.revision == work.workload.revision {
+                self.worker.metrics.pod_decided(&pod.outcome);
+            }
+        }
+    }
+
+    /// A node is decided, or out: others may go on, and all may be done.
+    pub(super) fn conclude(&mut self, key: &Key) {
+        let Some(work) = self.works.get_mut(key) else {
+            return;
+        };
+        if work.open > 0 {
+            self.turns.add(key);
+        } else if !work.closed {
+            work.closed = true;
+            let (warm, failed) = (work.totals().warm, work.lost());
+            info!(deployment = %key, warm, failed, "prefetch decided on every node");
+            if failed == 0 && warm > 0 && work.whole {
+                let note = notes::closing(work);
+                self.worker
+                    .reporter
+                    .report(&work.workload, Reason::Prefetched, "", note);
+            }
+        }
+    }
+
+    fn report(&mut self, place: &Place, failures: &[(usize, Failure)]) {
+        let Some(work) = self.works.get_mut(&place.key) else {
+            return;
+        };
+        for (index, failure) in failures {
+            let reason = failure.kind.reason();
+            if !work.reported.insert((*index, reason)) {
+                continue;
+            }
+            let image = work.workload.images.get(*index);
+            let image = image.map_or("?", |image| image.given.as_str());
+            let waiting = if failure.kind.is_definite() {
+                work.untried()
+            } else {
+                0
+            };
+            let note = notes::failed(image, &place.node, failure, waiting);
+            info!(deployment = %place.key, %image, node = %place.node, reason, "an image failed");
+            let subject = format!("{image} {reason}");
+            self.worker
+                .reporter
+                .report(&work.workload, Reason::PrefetchFailed, &subject, note);
+        }
+    }
+
+    pub(super) fn stage(&self, place: &Place) -> Option<Stage> {
+        let spot = self.works.get(&place.key)?.spots.get(&place.node)?;
+        Some(spot.stage)
+    }
+
+    pub(super) fn set(&mut self, place: &Place, stage: Stage) {
+        if let Some(work) = self.works.get_mut(&place.key) {
+            work.set(&place.node, stage);
+        }
+    }
+
+    pub(super) fn line_up(&mut self, place: &Place) {
+        if let Some(work) = self.works.get_mut(&place.key) {
+            work.line_up(&place.node);
+            self.turns.add(&place.key);
+        }
+    }
+}

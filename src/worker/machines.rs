@@ -1,0 +1,260 @@
+//! What nodes that join, leave or change do to the work.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::desk::Desk;
+use super::work::{Begin, Stage, Work};
+use crate::cluster::{Machine, Place};
+use crate::domain::node::PullMethod;
+use crate::domain::plan::{Situation, plan};
+use crate::domain::pod::PodSettings;
+use crate::domain::workload::{Key, Workload};
+
+impl Desk {
+    /// As a new leader: nodes that joined long ago were warmed, or were not to be. Those that joined within the
+    /// retention still have their pods, so that looking at them again costs nothing.
+    pub(super) fn meet_nodes(&mut self) {
+        let now = Timestamp::now();
+        for machine in self.worker.cluster.nodes() {
+            let name: Arc<str> = machine.candidate.name.as_str().into();
+            let age = machine.created.map(|created| now.duration_since(created));
+            if age.is_none_or(|age| age >= self.worker.policy.retain) {
+                self.known_nodes.insert(name, machine.uid);
+            } else {
+                self.on_machine(&name);
+            }
+        }
+    }
+
+    /// A node came, went, or changed.
+    pub(super) fn on_machine(&mut self, node: &Arc<str>) {
+        let Some(machine) = self.worker.cluster.node(node) else {
+            self.known_nodes.remove(node);
+            self.forget_node(node);
+            self.parked.remove(node);
+            return;
+        };
+        let keys: Vec<Key> = self.works.keys().cloned().collect();
+        for key in keys {
+            self.offer(&key, node, &machine);
+        }
+        // Once for each node, when it is Ready for the first time: one that flaps is not warmed again.
+        let known = self.known_nodes.get(node) == Some(&machine.uid);
+        if !known && machine.candidate.is_fit() {
+            self.known_nodes.insert(node.clone(), machine.uid.clone());
+            self.welcome(node, &machine);
+        }
+    }
+
+    fn forget_node(&mut self, node: &Arc<str>) {
+        let mut places = Vec::new();
+        for (key, work) in &mut self.works {
+            if work.remove(node) {
+                places.push(Place {
+                    key: key.clone(),
+                    node: node.clone(),
+                });
+            }
+        }
+        for place in places {
+            self.free(&place);
+            self.conclude(&place.key);
+        }
+    }
+
+    /// Adds a node to a prefetch that is for all nodes, if it is eligible and not in it.
+    fn offer(&mut self, key: &Key, node: &Arc<str>, machine: &Machine) {
+        let Some(work) = self.works.get_mut(key) else {
+            return;
+        };
+        if let Some(spot) = work.spots.get(node) {
+            if spot.uid == machine.uid {
+                return;
+            }
+            // A namesake of a node that went: nothing is on it.
+            work.remove(node);
+            self.ledger.release(&Place {
+                key: key.clone(),
+                node: node.clone(),
+            });
+        }
+        if !work.whole {
+            return;
+        }
+        let targets = if work.workload.annotations.max_nodes.is_some() {
+            // Which nodes are chosen depends on all.
+            let nodes = self.worker.cluster.nodes();
+            let candidates = nodes.iter().map(|machine| machine.candidate.as_ref());
+            let settings = &self.worker.settings;
+            let plan = plan(&work.workload, candidates, &work.situation, settings);
+            if work.spots.len() >= plan.targets.len() {
+                return;
+            }
+            plan.targets
+        } else {
+            targets_of(&work.workload, machine, &self.worker.settings)
+        };
+        if targets.iter().any(|(target, _)| **target == **node) {
+            self.add(key, node, machine);
+        }
+    }
+
+    fn add(&mut self, key: &Key, node: &Arc<str>, machine: &Machine) {
+        let Some(work) = self.works.get_mut(key) else {
+            return;
+        };
+        let workload = work.workload.clone();
+        if self.has_already(&workload, machine) {
+            return;
+        }
+        if let Some(work) = self.works.get_mut(key) {
+            let all = work.spots.len() + 1;
+            work.add(node, machine, all);
+        }
+        self.look(&Place {
+            key: key.clone(),
+            node: node.clone(),
+        });
+        self.turns.add(key);
+    }
+
+    /// Warms a node that joined for Deployments that were rolled out before, those with most replicas first.
+    fn welcome(&mut self, node: &Arc<str>, machine: &Machine) {
+        let most = self.worker.policy.new_node_deployments;
+        if most == 0 {
+            return;
+        }
+        let mut wanted: Vec<Arc<Workload>> = self
+            .worker
+            .cluster
+            .all_opted_in()
+            .into_iter()
+            .filter(|workload| {
+                let other = self.works.get(&workload.key);
+                // A limit on nodes is a wish for few; and what rolls out now has taken the node in already.
+                workload.annotations.max_nodes.is_none()
+                    && workload.replicas > 0
+                    && other.is_none_or(|work| !work.whole)
+                    && !targets_of(workload, machine, &self.worker.settings).is_empty()
+            })
+            .collect();
+        wanted.sort_by(|a, b| (b.replicas, &a.key).cmp(&(a.replicas, &b.key)));
+        wanted.truncate(most);
+        if wanted.is_empty() {
+            return;
+        }
+        info!(%node, deployments = wanted.len(), "warming a node that joined");
+        for workload in wanted {
+            let key = workload.key.clone();
+            let for_it = self.works.get(&key).is_some_and(|w| w.is_for(&workload));
+            if !for_it {
+                self.drop_work(&key);
+                let work = Work::new(Begin {
+                    id: self.number(),
+                    workload,
+                    started: Instant::now(),
+                    whole: false,
+                    situation: Situation::default(),
+                    skipped: Vec::new(),
+                    cancel: self.writes.child_token(),
+                });
+                self.works.insert(key.clone(), work);
+            }
+            self.add(&key, node, machine);
+        }
+    }
+
+    /// How or where the same images are wanted has changed: other credentials, another node selector. What failed may
+    /// succeed now, and other nodes may be eligible.
+    pub(super) fn revise(&mut self, workload: Arc<Workload>) {
+        let key = workload.key.clone();
+        let Some(work) = self.works.get_mut(&key) else {
+            return;
+        };
+        info!(deployment = %key, "the same images are wanted in another way");
+        let failed: Vec<Arc<str>> = work
+            .spots
+            .iter()
+            .filter(|(_, spot)| spot.stage.is_decided() && spot.stage != Stage::Warm)
+            .map(|(node, _)| node.clone())
+            .collect();
+        work.revise(workload.clone(), Timestamp::now());
+        for node in failed {
+            if let Some(spot) = work.spots.get_mut(&node) {
+                spot.attempts = 0;
+            }
+            work.line_up(&node);
+        }
+        if work.whole {
+            self.replan(&key);
+        }
+        self.turns.add(&key);
+    }
+
+    fn replan(&mut self, key: &Key) {
+        let Some(work) = self.works.get_mut(key) else {
+            return;
+        };
+        let machines = self.worker.cluster.nodes();
+        let candidates = machines.iter().map(|machine| machine.candidate.as_ref());
+        let plan = plan(
+            &work.workload,
+            candidates,
+            &work.situation,
+            &self.worker.settings,
+        );
+        let machines: HashMap<&str, &Machine> = machines
+            .iter()
+            .map(|machine| (machine.candidate.name.as_str(), machine))
+            .collect();
+        let wanted: HashSet<&str> = plan.targets.iter().map(|(node, _)| node.as_str()).collect();
+        // What is under way runs on.
+        let unwanted: Vec<Arc<str>> = work
+            .spots
+            .iter()
+            .filter(|(node, spot)| {
+                !wanted.contains(&***node) && matches!(spot.stage, Stage::Waiting | Stage::BackOff)
+            })
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in unwanted {
+            work.remove(&node);
+        }
+        let missing: Vec<(Arc<str>, &Machine)> = plan
+            .targets
+            .iter()
+            .filter(|(node, _)| !work.spots.contains_key(node.as_str()))
+            .filter_map(|(node, _)| Some((node.as_str().into(), *machines.get(node.as_str())?)))
+            .collect();
+        for (node, machine) in missing {
+            self.add(key, &node, machine);
+        }
+    }
+
+    /// Whether a node says that it has all the images, and may be believed. Not where the registry is asked each time;
+    /// and not where the Deployment brings credentials: the kubelet would ask for proof of them (KEP-2535), which
+    /// only a pull by this Deployment leaves.
+    pub(super) fn has_already(&self, workload: &Workload, machine: &Machine) -> bool {
+        self.worker.policy.trust_node_images
+            && workload.image_pull_secrets.is_empty()
+            && workload
+                .images
+                .iter()
+                .all(|image| !image.always && machine.reports(image))
+    }
+}
+
+/// The node, if pods of the Deployment could land there.
+fn targets_of(
+    workload: &Workload,
+    machine: &Machine,
+    settings: &PodSettings,
+) -> Vec<(String, PullMethod)> {
+    let candidate = machine.candidate.as_ref();
+    plan(workload, [candidate], &Situation::default(), settings).targets
+}

@@ -1,0 +1,111 @@
+//! The work itself, on the leader only: take a Deployment, confirm it against what is stored, plan, fan out, watch
+//! outcomes, report, clean up.
+//!
+//! One task owns all of it and never waits for the API server: writes run beside it and report back. Nothing it
+//! remembers is needed by the next leader, who finds prefetch pods by label and the rest in the Deployments.
+//!
+//! - [`desk`]: what is under way, and what each event does to it; [`send`], [`machines`] and [`upkeep`] are parts of it
+//! - [`verdict`], [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
+//!   return data
+
+mod backoff;
+mod desk;
+mod lane;
+mod ledger;
+mod machines;
+mod notes;
+mod send;
+mod sweep;
+mod turns;
+mod upkeep;
+mod verdict;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::SignedDuration;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::domain::pod::PodSettings;
+use crate::metrics::Metrics;
+use crate::puller::{Puller, RESULTS};
+use crate::queue::Hints;
+use crate::report::Reporter;
+use desk::Desk;
+pub use ledger::Limits;
+
+/// How often finished pods are looked through: a fraction of any useful retention, and a scan of our own pods only.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Surveys that wait for the worker; few Deployments limit their nodes.
+const SURVEYS: usize = 64;
+
+/// Everything the work needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// What is stored.
+    pub cluster: Arc<Cluster>,
+    /// What reviews promised.
+    pub hints: Arc<Hints>,
+    /// Writes pods.
+    pub puller: Puller,
+    /// Writes events.
+    pub reporter: Reporter,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What all prefetch pods have in common.
+    pub settings: Arc<PodSettings>,
+    /// How the work is done.
+    pub policy: Policy,
+}
+
+/// How the work is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How long finished pods stay after the rollout.
+    pub retain: SignedDuration,
+    /// How much may be pulled at once.
+    pub limits: Limits,
+    /// How often images are prefetched again, where the Deployment does not say.
+    pub refresh: Option<SignedDuration>,
+    /// Leave out nodes that report the images.
+    pub trust_node_images: bool,
+    /// For how many Deployments a node that joins is warmed.
+    pub new_node_deployments: usize,
+}
+
+impl Worker {
+    /// Works until cancelled. What is under way then is found by the next leader.
+    pub async fn run(self, cancel: CancellationToken) {
+        let (results, mut created) = mpsc::channel(RESULTS);
+        let (surveys, mut surveyed) = mpsc::channel(SURVEYS);
+        let mut desk = Desk::new(self, results, surveys, cancel.child_token());
+        desk.take_over();
+        let cluster = desk.worker.cluster.clone();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wake = desk.next_wake();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                // Results first: the channel is bounded, and creates wait for it.
+                Some(created) = created.recv() => desk.on_created(created),
+                Some((workload, situation)) = surveyed.recv() => desk.on_surveyed(workload, situation),
+                key = cluster.rollouts.take() => desk.on_rollout(&key),
+                // Before places: where a node is gone, its pods are no news.
+                node = cluster.machines.take() => desk.on_machine(&node),
+                place = cluster.places.take() => desk.on_place(&place),
+                () = sleep_until(wake) => desk.on_wake(),
+                _ = sweep.tick() => desk.on_sweep(),
+            }
+            desk.dispatch();
+        }
+        created.close();
+        surveyed.close();
+        desk.end().await;
+    }
+}

@@ -1,0 +1,139 @@
+//! Which prefetch pods are of no more use.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::verdict::is_wanted;
+use crate::cluster::PrefetchPod;
+use crate::domain::outcome::Outcome;
+use crate::domain::workload::Workload;
+
+/// Whether a pod is to be deleted. `workload` is its Deployment, `None` if that is gone or opted out; `retain` is how
+/// long finished pods stay, `refresh` how often it is prefetched again.
+pub(super) fn is_due(
+    workload: Option<&Workload>,
+    pod: &PrefetchPod,
+    retain: SignedDuration,
+    refresh: Option<SignedDuration>,
+    now: Timestamp,
+) -> bool {
+    if pod.deleting {
+        return false;
+    }
+    let Some(workload) = workload else {
+        return true;
+    };
+    // Of a namesake that was deleted, or orphaned: nobody else collects it in time.
+    if pod.owner.as_deref() != Some(workload.uid.as_str()) {
+        return true;
+    }
+    let has_something = pod.outcome.images.contains(&Outcome::Pulled);
+    if pod.revision != workload.revision {
+        if !pod.outcome.is_decided() {
+            // Nobody wants these images any more. A pull that has begun runs on; one that has not is saved.
+            return !is_wanted(workload, pod);
+        }
+        if !has_something {
+            // It holds nothing, and the kubelet may still ask the registry for it.
+            return true;
+        }
+    }
+    // The next prefetch replaces them; until then they hold the images.
+    if let Some(every) = refresh
+        && pod.revision == workload.revision
+    {
+        let ended = pod.outcome.ended.or(pod.created);
+        let late = every.saturating_mul(2);
+        return pod.outcome.is_decided()
+            && ended.is_none_or(|ended| now.duration_since(ended) >= late);
+    }
+    // A finished pod keeps its images from the node's garbage collection until the rollout has them in use.
+    let since = [pod.outcome.ended, pod.created, workload.rollout.progressed]
+        .into_iter()
+        .flatten()
+        .max();
+    pod.outcome.is_decided()
+        && workload.rollout.settled
+        && since.is_none_or(|since| now.duration_since(since) >= retain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verdict::tests::{failure, pod, wants};
+    use super::*;
+    use crate::domain::outcome::FailureKind;
+    use crate::domain::workload::Rollout;
+
+    const RETAIN: SignedDuration = SignedDuration::from_secs(600);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn settled(images: &[&str]) -> Workload {
+        Workload {
+            rollout: Rollout {
+                settled: true,
+                progressed: Some(at(200)),
+            },
+            ..wants(images)
+        }
+    }
+
+    fn due(workload: Option<&Workload>, pod: &PrefetchPod, now: i64) -> bool {
+        is_due(workload, pod, RETAIN, None, at(now))
+    }
+
+    #[test]
+    fn finished_pods_stay_until_the_rollout_is_done_and_the_retention_over() {
+        let web = settled(&["a:1"]);
+        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        assert!(!due(Some(&web), &done, 799));
+        assert!(due(Some(&web), &done, 800), "600 s after the rollout");
+        let rolling = wants(&["a:1"]);
+        assert!(!due(Some(&rolling), &done, 9999));
+    }
+
+    #[test]
+    fn pods_of_an_earlier_rollout_go_at_once_unless_they_bring_or_hold_something() {
+        let (old, new) = (wants(&["a:1", "b:1"]), settled(&["a:2", "b:1"]));
+        let pending = || Outcome::Pending;
+        let shared = pod(&old, vec![pending(), pending()], None);
+        assert!(!due(Some(&new), &shared, 101), "b:1 is wanted");
+        let half = pod(&old, vec![pending(), Outcome::Pulled], None);
+        assert!(due(Some(&new), &half, 101), "only a:1 is still to come");
+        let done = pod(&old, vec![Outcome::Pulled, Outcome::Pulled], Some(120));
+        assert!(!due(Some(&new), &done, 121), "for a rollback");
+        let refused = Outcome::Failed(failure(FailureKind::NotFound));
+        let nothing = pod(&old, vec![refused.clone(), refused], None);
+        assert!(due(Some(&new), &nothing, 101));
+    }
+
+    #[test]
+    fn orphans_and_pods_of_deployments_that_are_gone_go_at_once() {
+        let web = settled(&["a:1"]);
+        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        assert!(due(None, &done, 121));
+        let orphan = PrefetchPod {
+            owner: None,
+            ..done.clone()
+        };
+        assert!(due(Some(&web), &orphan, 121));
+        let going = PrefetchPod {
+            deleting: true,
+            ..done
+        };
+        assert!(!due(None, &going, 121), "asked for already");
+    }
+
+    #[test]
+    fn with_refresh_a_pod_holds_its_images_until_the_next() {
+        let web = settled(&["a:1"]);
+        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        let hour = Some(SignedDuration::from_hours(1));
+        assert!(!is_due(Some(&web), &done, RETAIN, hour, at(120 + 7199)));
+        assert!(
+            is_due(Some(&web), &done, RETAIN, hour, at(120 + 7200)),
+            "one that no other replaced"
+        );
+    }
+}

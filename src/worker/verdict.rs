@@ -1,0 +1,334 @@
+//! What a node has of a Deployment's images, read from the prefetch pods on it: nothing else is remembered, so a
+//! new leader judges as the old one did.
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::cluster::PrefetchPod;
+use crate::domain::outcome::{Failure, Outcome};
+use crate::domain::workload::{Image, Workload};
+
+/// What pods must meet to count.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standards {
+    /// Refresh: what ended before this has to be done again.
+    pub(super) fresh_since: Option<Timestamp>,
+    /// What failed before this was asked for in another way, with other credentials or on other terms.
+    pub(super) failures_since: Option<Timestamp>,
+}
+
+/// How far a node is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// It has every image.
+    Warm,
+    /// A pod is at it.
+    UnderWay {
+        /// It pulls, or is about to; else it waits for its next attempt.
+        pulling: bool,
+        /// It had a failure that may pass: the image's position and what was answered.
+        failures: Vec<(usize, Failure)>,
+    },
+    /// An image cannot be had.
+    Failed(Vec<(usize, Failure)>),
+    /// Nobody brings these images, by their positions.
+    Lacks {
+        /// Their positions.
+        images: Vec<usize>,
+        /// What became of pods that should have brought them.
+        failures: Vec<(usize, Failure)>,
+    },
+}
+
+/// What is known of one image.
+enum Known {
+    Here,
+    Coming(Option<Failure>),
+    Refused(Failure),
+    Nothing(Option<Failure>),
+}
+
+/// Judges a node by the pods of a Deployment on it. Pods of an older rollout count where they bring what this one
+/// wants: images common to both are pulled once, and a rollback finds what is warm.
+pub(super) fn judge(workload: &Workload, pods: &[PrefetchPod], standards: Standards) -> Verdict {
+    let (mut failed, mut failures, mut lacks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut coming, mut pulling) = (false, false);
+    for (index, image) in workload.images.iter().enumerate() {
+        match known_of(image, workload, pods, standards) {
+            Known::Here => {}
+            Known::Coming(failure) => {
+                coming = true;
+                pulling |= failure.is_none();
+                failures.extend(failure.map(|failure| (index, failure)));
+            }
+            Known::Refused(failure) => failed.push((index, failure)),
+            Known::Nothing(failure) => {
+                lacks.push(index);
+                failures.extend(failure.map(|failure| (index, failure)));
+            }
+        }
+    }
+    if !failed.is_empty() {
+        Verdict::Failed(failed)
+    } else if coming {
+        Verdict::UnderWay { pulling, failures }
+    } else if lacks.is_empty() {
+        Verdict::Warm
+    } else {
+        Verdict::Lacks {
+            images: lacks,
+            failures,
+        }
+    }
+}
+
+fn known_of(
+    image: &Image,
+    workload: &Workload,
+    pods: &[PrefetchPod],
+    standards: Standards,
+) -> Known {
+    let mut best = Known::Nothing(None);
+    for pod in pods.iter().filter(|pod| is_of(pod, workload)) {
+        let wanted = |found: &Option<_>| found.as_ref() == Some(&image.reference);
+        let Some(position) = pod.images.iter().position(wanted) else {
+            continue;
+        };
+        let same_rollout = pod.revision == workload.revision;
+        // A tag that the registry is asked for each time may mean another image by now.
+        if image.always && !same_rollout {
+            continue;
+        }
+        let since = pod.outcome.ended.or(pod.created);
+        let ended = pod.outcome.ended.is_some();
+        let is_old = |limit: Option<Timestamp>| limit.is_some_and(|limit| since < Some(limit));
+        match pod.outcome.images.get(position) {
+            Some(Outcome::Pulled) if !is_old(standards.fresh_since) => return Known::Here,
+            Some(Outcome::Pending) if !ended => best = Known::Coming(None),
+            Some(Outcome::Failed(failure)) if failure.kind.is_definite() => {
+                let counts = same_rollout
+                    && !is_old(standards.fresh_since)
+                    && standards
+                        .failures_since
+                        .is_none_or(|limit| pod.created >= Some(limit));
+                if counts && matches!(best, Known::Nothing(_)) {
+                    best = Known::Refused(failure.clone());
+                }
+            }
+            // The kubelet tries again by itself.
+            Some(Outcome::Failed(failure)) if !ended => {
+                if !matches!(best, Known::Coming(None)) {
+                    best = Known::Coming(Some(failure.clone()));
+                }
+            }
+            Some(Outcome::Failed(failure) | Outcome::Rejected(failure)) => {
+                if matches!(best, Known::Nothing(None)) && same_rollout {
+                    best = Known::Nothing(Some(failure.clone()));
+                }
+            }
+            Some(Outcome::Pulled | Outcome::Pending) | None => {}
+        }
+    }
+    best
+}
+
+/// Whether a pod belongs to this very Deployment, and stays.
+fn is_of(pod: &PrefetchPod, workload: &Workload) -> bool {
+    !pod.deleting && pod.owner.as_deref() == Some(workload.uid.as_str())
+}
+
+/// Whether a pod is still to bring something that the Deployment wants.
+pub(super) fn is_wanted(workload: &Workload, pod: &PrefetchPod) -> bool {
+    let coming = |outcome: &Outcome| match outcome {
+        Outcome::Pending => true,
+        Outcome::Failed(failure) => !failure.kind.is_definite() && pod.outcome.ended.is_none(),
+        Outcome::Pulled | Outcome::Rejected(_) => false,
+    };
+    let mut images = pod.images.iter().zip(&pod.outcome.images);
+    images.any(|(found, outcome)| {
+        coming(outcome)
+            && workload
+                .images
+                .iter()
+                .any(|image| !image.always && found.as_ref() == Some(&image.reference))
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::outcome::{FailureKind, PodOutcome};
+    use crate::domain::workload::tests::workload;
+    use serde_json::json;
+
+    pub(in crate::worker) fn wants(images: &[&str]) -> Workload {
+        let containers: Vec<_> = images
+            .iter()
+            .enumerate()
+            .map(|(n, image)| json!({"name": format!("c{n}"), "image": image}))
+            .collect();
+        workload(json!({"containers": containers}))
+    }
+
+    pub(in crate::worker) fn pod(
+        of: &Workload,
+        outcomes: Vec<Outcome>,
+        ended: Option<i64>,
+    ) -> PrefetchPod {
+        let images: Vec<_> = of
+            .images
+            .iter()
+            .map(|image| Some(image.reference.clone()))
+            .collect();
+        PrefetchPod {
+            name: format!("prefetch-{}", of.revision),
+            uid: of.revision.to_string(),
+            node: "n1".into(),
+            owner: Some(of.uid.clone()),
+            revision: of.revision.clone(),
+            images: images.into(),
+            outcome: PodOutcome {
+                images: outcomes,
+                ended: ended.map(|at| Timestamp::from_second(at).unwrap()),
+            },
+            created: Some(Timestamp::from_second(100).unwrap()),
+            deleting: false,
+        }
+    }
+
+    pub(in crate::worker) fn failure(kind: FailureKind) -> Failure {
+        Failure {
+            kind,
+            message: String::new(),
+        }
+    }
+
+    fn lacks(images: &[usize]) -> Verdict {
+        Verdict::Lacks {
+            images: images.to_vec(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn at(second: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn a_node_without_pods_lacks_everything() {
+        let verdict = judge(&wants(&["a:1", "b:1"]), &[], Standards::default());
+        assert_eq!(verdict, lacks(&[0, 1]));
+    }
+
+    #[test]
+    fn images_common_to_two_rollouts_are_not_pulled_again() {
+        let (old, new) = (wants(&["a:1", "b:1"]), wants(&["a:2", "b:1"]));
+        let done = pod(&old, vec![Outcome::Pulled, Outcome::Pulled], Some(120));
+        assert_eq!(
+            judge(&new, std::slice::from_ref(&done), Standards::default()),
+            lacks(&[0])
+        );
+        assert_eq!(
+            judge(&old, &[done], Standards::default()),
+            Verdict::Warm,
+            "a rollback finds what is warm"
+        );
+        let half = pod(&old, vec![Outcome::Pending, Outcome::Pending], None);
+        assert!(is_wanted(&new, &half));
+        assert!(matches!(
+            judge(&new, &[half], Standards::default()),
+            Verdict::UnderWay { pulling: true, .. }
+        ));
+    }
+
+    #[test]
+    fn a_tag_that_may_move_is_asked_for_again_by_the_next_rollout() {
+        let (mut old, mut new) = (wants(&["a:latest", "b:1"]), wants(&["a:latest", "b:2"]));
+        // As the API server sets it for this tag.
+        old.images[0].always = true;
+        new.images[0].always = true;
+        let done = pod(&old, vec![Outcome::Pulled, Outcome::Pulled], Some(120));
+        assert_eq!(judge(&new, &[done], Standards::default()), lacks(&[0, 1]));
+    }
+
+    #[test]
+    fn what_failed_in_an_earlier_rollout_or_on_other_terms_says_nothing() {
+        let (old, new) = (wants(&["a:1"]), wants(&["a:1", "b:1"]));
+        let refused = || vec![Outcome::Failed(failure(FailureKind::NotFound))];
+        assert_eq!(
+            judge(&new, &[pod(&old, refused(), None)], Standards::default()),
+            lacks(&[0, 1])
+        );
+        let failed = [pod(&old, refused(), None)];
+        assert!(matches!(
+            judge(&old, &failed, Standards::default()),
+            Verdict::Failed(_)
+        ));
+        let other_terms = Standards {
+            failures_since: at(101),
+            ..Standards::default()
+        };
+        assert_eq!(judge(&old, &failed, other_terms), lacks(&[0]));
+    }
+
+    #[test]
+    fn a_pod_that_was_rejected_leaves_its_images_to_another() {
+        let web = wants(&["a:1"]);
+        let rejected = failure(FailureKind::Rejected);
+        let pods = [pod(
+            &web,
+            vec![Outcome::Rejected(rejected.clone())],
+            Some(120),
+        )];
+        let verdict = judge(&web, &pods, Standards::default());
+        let expected = Verdict::Lacks {
+            images: vec![0],
+            failures: vec![(0, rejected)],
+        };
+        assert_eq!(verdict, expected);
+    }
+
+    #[test]
+    fn a_pull_that_the_kubelet_tries_again_is_under_way_but_pulls_nothing() {
+        let web = wants(&["a:1"]);
+        let failing = failure(FailureKind::Transient);
+        let pods = [pod(&web, vec![Outcome::Failed(failing.clone())], None)];
+        assert_eq!(
+            judge(&web, &pods, Standards::default()),
+            Verdict::UnderWay {
+                pulling: false,
+                failures: vec![(0, failing)]
+            }
+        );
+    }
+
+    #[test]
+    fn refresh_asks_again_for_what_is_older() {
+        let web = wants(&["a:1"]);
+        let done = [pod(&web, vec![Outcome::Pulled], Some(120))];
+        for (limit, expected) in [(120, Verdict::Warm), (121, lacks(&[0]))] {
+            let standards = Standards {
+                fresh_since: at(limit),
+                ..Standards::default()
+            };
+            assert_eq!(judge(&web, &done, standards), expected);
+        }
+    }
+
+    #[test]
+    fn pods_of_a_namesake_and_pods_on_their_way_out_do_not_count() {
+        let web = wants(&["a:1"]);
+        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        for other in [
+            PrefetchPod {
+                owner: Some("another".into()),
+                ..done.clone()
+            },
+            PrefetchPod {
+                deleting: true,
+                ..done.clone()
+            },
+        ] {
+            assert_eq!(judge(&web, &[other], Standards::default()), lacks(&[0]));
+        }
+    }
+}
