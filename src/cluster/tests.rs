@@ -37,7 +37,7 @@ fn key(namespace: &str) -> Key {
 }
 
 #[tokio::test]
-async fn only_changes_of_images_mode_or_identity_ask_for_work() {
+async fn only_what_changes_the_plan_asks_for_work() {
     let cluster = cluster();
     deployment(&cluster, "shop", json!({}));
     assert_eq!(cluster.rollouts.take().await, key("shop"));
@@ -50,12 +50,15 @@ async fn only_changes_of_images_mode_or_identity_ask_for_work() {
         deployment(&cluster, "shop", harmless.clone());
         assert!(cluster.rollouts.is_empty(), "{harmless}");
     }
-    deployment(
-        &cluster,
-        "shop",
+    for change in [
         json!({"metadata": {"labels": {"headstart.dev/prefetch": "disabled"}}}),
-    );
-    assert_eq!(cluster.rollouts.len(), 1);
+        json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "3"}}}),
+        json!({"spec": {"template": {"spec": {"nodeSelector": {"pool": "web"}}}}}),
+    ] {
+        deployment(&cluster, "shop", change.clone());
+        assert_eq!(cluster.rollouts.len(), 1, "{change}");
+        cluster.rollouts.clear();
+    }
 }
 
 #[test]
