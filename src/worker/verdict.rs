@@ -14,6 +14,8 @@ pub(super) struct Standards {
     pub(super) fresh_since: Option<Timestamp>,
     /// What failed before this was asked for in another way, with other credentials or on other terms.
     pub(super) failures_since: Option<Timestamp>,
+    /// When the node joined: what was on a namesake before it went with that.
+    pub(super) node_since: Option<Timestamp>,
 }
 
 /// How far a node is.
@@ -90,6 +92,12 @@ fn known_of(
     let mut best = Known::Nothing(None);
     for pod in pods.iter().filter(|pod| is_of(pod, workload)) {
         let wanted = |found: &Option<_>| found.as_ref() == Some(&image.reference);
+        if standards
+            .node_since
+            .is_some_and(|joined| pod.created < Some(joined))
+        {
+            continue;
+        }
         let Some(position) = pod.images.iter().position(wanted) else {
             continue;
         };
@@ -308,6 +316,19 @@ pub(super) mod tests {
         for (limit, expected) in [(120, Verdict::Warm), (121, lacks(&[0]))] {
             let standards = Standards {
                 fresh_since: at(limit),
+                ..Standards::default()
+            };
+            assert_eq!(judge(&web, &done, standards), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_node_had_is_not_what_a_namesake_has() {
+        let web = wants(&["a:1"]);
+        let done = [pod(&web, vec![Outcome::Pulled], Some(120))];
+        for (joined, expected) in [(100, Verdict::Warm), (101, lacks(&[0]))] {
+            let standards = Standards {
+                node_since: at(joined),
                 ..Standards::default()
             };
             assert_eq!(judge(&web, &done, standards), expected);

@@ -48,6 +48,8 @@ impl Stage {
 pub(super) struct Spot {
     /// The UID of the node: a namesake that comes after it has none of its images.
     pub(super) uid: Arc<str>,
+    /// When that joined.
+    joined: Option<Timestamp>,
     /// Its architecture's position among the lanes.
     lane: usize,
     pub(super) stage: Stage,
@@ -160,6 +162,7 @@ impl Work {
         });
         let spot = Spot {
             uid: machine.uid.clone(),
+            joined: machine.created,
             lane,
             stage: Stage::Waiting,
             attempts: 0,
@@ -320,6 +323,7 @@ impl Work {
         Standards {
             fresh_since,
             failures_since: self.revised,
+            node_since: self.spots.get(node).and_then(|spot| spot.joined),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config};
+use serde_json::json;
 
 use crate::control_plane::{ControlPlane, free_port};
 use crate::image::Image;
@@ -122,25 +123,74 @@ pub struct Local {
 }
 
 impl Local {
-    /// Applies the manifests, starts one replica with these flags added, and waits until it is ready.
+    /// Applies the manifests, starts one replica of the static release binary with these flags added, and waits until
+    /// it is ready.
     ///
     /// # Errors
     /// When it cannot be built, or does not become ready.
     pub async fn start(control_plane: &ControlPlane, flags: &[&str]) -> Result<Self> {
         let binary = tokio::task::spawn_blocking(binary).await??;
-        let (port, probe_port) = (free_port()?, free_port()?);
+        Self::start_binary(control_plane, &binary, flags).await
+    }
+
+    /// The same with a binary that is there already: what `cargo test` built is enough where only what it does counts.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_binary(
+        control_plane: &ControlPlane,
+        binary: &Path,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let kubeconfig = Self::install(control_plane).await?;
+        Self::start_through(control_plane, binary, &kubeconfig, flags).await
+    }
+
+    /// Applies the manifests; returns a kubeconfig that acts as the ServiceAccount they make.
+    ///
+    /// # Errors
+    /// When they cannot be applied.
+    pub async fn install(control_plane: &ControlPlane) -> Result<PathBuf> {
         let directory = control_plane.dir().join("install");
         Manifests::read()?
-            .called_by_url(&format!("https://127.0.0.1:{port}"))?
+            .called_by_url("https://127.0.0.1:1")?
             .write(&directory)?;
         control_plane
             .kubectl(&["apply", "-k", &directory.display().to_string()])
             .await?;
-        let kubeconfig = control_plane.service_account_kubeconfig(NAME, NAME).await?;
+        control_plane.service_account_kubeconfig(NAME, NAME).await
+    }
+
+    /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_through(
+        control_plane: &ControlPlane,
+        binary: &Path,
+        kubeconfig: &Path,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let (port, probe_port) = (free_port()?, free_port()?);
+        let call = |webhook: usize| {
+            let url = format!("https://127.0.0.1:{port}/mutate");
+            json!({ "op": "replace", "path": format!("/webhooks/{webhook}/clientConfig/url"), "value": url })
+        };
+        let patch = serde_json::Value::from_iter((0..2).map(call)).to_string();
+        control_plane
+            .kubectl(&[
+                "patch",
+                "mutatingwebhookconfiguration",
+                NAME,
+                "--type=json",
+                "--patch",
+                &patch,
+            ])
+            .await?;
         let process = Process::spawn(
             control_plane.run(),
             NAME,
-            command(&binary, &kubeconfig, port, probe_port, flags),
+            command(binary, kubeconfig, port, probe_port, flags),
         )?;
         let local = Self {
             process,

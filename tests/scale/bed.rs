@@ -1,0 +1,310 @@
+//! The cluster that the tests share, and what they ask of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use testbed::control_plane::{AuditEvent, Options};
+use testbed::headstart::Local;
+use testbed::process::Wait;
+use testbed::{ControlPlane, FakeNodes};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// How long a condition may take to come true, on a machine that does other things.
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+/// What headstart acts as.
+const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
+/// Nodes of the shared cluster. Each has its number in `slice`, modulo 20, and every other one is of another
+/// architecture.
+pub(crate) const NODES: usize = 1000;
+/// How long finished pods stay: long enough that a leader who takes over still finds them.
+pub(crate) const RETAIN: Duration = Duration::from_secs(45);
+
+static BED: Mutex<Option<Bed>> = Mutex::const_new(None);
+
+/// The cluster.
+pub(crate) struct Bed {
+    pub(crate) plane: ControlPlane,
+    pub(crate) kubeconfig: PathBuf,
+    /// The one that leads, unless a test changed that, and standbys.
+    pub(crate) replicas: Vec<Local>,
+}
+
+pub(crate) type Turn = MutexGuard<'static, Option<Bed>>;
+
+/// Whether each test runs at its full size.
+pub(crate) fn is_long() -> bool {
+    let long = std::env::var("HEADSTART_LONG").is_ok_and(|value| value == "1");
+    if !long {
+        eprintln!("in its short form; HEADSTART_LONG=1 runs the whole");
+    }
+    long
+}
+
+/// One test's turn on the cluster.
+pub(crate) async fn bed() -> Turn {
+    let mut turn = BED.lock().await;
+    if turn.is_none() {
+        *turn = Some(Bed::start().await);
+    }
+    turn
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let wait = Wait::new(what, LIMIT);
+    while !condition().await {
+        wait.pause().await.unwrap();
+    }
+}
+
+/// The binary that `cargo test` built: what it does is what counts here, not how fast.
+pub(crate) fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_headstart").into()
+}
+
+/// A Deployment without replicas of its own: only prefetch pods are looked at. `nodes` is a selector of nodes.
+pub(crate) fn deployment(namespace: &str, name: &str, nodes: &str, images: &[&str]) -> Value {
+    let containers: Vec<Value> = images
+        .iter()
+        .enumerate()
+        .map(|(n, image)| json!({ "name": format!("c{n}"), "image": image }))
+        .collect();
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "namespace": namespace, "name": name,
+            "annotations": { "headstart.dev/node-selector": nodes },
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": { "matchLabels": { "app": name } },
+            "template": { "metadata": { "labels": { "app": name } }, "spec": { "containers": containers } },
+        },
+    })
+}
+
+impl Bed {
+    async fn start() -> Self {
+        let options = Options {
+            audit: true,
+            ..Options::default()
+        };
+        let plane = ControlPlane::start(options).await.unwrap();
+        let fake = FakeNodes {
+            count: NODES,
+            ..FakeNodes::default()
+        };
+        plane.add_fake_nodes(fake, label).await.unwrap();
+        let kubeconfig = Local::install(&plane).await.unwrap();
+        let mut bed = Self {
+            plane,
+            kubeconfig,
+            replicas: Vec::new(),
+        };
+        bed.add_replica().await;
+        bed
+    }
+
+    /// Starts another replica, which leads if no other does.
+    pub(crate) async fn add_replica(&mut self) {
+        let retain = format!("--retain={}s", RETAIN.as_secs());
+        // Short, so that a standby takes over within a test's patience.
+        let flags = [retain.as_str(), "--lease-duration=2s"];
+        let replica = Local::start_through(&self.plane, &binary(), &self.kubeconfig, &flags)
+            .await
+            .unwrap();
+        self.replicas.push(replica);
+    }
+
+    pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.plane.client().unwrap(), namespace)
+    }
+
+    pub(crate) fn nodes(&self) -> Api<Node> {
+        Api::all(self.plane.client().unwrap())
+    }
+
+    /// An opted-in namespace.
+    pub(crate) async fn namespace(&self, name: &str) {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": name, "labels": { PREFETCH_LABEL: "enabled" } },
+        });
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> =
+            Api::all(self.plane.client().unwrap());
+        let namespace = serde_json::from_value(namespace).unwrap();
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
+    }
+
+    /// Creates a Deployment, or replaces what it says.
+    pub(crate) async fn apply(&self, object: &Value) {
+        let metadata = &object["metadata"];
+        let (namespace, name) = (&metadata["namespace"], &metadata["name"]);
+        let api: Api<Deployment> = self.api(namespace.as_str().unwrap());
+        let params = PatchParams::apply("test").force();
+        api.patch(name.as_str().unwrap(), &params, &Patch::Apply(object))
+            .await
+            .unwrap();
+    }
+
+    /// Deletes all Deployments of a namespace, and waits until no prefetch pod is left of them.
+    pub(crate) async fn clear(&self, namespace: &str) {
+        let api: Api<Deployment> = self.api(namespace);
+        api.delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await
+            .unwrap();
+        until(&format!("no pod to be left in {namespace}"), async || {
+            self.pods(namespace, None).await.is_empty()
+        })
+        .await;
+    }
+
+    /// Prefetch pods, of one Deployment or of all in the namespace.
+    pub(crate) async fn pods(&self, namespace: &str, deployment: Option<&str>) -> Vec<Pod> {
+        let mut selector = format!("{MANAGED_BY_LABEL}={MANAGER}");
+        if let Some(name) = deployment {
+            selector += &format!(",{DEPLOYMENT_LABEL}={name}");
+        }
+        let api: Api<Pod> = self.api(namespace);
+        let list = api.list(&ListParams::default().labels(&selector)).await;
+        list.unwrap().items
+    }
+
+    /// Which images the prefetch pods of a namespace have brought to which node, by Deployment.
+    pub(crate) async fn warm(
+        &self,
+        namespace: &str,
+    ) -> BTreeMap<String, BTreeSet<(String, String)>> {
+        let mut warm: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
+        for pod in self.pods(namespace, None).await {
+            if phase(&pod) != "Succeeded" {
+                continue;
+            }
+            let of = warm
+                .entry(pod.labels()[DEPLOYMENT_LABEL].clone())
+                .or_default();
+            for image in images(&pod) {
+                of.insert((node(&pod), image));
+            }
+        }
+        warm
+    }
+
+    /// Reasons and notes of the events about a Deployment.
+    pub(crate) async fn events(&self, namespace: &str, name: &str) -> Vec<(String, String)> {
+        let api: Api<Event> = self.api(namespace);
+        let about = ListParams::default()
+            .fields(&format!("regarding.kind=Deployment,regarding.name={name}"));
+        let events = api.list(&about).await.unwrap();
+        events
+            .into_iter()
+            .filter(|event| {
+                event.reporting_controller.as_deref() == Some("headstart.dev/headstart")
+            })
+            .map(|event| {
+                (
+                    event.reason.unwrap_or_default(),
+                    event.note.unwrap_or_default(),
+                )
+            })
+            .collect()
+    }
+
+    /// Waits for an event about a Deployment; its note.
+    pub(crate) async fn event(&self, namespace: &str, name: &str, reason: &str) -> String {
+        let found = async || {
+            let events = self.events(namespace, name).await;
+            let of_reason = events.into_iter().find(|(found, _)| found == reason);
+            of_reason.map(|(_, note)| note)
+        };
+        let what = format!("{namespace}/{name} to have an event {reason}");
+        until(&what, async || found().await.is_some()).await;
+        found().await.unwrap()
+    }
+
+    /// What headstart wrote to pods of a namespace, from the API server's audit log.
+    pub(crate) fn writes(&self, namespace: &str, verb: &str) -> Vec<AuditEvent> {
+        let events = self.plane.audit_events().unwrap().into_iter();
+        events
+            .filter(|event| {
+                event.user == OWN_USER
+                    && event.verb == verb
+                    && event.resource == "pods"
+                    && event.namespace == namespace
+            })
+            .collect()
+    }
+
+    /// How many requests headstart has made in all.
+    pub(crate) fn requests(&self) -> usize {
+        let events = self.plane.audit_events().unwrap();
+        events.iter().filter(|event| event.user == OWN_USER).count()
+    }
+
+    /// Makes a node report Ready, or not.
+    pub(crate) async fn set_ready(&self, node: &str, ready: bool) {
+        let status = if ready { "True" } else { "False" };
+        let patch = json!({ "status": { "conditions": [{
+            "type": "Ready", "status": status, "reason": "Test", "message": "",
+            "lastTransitionTime": k8s_openapi::jiff::Timestamp::now().to_string(),
+        }] } });
+        let params = PatchParams::default();
+        self.nodes()
+            .patch_status(node, &params, &Patch::Strategic(patch))
+            .await
+            .unwrap();
+    }
+}
+
+/// What tells nodes apart, by number.
+pub(crate) fn label(index: usize, node: &mut Node) {
+    let labels = node.labels_mut();
+    labels.insert("slice".into(), (index % 20).to_string());
+    labels.insert("third".into(), (index < NODES * 3 / 10).to_string());
+    let architecture = ["amd64", "arm64"][index % 2];
+    labels.insert("kubernetes.io/arch".into(), architecture.into());
+}
+
+pub(crate) fn phase(pod: &Pod) -> &str {
+    let status = pod.status.as_ref();
+    status
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+pub(crate) fn node(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.node_name.clone())
+        .unwrap_or_default()
+}
+
+/// The images that a prefetch pod pulls.
+pub(crate) fn images(pod: &Pod) -> Vec<String> {
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    volumes
+        .filter_map(|volume| volume.image.as_ref()?.reference.clone())
+        .collect()
+}
+
+/// How many of these were answered so.
+pub(crate) fn answered(events: &[AuditEvent], code: u64) -> usize {
+    events.iter().filter(|event| event.code == code).count()
+}

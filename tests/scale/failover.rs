@@ -1,0 +1,48 @@
+//! Leaders that are killed.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::bed::{answered, bed, deployment, is_long, until};
+
+/// Nodes of the Deployment.
+const NODES: usize = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leader_loses_no_image_and_leaves_no_pod() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    let kills = if is_long() { 100 } else { 10 };
+    bed.namespace("failover").await;
+    for kill in 1..=kills {
+        // A standby is there before the leader goes.
+        bed.add_replica().await;
+        let image = format!("acme/web:{kill}");
+        bed.apply(&deployment("failover", "web", "third=true", &[&image]))
+            .await;
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let pause = Duration::from_millis(u64::from(nanos.subsec_micros() % 6000));
+        tokio::time::sleep(pause).await;
+        // SIGKILL: whatever was under way is cut off.
+        drop(bed.replicas.remove(0));
+        let arrived = async || {
+            let warm = bed.warm("failover").await;
+            let of_web = warm.get("web").cloned().unwrap_or_default();
+            let nodes: BTreeSet<_> = of_web.into_iter().filter(|(_, i)| *i == image).collect();
+            nodes.len()
+        };
+        until(
+            &format!("kill {kill}: {image} on {NODES} nodes"),
+            async || arrived().await == NODES,
+        )
+        .await;
+        eprintln!("kill {kill} of {kills}, {pause:?} after the write: all {NODES} nodes are warm");
+    }
+    let creates = bed.writes("failover", "create");
+    assert_eq!(
+        answered(&creates, 201),
+        NODES * kills,
+        "one create for each node and rollout"
+    );
+    bed.clear("failover").await;
+}

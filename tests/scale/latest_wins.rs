@@ -1,0 +1,92 @@
+//! Many Deployments at once, some updated again while they are at it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use futures::future::join_all;
+use headstart::domain::contract::DEPLOYMENT_LABEL;
+use kube::ResourceExt as _;
+
+use crate::bed::{Bed, bed, deployment, images, is_long, node, phase, until};
+
+/// Nodes of a slice that are in the third of all that `third=true` selects.
+const SLICE: usize = 15;
+
+fn selector(deployment: usize) -> String {
+    format!("third=true,slice={}", deployment % 20)
+}
+
+async fn rollout(bed: &Bed, count: usize, version: usize, which: impl Fn(usize) -> bool) {
+    let version = format!("acme/web:{version}");
+    let apply = |n: usize| {
+        let name = format!("web-{n}");
+        let images = [version.as_str(), "acme/common:1"];
+        let object = deployment("many", &name, &selector(n), &images);
+        async move { bed.apply(&object).await }
+    };
+    join_all((0..count).filter(|n| which(*n)).map(apply)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
+    let turn = bed().await;
+    let bed = turn.as_ref().unwrap();
+    let count = if is_long() { 1000 } else { 200 };
+    bed.namespace("many").await;
+    bed.namespace("few").await;
+    let started = Instant::now();
+    rollout(bed, count, 1, |_| true).await;
+    rollout(bed, count, 2, |n| n % 4 == 0).await;
+    let small = deployment("few", "web", "slice=0,third=true", &["acme/small:1"]);
+    bed.apply(&small).await;
+    bed.event("few", "web", "Prefetched").await;
+    let small_done = started.elapsed();
+
+    let newest = |n: usize| format!("acme/web:{}", if n.is_multiple_of(4) { 2 } else { 1 });
+    let complete = async || {
+        let warm = bed.warm("many").await;
+        (0..count)
+            .filter(|n| {
+                let of = warm.get(&format!("web-{n}"));
+                let has = |image: &str| {
+                    of.is_some_and(|of| of.iter().filter(|(_, i)| i == image).count() == SLICE)
+                };
+                has(&newest(*n)) && has("acme/common:1")
+            })
+            .count()
+    };
+    assert!(
+        complete().await < count,
+        "the small one, begun last, is done before all others are"
+    );
+    until("the newest images to be everywhere", async || {
+        complete().await == count
+    })
+    .await;
+    eprintln!(
+        "{count} Deployments, every fourth updated again: {:.1} s; the small one after {:.1} s",
+        started.elapsed().as_secs_f64(),
+        small_done.as_secs_f64()
+    );
+
+    let mut seen: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for pod in bed.pods("many", None).await {
+        let of = pod.labels()[DEPLOYMENT_LABEL].clone();
+        let number: usize = of.trim_start_matches("web-").parse().unwrap();
+        for image in images(&pod) {
+            if phase(&pod) != "Succeeded" {
+                let stale = image != newest(number) && image != "acme/common:1";
+                assert!(!stale, "{of}: {image} is still to be pulled");
+            }
+            let images = seen.entry((of.clone(), node(&pod))).or_default();
+            assert!(
+                !images.contains(&image),
+                "{of} pulls {image} twice on {}",
+                node(&pod)
+            );
+            images.push(image);
+        }
+    }
+    bed.clear("many").await;
+    bed.clear("few").await;
+}

@@ -1,0 +1,50 @@
+//! An image that does not exist.
+
+use std::time::{Duration, Instant};
+
+use crate::bed::{answered, bed, deployment, until};
+
+/// A handful: two on each architecture.
+const HANDFUL: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_tag_costs_a_handful_of_pods_and_a_fix_goes_everywhere() {
+    let turn = bed().await;
+    let bed = turn.as_ref().unwrap();
+    bed.namespace("wrong-tag").await;
+    let started = Instant::now();
+    bed.apply(&deployment("wrong-tag", "web", "", &["acme/web:missing"]))
+        .await;
+    let note = bed.event("wrong-tag", "web", "PrefetchFailed").await;
+    eprintln!(
+        "the verdict came {:.1} s after the write: {note}",
+        started.elapsed().as_secs_f64()
+    );
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(note.contains("acme/web:missing"), "{note}");
+    assert!(
+        note.contains("not found") && note.contains("996 nodes not tried"),
+        "{note}"
+    );
+
+    // Whatever waits for the wave to be over, waits no longer than this.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let creates = bed.writes("wrong-tag", "create");
+    assert_eq!(creates.len(), HANDFUL, "{creates:?}");
+
+    bed.apply(&deployment(
+        "wrong-tag",
+        "web",
+        "third=true",
+        &["acme/web:2"],
+    ))
+    .await;
+    bed.event("wrong-tag", "web", "Prefetched").await;
+    until("the failed pods to go", async || {
+        bed.pods("wrong-tag", None).await.len() == 300
+    })
+    .await;
+    let creates = bed.writes("wrong-tag", "create");
+    assert_eq!(answered(&creates, 201), HANDFUL + 300);
+    bed.clear("wrong-tag").await;
+}
