@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -25,6 +26,8 @@ const MAX_NOTE: usize = 1024;
 /// Events that wait to be written. They are for people, a few per rollout; when the API server is slower than that,
 /// the newest are dropped and logged.
 const BACKLOG: usize = 1024;
+/// Events on their way at once: pods are in more of a hurry.
+const WRITERS: usize = 4;
 /// How long one may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -159,22 +162,26 @@ fn truncated(mut note: String) -> String {
 }
 
 async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
-    while let Some(event) = backlog.recv().await {
-        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-        match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
-            Ok(Ok(_)) => {}
-            // Said already, by us before a restart or by the leader before us.
-            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
-            Ok(Err(error)) => {
-                warn!(%error, reason = event.reason, note = event.note, "cannot write an event")
-            }
-            Err(_) => warn!(
-                reason = event.reason,
-                note = event.note,
-                "writing an event timed out"
-            ),
+    futures::stream::poll_fn(move |context| backlog.poll_recv(context))
+        .for_each_concurrent(WRITERS, |event| write_one(client.clone(), event))
+        .await;
+}
+
+async fn write_one(client: Client, event: Event) {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(client, namespace);
+    match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
+        Ok(Ok(_)) => {}
+        // Said already, by us before a restart or by the leader before us.
+        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+        Ok(Err(error)) => {
+            warn!(%error, reason = event.reason, note = event.note, "cannot write an event")
         }
+        Err(_) => warn!(
+            reason = event.reason,
+            note = event.note,
+            "writing an event timed out"
+        ),
     }
 }
 

@@ -30,6 +30,9 @@ const VIRTUAL_TAINT: &str = "virtual-kubelet.io/provider";
 /// How kubelet versions of the Virtual Kubelet project read: `v1.25.0-vk-azure-aci-1.6.2`.
 const VIRTUAL_VERSION: &str = "-vk-";
 
+/// Taints that say what state a node is in begin so; the others say whom it is for.
+const SYSTEM_TAINTS: [&str; 2] = ["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/"];
+
 /// How an image is pulled on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PullMethod {
@@ -128,9 +131,13 @@ impl Candidate {
         }
     }
 
-    /// Whether it can pull for anybody now.
+    /// Whether it can pull for anybody now: it is Ready, and nobody has yet to initialise it or to notice that.
     pub fn is_fit(&self) -> bool {
-        self.unfit.is_none()
+        let of_kubernetes = |taint: &Taint| {
+            let mut domains = SYSTEM_TAINTS.iter();
+            domains.any(|domain| taint.key().starts_with(domain))
+        };
+        self.unfit.is_none() && !self.taints.iter().any(of_kubernetes)
     }
 
     /// Its processor architecture; empty if it does not say.

@@ -339,7 +339,7 @@ impl Desk {
             self.free(place);
             return;
         };
-        let (stage, attempts) = (spot.stage, spot.attempts);
+        let (stage, attempts, sent) = (spot.stage, spot.attempts, spot.sent);
         // Its create is answered soon. And what is warm stays so until it is refreshed: pods go, images stay.
         if matches!(stage, Stage::Sent | Stage::Warm) {
             return;
@@ -400,6 +400,11 @@ impl Desk {
                 // Found by a new leader.
                 Stage::Waiting if !failures.is_empty() && attempts == 0 => {
                     self.try_later(place, &failures);
+                }
+                // A pod of the rollout before has brought what is common to both. The rest is for us to send.
+                Stage::UnderWay if failures.is_empty() && !sent => {
+                    self.free(place);
+                    self.line_up(place);
                 }
                 Stage::Unseen | Stage::UnderWay => {
                     if failures.is_empty() {

@@ -43,9 +43,14 @@ impl Desk {
         for key in keys {
             self.offer(&key, node, &machine);
         }
-        // Once for each node, when it is Ready for the first time: one that flaps is not warmed again.
+        // When it is Ready for the first time, and while it is young, because taints of those who set it up come off
+        // one by one. For each Deployment once: one that flaps is not warmed again.
         let known = self.known_nodes.get(node) == Some(&machine.uid);
-        if !known && machine.candidate.is_fit() {
+        let age = |created| Timestamp::now().duration_since(created);
+        let young = machine
+            .created
+            .is_some_and(|created| age(created) < self.worker.policy.retain);
+        if (!known || young) && machine.candidate.is_fit() {
             self.known_nodes.insert(node.clone(), machine.uid.clone());
             self.welcome(node, &machine);
         }
@@ -139,7 +144,7 @@ impl Desk {
                 // A limit on nodes is a wish for few; and what rolls out now has taken the node in already.
                 workload.annotations.max_nodes.is_none()
                     && workload.replicas > 0
-                    && other.is_none_or(|work| !work.whole)
+                    && other.is_none_or(|work| !work.whole && !work.spots.contains_key(node))
                     && !targets_of(workload, machine, &self.worker.settings).is_empty()
             })
             .collect();

@@ -124,6 +124,9 @@ impl Desk {
             replaces: replaces.map(|pod| pod.uid),
         };
         work.set(node, Stage::Sent);
+        if let Some(spot) = work.spots.get_mut(node) {
+            spot.sent = true;
+        }
         if let Some(lane) = work.lane_of(node) {
             lane.gate.sent();
         }

@@ -55,6 +55,8 @@ pub(super) struct Spot {
     pub(super) stage: Stage,
     /// How often its pod was lost.
     pub(super) attempts: u8,
+    /// We sent a pod for this rollout: what it was to bring and did not, is lost.
+    pub(super) sent: bool,
     /// The UID of the pod that was created and not seen yet, and when.
     pub(super) expected: Option<(Box<str>, Instant)>,
 }
@@ -166,6 +168,7 @@ impl Work {
             lane,
             stage: Stage::Waiting,
             attempts: 0,
+            sent: false,
             expected: None,
         };
         if self.spots.insert(node.clone(), spot).is_none() {

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use testbed::control_plane::{AuditEvent, Options};
 use testbed::headstart::Local;
@@ -25,13 +25,15 @@ const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 /// architecture.
 pub(crate) const NODES: usize = 1000;
 /// How long finished pods stay: long enough that a leader who takes over still finds them.
-pub(crate) const RETAIN: Duration = Duration::from_secs(45);
+pub(crate) const RETAIN: Duration = Duration::from_secs(30);
 
 static BED: Mutex<Option<Bed>> = Mutex::const_new(None);
 
 /// The cluster.
 pub(crate) struct Bed {
     pub(crate) plane: ControlPlane,
+    /// Of the runtime of the test whose turn it is.
+    client: Client,
     pub(crate) kubeconfig: PathBuf,
     /// The one that leads, unless a test changed that, and standbys.
     pub(crate) replicas: Vec<Local>,
@@ -53,6 +55,9 @@ pub(crate) async fn bed() -> Turn {
     let mut turn = BED.lock().await;
     if turn.is_none() {
         *turn = Some(Bed::start().await);
+    }
+    if let Some(bed) = turn.as_mut() {
+        bed.client = bed.plane.client().unwrap();
     }
     turn
 }
@@ -105,6 +110,7 @@ impl Bed {
         plane.add_fake_nodes(fake, label).await.unwrap();
         let kubeconfig = Local::install(&plane).await.unwrap();
         let mut bed = Self {
+            client: plane.client().unwrap(),
             plane,
             kubeconfig,
             replicas: Vec::new(),
@@ -116,8 +122,29 @@ impl Bed {
     /// Starts another replica, which leads if no other does.
     pub(crate) async fn add_replica(&mut self) {
         let retain = format!("--retain={}s", RETAIN.as_secs());
+        self.start_replica(&retain).await;
+    }
+
+    /// Ends all replicas and starts one whose finished pods stay, for tests that look at what is warm.
+    pub(crate) async fn keep_pods(&mut self) {
+        self.replicas.clear();
+        self.add_keeping_replica().await;
+    }
+
+    /// Starts another replica whose finished pods stay.
+    pub(crate) async fn add_keeping_replica(&mut self) {
+        self.start_replica("--retain=2h").await;
+    }
+
+    /// Ends all replicas and starts one as the next test expects it.
+    pub(crate) async fn reset(&mut self) {
+        self.replicas.clear();
+        self.add_replica().await;
+    }
+
+    async fn start_replica(&mut self, retain: &str) {
         // Short, so that a standby takes over within a test's patience.
-        let flags = [retain.as_str(), "--lease-duration=2s"];
+        let flags = [retain, "--lease-duration=2s"];
         let replica = Local::start_through(&self.plane, &binary(), &self.kubeconfig, &flags)
             .await
             .unwrap();
@@ -129,11 +156,11 @@ impl Bed {
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
         K::DynamicType: Default,
     {
-        Api::namespaced(self.plane.client().unwrap(), namespace)
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     pub(crate) fn nodes(&self) -> Api<Node> {
-        Api::all(self.plane.client().unwrap())
+        Api::all(self.client.clone())
     }
 
     /// An opted-in namespace.
@@ -142,8 +169,7 @@ impl Bed {
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": { "name": name, "labels": { PREFETCH_LABEL: "enabled" } },
         });
-        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> =
-            Api::all(self.plane.client().unwrap());
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         let namespace = serde_json::from_value(namespace).unwrap();
         namespaces
             .create(&PostParams::default(), &namespace)

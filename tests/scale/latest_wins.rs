@@ -29,8 +29,9 @@ async fn rollout(bed: &Bed, count: usize, version: usize, which: impl Fn(usize) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
-    let turn = bed().await;
-    let bed = turn.as_ref().unwrap();
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.keep_pods().await;
     let count = if is_long() { 1000 } else { 200 };
     bed.namespace("many").await;
     bed.namespace("few").await;
@@ -38,9 +39,14 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     rollout(bed, count, 1, |_| true).await;
     rollout(bed, count, 2, |n| n % 4 == 0).await;
     let small = deployment("few", "web", "slice=0,third=true", &["acme/small:1"]);
+    let small_begun = Instant::now();
     bed.apply(&small).await;
-    bed.event("few", "web", "Prefetched").await;
-    let small_done = started.elapsed();
+    until("the small one to be warm", async || {
+        let warm = bed.warm("few").await;
+        warm.get("web").is_some_and(|warm| warm.len() == SLICE)
+    })
+    .await;
+    let small_done = small_begun.elapsed();
 
     let newest = |n: usize| format!("acme/web:{}", if n.is_multiple_of(4) { 2 } else { 1 });
     let complete = async || {
@@ -63,11 +69,14 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
         complete().await == count
     })
     .await;
+    let all_done = small_begun.elapsed();
     eprintln!(
-        "{count} Deployments, every fourth updated again: {:.1} s; the small one after {:.1} s",
+        "{count} Deployments, every fourth updated again: {:.1} s; of the last {:.1} s the small one took {:.1}",
         started.elapsed().as_secs_f64(),
+        all_done.as_secs_f64(),
         small_done.as_secs_f64()
     );
+    assert!(small_done < all_done / 2, "begun last, done early");
 
     let mut seen: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for pod in bed.pods("many", None).await {
@@ -89,4 +98,5 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     }
     bed.clear("many").await;
     bed.clear("few").await;
+    bed.reset().await;
 }

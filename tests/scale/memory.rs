@@ -1,1 +1,125 @@
-//! memory
+//! What it takes to know a large cluster.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use kube::api::PostParams;
+use serde_json::{Value, json};
+use testbed::control_plane::Options;
+use testbed::headstart::Local;
+use testbed::{ControlPlane, FakeNodes};
+
+use crate::bed::{is_long, until};
+
+/// What a process takes that knows nothing yet, and what reading takes in passing.
+const BASE_MIB: f64 = 24.0;
+/// The goal for 5,000 nodes and 10,000 Deployments.
+const GOAL_MIB: f64 = 64.0;
+
+/// A Deployment as Helm charts make them: some six kilobytes.
+fn deployment(number: usize) -> Value {
+    let name = format!("service-{number}");
+    let env: Vec<Value> = (0..40)
+        .map(|n| json!({ "name": format!("SETTING_{n}"), "value": format!("a value of ordinary length, {n}") }))
+        .collect();
+    let labels = json!({
+        "app.kubernetes.io/name": name, "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/managed-by": "Helm", "helm.sh/chart": "service-1.2.3",
+    });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": name, "namespace": "default", "labels": labels },
+        "spec": {
+            "replicas": 0,
+            "selector": { "matchLabels": { "app.kubernetes.io/name": name } },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": {
+                    "nodeSelector": { "kubernetes.io/os": "linux" },
+                    "initContainers": [{ "name": "migrate", "image": format!("registry.example.com/acme/{name}:v1"), "env": env }],
+                    "containers": [
+                        { "name": "app", "image": format!("registry.example.com/acme/{name}:v1"), "env": env,
+                          "resources": { "requests": { "cpu": "100m", "memory": "128Mi" } },
+                          "readinessProbe": { "httpGet": { "path": "/ready", "port": 8080 } } },
+                        { "name": "proxy", "image": "registry.example.com/mesh/proxy:v9", "env": env },
+                    ],
+                },
+            },
+        },
+    })
+}
+
+/// A number of `/proc/PID/status`, in MiB.
+fn status_mib(pid: u32, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib / 1024.0
+}
+
+/// CPU time used so far.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // USER_HZ is 100 on every Linux that Rust supports.
+    Duration::from_millis(ticks * 10)
+}
+
+/// Of its own: it is larger than the others' cluster, and has nothing else in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_cluster_fits_into_little_memory() {
+    let (nodes, deployments) = if is_long() {
+        (5000, 10_000)
+    } else {
+        (1000, 2000)
+    };
+    let share = f64::from(u32::try_from(deployments).unwrap()) / 10_000.0;
+    let bound = BASE_MIB + (GOAL_MIB - BASE_MIB) * share;
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let fake = FakeNodes {
+        count: nodes,
+        ..FakeNodes::default()
+    };
+    plane.add_fake_nodes(fake, |_, _| {}).await.unwrap();
+    let api: kube::Api<k8s_openapi::api::apps::v1::Deployment> =
+        kube::Api::namespaced(plane.client().unwrap(), "default");
+    stream::iter(0..deployments)
+        .map(|number| {
+            let (api, object) = (&api, serde_json::from_value(deployment(number)).unwrap());
+            async move { api.create(&PostParams::default(), &object).await.unwrap() }
+        })
+        .buffer_unordered(32)
+        .for_each(async |_| {})
+        .await;
+
+    let begun = Instant::now();
+    // The release binary: a debug build says nothing of memory.
+    let headstart = Local::start(&plane, &[]).await.unwrap();
+    eprintln!(
+        "ready within {:.1} s, with its installation",
+        begun.elapsed().as_secs_f64()
+    );
+    let pid = headstart.process().id().unwrap();
+    // The watches' first minute: heartbeats of all nodes, the status of all Deployments.
+    let settled = Instant::now();
+    until("a minute of heartbeats", async || {
+        settled.elapsed() > Duration::from_secs(30)
+    })
+    .await;
+    let (before, since) = (cpu(pid), Instant::now());
+    until("idle", async || since.elapsed() > Duration::from_secs(20)).await;
+    let idle = (cpu(pid) - before).as_secs_f64() / since.elapsed().as_secs_f64();
+    let (now, peak) = (status_mib(pid, "VmRSS:"), status_mib(pid, "VmHWM:"));
+    eprintln!(
+        "{nodes} nodes and {deployments} Deployments: {now:.1} MiB, at most {peak:.1} MiB, of {bound:.1}; idle {:.2} % of a core",
+        idle * 100.0
+    );
+    assert!(peak < bound, "{peak} MiB at most");
+    assert!(idle < 0.05, "idle CPU");
+}
