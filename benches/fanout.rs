@@ -71,8 +71,10 @@ async fn main() {
     let kubeconfig = Local::install(&plane).await.unwrap();
     // The raw client acts as headstart does: priority and fairness treats both alike.
     let file = kube::config::Kubeconfig::read_from(&kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default());
-    let client = Client::try_from(config.await.unwrap()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
+        .await
+        .unwrap();
+    let client = Client::try_from(config).unwrap();
     let bench = Bench { plane, client };
     bench.namespace("raw", false).await;
     bench.namespace("own", true).await;

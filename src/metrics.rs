@@ -413,4 +413,26 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
     }
+
+    #[test]
+    fn every_metric_is_documented_and_no_other() {
+        let table = include_str!("../docs/metrics.md");
+        let documented = table.lines().filter_map(|line| {
+            let row = line.strip_prefix("| `headstart_")?;
+            let (name, rest) = row.split_once("` | ")?;
+            let (kind, _) = rest.split_once(" |")?;
+            Some((name.trim_end_matches("_total").to_owned(), kind.to_owned()))
+        });
+        let text = Metrics::default().encode();
+        let registered = text.lines().filter_map(|line| {
+            let (name, kind) = line.strip_prefix("# TYPE headstart_")?.split_once(' ')?;
+            Some((name.to_owned(), kind.to_owned()))
+        });
+        let sorted = |rows: Vec<(String, String)>| {
+            let mut rows = rows;
+            rows.sort();
+            rows
+        };
+        assert_eq!(sorted(documented.collect()), sorted(registered.collect()));
+    }
 }

@@ -129,6 +129,7 @@ impl Bed {
     pub(crate) async fn keep_pods(&mut self) {
         self.replicas.clear();
         self.add_keeping_replica().await;
+        self.led().await;
     }
 
     /// Starts another replica whose finished pods stay.
@@ -140,6 +141,16 @@ impl Bed {
     pub(crate) async fn reset(&mut self) {
         self.replicas.clear();
         self.add_replica().await;
+        self.led().await;
+    }
+
+    /// Waits until the only replica leads: the one before may have left a lease that runs out first.
+    async fn led(&self) {
+        until("the replica to lead", async || {
+            let metrics = self.replicas[0].get("/metrics").await;
+            metrics.is_ok_and(|metrics| metrics.contains("headstart_leader 1\n"))
+        })
+        .await;
     }
 
     async fn start_replica(&mut self, retain: &str) {
