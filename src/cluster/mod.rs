@@ -2,6 +2,7 @@
 //!
 //! A change that could ask for work pushes a key; what it means is decided by whoever takes it.
 
+mod machines;
 mod pods;
 mod table;
 #[cfg(test)]
@@ -9,20 +10,18 @@ mod tests;
 mod watch;
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use tracing::warn;
 
 use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
-use crate::domain::node::Candidate;
-use crate::domain::workload::{Image, Key, Workload};
+use crate::domain::workload::{Key, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+pub use machines::Machine;
 use pods::Pods;
 pub use pods::{Place, PrefetchPod};
 use table::{Change, Scope, Table};
@@ -65,28 +64,6 @@ struct State {
     workloads: Table<Key, Arc<Workload>>,
     nodes: Table<Arc<str>, Machine>,
     pods: Pods,
-}
-
-/// A node.
-#[derive(Clone, Debug)]
-pub struct Machine {
-    /// What placement reads.
-    pub candidate: Arc<Candidate>,
-    /// Tells it from a namesake that comes after it.
-    pub uid: Arc<str>,
-    /// When it joined.
-    pub created: Option<Timestamp>,
-    /// Hashes of the names of images it reports, in order: names themselves would take 20 KB per node. That two
-    /// names share one is less likely than that the report is out of date.
-    images: Box<[u64]>,
-}
-
-impl Machine {
-    /// Whether the node says that it has an image.
-    pub fn reports(&self, image: &Image) -> bool {
-        let hash = name_hash(&image.reference.to_string());
-        self.images.binary_search(&hash).is_ok()
-    }
 }
 
 impl State {
@@ -245,54 +222,6 @@ impl Cluster {
         }
     }
 
-    fn on_node(&self, scope: &Scope, change: Change<Node>) {
-        let mut state = self.lock();
-        match change {
-            Change::Begin => state.nodes.begin_list(scope),
-            Change::Put(node) => {
-                let Some(candidate) = Candidate::from_node(&node) else {
-                    return;
-                };
-                let name = state.node_name(&candidate.name);
-                let images = if self.node_images {
-                    reported_images(&node)
-                } else {
-                    Box::default()
-                };
-                let before = state.nodes.current.get(&name);
-                let uid = node.metadata.uid.as_deref().unwrap_or_default();
-                let same = before.is_some_and(|b| *b.candidate == candidate && *b.uid == *uid);
-                let machine = Machine {
-                    // Most events are heartbeats: what did not change stays where it is.
-                    candidate: match before {
-                        Some(before) if same => before.candidate.clone(),
-                        _ => Arc::new(candidate),
-                    },
-                    uid: match before {
-                        Some(before) if same => before.uid.clone(),
-                        _ => uid.into(),
-                    },
-                    created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
-                    images,
-                };
-                state.nodes.put(scope, name.clone(), machine);
-                if !same {
-                    self.machines.push(name);
-                }
-            }
-            Change::Remove(node) => {
-                let name: Arc<str> = node.metadata.name.unwrap_or_default().into();
-                state.nodes.remove(&name);
-                self.machines.push(name);
-            }
-            Change::End => {
-                for (name, _) in state.nodes.end_list(scope, |_| true) {
-                    self.machines.push(name);
-                }
-            }
-        }
-    }
-
     fn on_deployment(&self, scope: &Scope, change: Change<Deployment>) {
         let mut state = self.lock();
         match change {
@@ -352,22 +281,4 @@ pub fn asks_the_same(a: &Workload, b: &Workload) -> bool {
         && a.image_pull_secrets == b.image_pull_secrets
         && a.service_account == b.service_account
         && a.runtime_class == b.runtime_class
-}
-
-fn reported_images(node: &Node) -> Box<[u64]> {
-    let status = node.status.as_ref();
-    let images = status.and_then(|status| status.images.as_deref());
-    let names = images
-        .unwrap_or_default()
-        .iter()
-        .flat_map(|image| image.names.iter().flatten());
-    let mut hashes: Vec<u64> = names.map(|name| name_hash(name)).collect();
-    hashes.sort_unstable();
-    hashes.into()
-}
-
-fn name_hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
 }

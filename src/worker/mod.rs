@@ -4,7 +4,8 @@
 //! One task owns all of it and never waits for the API server: writes run beside it and report back. Nothing it
 //! remembers is needed by the next leader, who finds prefetch pods by label and the rest in the Deployments.
 //!
-//! - [`desk`]: what is under way, and what each event does to it; [`send`], [`machines`] and [`upkeep`] are parts of it
+//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`machines`] and [`upkeep`] are parts
+//!   of it
 //! - [`verdict`], [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
 //!   return data
 
@@ -14,6 +15,7 @@ mod lane;
 mod ledger;
 mod machines;
 mod notes;
+mod places;
 mod send;
 mod sweep;
 mod turns;

@@ -287,6 +287,22 @@ impl Bed {
             .collect()
     }
 
+    /// Checks that no pod of a namespace was made twice; how many were made. One that was on its way when its sender or
+    /// the API server was killed may be stored and yet not be answered with 201.
+    pub(crate) fn made_once(&self, namespace: &str) -> usize {
+        let mut made = BTreeSet::new();
+        for create in self.writes(namespace, "create") {
+            if create.code == 201 {
+                let name = create.name;
+                assert!(
+                    !name.is_empty() && made.insert(name.clone()),
+                    "{name} was made twice"
+                );
+            }
+        }
+        made.len()
+    }
+
     /// How many requests headstart has made in all.
     pub(crate) fn requests(&self) -> usize {
         let events = self.plane.audit_events().unwrap();

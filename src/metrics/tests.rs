@@ -1,0 +1,42 @@
+use super::*;
+
+#[test]
+fn names_follow_the_convention() {
+    let metrics = Metrics::default();
+    metrics.admission(Decision::Noted);
+    metrics.node_warm(Duration::from_secs(3));
+    metrics.api_call("create", "201".into());
+    let text = metrics.encode();
+    for line in [
+        "headstart_admission_reviews_total{decision=\"Noted\"} 1",
+        "headstart_admission_to_pulled_seconds_count 1",
+        "headstart_leader 0",
+        "headstart_api_calls_total{verb=\"create\",code=\"201\"} 1",
+        "headstart_queue_depth 0",
+        "headstart_watch_lag_seconds_count 0",
+    ] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let table = include_str!("../../docs/metrics.md");
+    let documented = table.lines().filter_map(|line| {
+        let row = line.strip_prefix("| `headstart_")?;
+        let (name, rest) = row.split_once("` | ")?;
+        let (kind, _) = rest.split_once(" |")?;
+        Some((name.trim_end_matches("_total").to_owned(), kind.to_owned()))
+    });
+    let text = Metrics::default().encode();
+    let registered = text.lines().filter_map(|line| {
+        let (name, kind) = line.strip_prefix("# TYPE headstart_")?.split_once(' ')?;
+        Some((name.to_owned(), kind.to_owned()))
+    });
+    let sorted = |rows: Vec<(String, String)>| {
+        let mut rows = rows;
+        rows.sort();
+        rows
+    };
+    assert_eq!(sorted(documented.collect()), sorted(registered.collect()));
+}
