@@ -28,7 +28,17 @@ fn every_metric_is_documented_and_no_other() {
         let (kind, _) = rest.split_once(" |")?;
         Some((name.trim_end_matches("_total").to_owned(), kind.to_owned()))
     });
-    let text = Metrics::default().encode();
+    let metrics = Metrics::default();
+    // A family shows once it has a member.
+    metrics.admission(Decision::Noted);
+    metrics.watched(Watched::Pods);
+    metrics.watch_failed(Watched::Pods);
+    metrics.api_call("create", "201".into());
+    metrics.pod_decided(&PodOutcome {
+        images: vec![Outcome::Pulled],
+        ended: None,
+    });
+    let text = metrics.encode();
     let registered = text.lines().filter_map(|line| {
         let (name, kind) = line.strip_prefix("# TYPE headstart_")?.split_once(' ')?;
         Some((name.to_owned(), kind.to_owned()))
