@@ -25,7 +25,7 @@ const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 /// architecture.
 pub(crate) const NODES: usize = 1000;
 /// How long finished pods stay: long enough that a leader who takes over still finds them.
-pub(crate) const RETAIN: Duration = Duration::from_secs(30);
+pub(crate) const RETAIN: Duration = Duration::from_secs(20);
 
 static BED: Mutex<Option<Bed>> = Mutex::const_new(None);
 

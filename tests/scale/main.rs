@@ -12,5 +12,6 @@ mod latest_wins;
 mod machines;
 mod memory;
 mod outages;
+mod quota;
 mod soak;
 mod wrong_tag;

@@ -144,7 +144,7 @@ fn rss_mib(replica: &Local) -> f64 {
 async fn whatever_happens_what_must_be_warm_is_in_the_end() {
     let mut turn = bed().await;
     let bed = turn.as_mut().unwrap();
-    let length = Duration::from_secs(if is_long() { 1800 } else { 60 });
+    let length = Duration::from_secs(if is_long() { 1800 } else { 40 });
     let seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -185,7 +185,7 @@ async fn whatever_happens_what_must_be_warm_is_in_the_end() {
     // One replica, over many rollouts more: what it holds does not grow.
     let replica = bed.replicas.last().unwrap();
     let before = rss_mib(replica);
-    for round in 0..if is_long() { 200 } else { 10 } {
+    for round in 0..if is_long() { 200 } else { 5 } {
         let image = format!("acme/round:{round}");
         bed.apply(&deployment(
             NAMESPACE,
