@@ -38,6 +38,8 @@ pub const RESULTS: usize = 1024;
 pub struct Job {
     /// Handed back with the answer.
     pub id: u64,
+    /// Likewise.
+    pub lane: usize,
     /// The Deployment and the node.
     pub place: Place,
     /// The rollout that it is for.
@@ -55,6 +57,8 @@ pub struct Job {
 pub struct Created {
     /// The job's.
     pub id: u64,
+    /// The job's.
+    pub lane: usize,
     /// The Deployment and the node.
     pub place: Place,
     /// What the API server said.
@@ -132,6 +136,7 @@ impl Puller {
     pub async fn create(self, job: Job, results: mpsc::Sender<Created>, cancel: CancellationToken) {
         let Job {
             id,
+            lane,
             place,
             revision,
             workload,
@@ -145,7 +150,13 @@ impl Puller {
             answer = self.answer(&place, &revision, &workload, method, replaces) => answer,
         };
         // Fails only when the worker has ended.
-        let _ = results.send(Created { id, place, answer }).await;
+        let created = Created {
+            id,
+            lane,
+            place,
+            answer,
+        };
+        let _ = results.send(created).await;
     }
 
     async fn answer(

@@ -52,7 +52,7 @@ impl Desk {
                     key: key.clone(),
                     node,
                 };
-                match self.try_send(&place) {
+                match self.try_send(&place, index) {
                     Sent::Yes => return true,
                     Sent::Later => {}
                     Sent::No => return false,
@@ -62,7 +62,7 @@ impl Desk {
         false
     }
 
-    fn try_send(&mut self, place: &Place) -> Sent {
+    fn try_send(&mut self, place: &Place, lane: usize) -> Sent {
         let Place { key, node } = place;
         let (cluster, settings) = (&self.worker.cluster, &self.worker.settings);
         let Some(work) = self.works.get_mut(key) else {
@@ -117,6 +117,7 @@ impl Desk {
         let replaces = pods.into_iter().find(|pod| pod.name == name);
         let job = Job {
             id: work.id,
+            lane,
             place: place.clone(),
             revision: work.workload.revision.clone(),
             workload: variant.workload,
@@ -127,9 +128,7 @@ impl Desk {
         if let Some(spot) = work.spots.get_mut(node) {
             spot.sent = true;
         }
-        if let Some(lane) = work.lane_of(node) {
-            lane.gate.sent();
-        }
+        work.lanes[lane].gate.sent();
         self.ledger.hold(place, &variant.registries);
         self.in_flight += 1;
         let create =
@@ -143,7 +142,12 @@ impl Desk {
 
     /// A pod was created, or refused.
     pub(super) fn on_created(&mut self, created: Created) {
-        let Created { id, place, answer } = created;
+        let Created {
+            id,
+            lane,
+            place,
+            answer,
+        } = created;
         self.in_flight -= 1;
         let now = Instant::now();
         let ours = self.works.get_mut(&place.key).filter(|work| work.id == id);
@@ -155,9 +159,14 @@ impl Desk {
             }
             return;
         };
-        let opens = work
-            .lane_of(&place.node)
-            .and_then(|lane| lane.gate.answered(now));
+        // Of the lane that it was sent in: the node may be gone by now, and the others wait for this answer.
+        let opens = work.lanes[lane].gate.answered(now);
+        if let Some(at) = opens {
+            self.wake_at(at, Wake::Work(place.key.clone()));
+        }
+        let Some(work) = self.works.get_mut(&place.key) else {
+            return;
+        };
         if work.spots.get(&place.node).map(|spot| spot.stage) != Some(Stage::Sent) {
             self.look(&place);
             return;
@@ -181,9 +190,6 @@ impl Desk {
                 self.free(&place);
                 self.line_up(&place);
             }
-        }
-        if let Some(at) = opens {
-            self.wake_at(at, Wake::Work(place.key));
         }
     }
 
