@@ -164,11 +164,11 @@ impl Lane {
     }
 }
 
-/// Whether a definite failure stops a lane. A node that has everything proves that it can be had: what failed
-/// elsewhere is then that node's own trouble. And a failure that heals, because the kubelet goes on trying the
+/// Whether a definite failure stops a lane. A node that has everything proves that it can be had on its architecture:
+/// what failed elsewhere is then that node's own trouble. And a failure that heals, because the kubelet goes on trying the
 /// few pods there are, lets the rest go on.
 pub(super) fn is_stopped(lane: Tally, all: impl IntoIterator<Item = Tally>) -> bool {
-    if lane.platform > 0 && lane.warm == 0 {
+    if lane.failing > 0 && lane.warm == 0 {
         return true;
     }
     let (mut general, mut warm) = (0, 0);
@@ -232,7 +232,9 @@ mod tests {
         assert!(is_stopped(idle, [idle, failing]), "not found stops all");
         assert!(!is_stopped(idle, [idle, platform]));
         assert!(is_stopped(platform, [warm, platform]));
-        assert!(!is_stopped(failing, [failing, warm]));
+        assert!(is_stopped(failing, [failing, warm]), "none of its kind");
+        let mixed = Tally { warm: 1, ..failing };
+        assert!(!is_stopped(mixed, [mixed, idle]) && !is_stopped(idle, [mixed, idle]));
         assert!(!is_stopped(idle, [idle, idle]));
     }
 }

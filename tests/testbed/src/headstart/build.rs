@@ -8,11 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::assets::{lock, run, target_dir, workspace_root};
 use crate::progress::Progress;
 
-/// The static release binary, built if it is outdated.
+/// The static release binary, built if it is outdated; or the one that `HEADSTART_BINARY` names.
 ///
 /// # Errors
 /// When it does not compile; the compiler's last lines are the message.
 pub fn binary() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("HEADSTART_BINARY") {
+        return Ok(binary.into());
+    }
     let directory = target_dir();
     std::fs::create_dir_all(&directory)?;
     let _turn = lock(
