@@ -54,7 +54,7 @@ pub(crate) fn check(body: &[u8]) -> bool {
     if validated["allowed"] == false {
         let message = validated["status"]["message"].as_str().expect("a reason");
         assert!(
-            message.contains("headstart.dev/") && message.contains("want "),
+            message.contains("headstart.dev/") && message.contains("use "),
             "{message}"
         );
         let object = review.map(|review| review["request"]["object"].to_string());
