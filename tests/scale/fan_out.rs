@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::bed::{NODES, RETAIN, answered, bed, deployment, node, until};
+use crate::bed::{NODES, RETAIN, answered, bed, deployment, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
@@ -25,10 +25,11 @@ async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
         started.elapsed().as_secs_f64()
     );
 
-    let pods = bed.pods("fan-out", None).await;
-    let nodes: BTreeSet<String> = pods.iter().map(node).collect();
-    assert_eq!((pods.len(), nodes.len()), (NODES, NODES));
+    // By what was asked, not by what is there: on a slow machine the first have gone before the last have come. A pod's
+    // name says its node.
     let creates = bed.writes("fan-out", "create");
+    let names: BTreeSet<_> = creates.iter().map(|create| &create.name).collect();
+    assert_eq!(names.len(), NODES, "every node has its pod");
     assert_eq!(creates.len(), NODES, "no create is tried twice");
     assert_eq!(answered(&creates, 201), NODES);
 
