@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::domain::node::PullMethod;
-use crate::domain::pod::Pin;
+use crate::domain::hold;
 use crate::tls::Lifetimes;
+
+mod values;
+
+pub(crate) use values::duration;
+pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag};
+use values::{lease_duration, refresh};
 
 /// headstart's own image, where there is no pod of it to look at: what the manifests install.
 pub const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
@@ -184,6 +189,24 @@ pub struct Config {
     #[arg(long, env = "HEADSTART_PODS_PER_NODE", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..), value_name = "N")]
     pub pods_per_node: u8,
 
+    /// Hold rollouts where the label says so; `off` resumes those that are held, and needs no right to patch Deployments
+    /// once there are none
+    #[arg(
+        long,
+        env = "HEADSTART_HOLD",
+        default_value = "on",
+        value_name = "SWITCH"
+    )]
+    pub hold: HoldFlag,
+
+    /// How long a rollout is held at most, unless its annotation says otherwise
+    #[arg(long, env = "HEADSTART_HOLD_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "DURATION")]
+    pub hold_timeout: Duration,
+
+    /// How long a rollout is held at most, whatever its annotation says
+    #[arg(long, env = "HEADSTART_MAX_HOLD", default_value = "30m", value_parser = duration, value_name = "DURATION")]
+    pub max_hold: Duration,
+
     /// Prefetch again this often, unless a Deployment's annotation says otherwise: heals images that a node evicted, at the
     /// price of a pod per node and Deployment each time [default: never]
     #[arg(long, env = "HEADSTART_REFRESH", value_parser = refresh, value_name = "DURATION")]
@@ -243,56 +266,23 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// `--pull-method`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PullMethodFlag {
-    /// The best that each node can.
-    Auto,
-    /// Image volumes.
-    ImageVolume,
-    /// Containers that run a static no-op.
-    Container,
-}
-
-impl PullMethodFlag {
-    /// The method for every node, `None` to choose for each.
-    pub fn forced(self) -> Option<PullMethod> {
-        match self {
-            Self::Auto => None,
-            Self::ImageVolume => Some(PullMethod::ImageVolume),
-            Self::Container => Some(PullMethod::Container),
-        }
-    }
-}
-
-/// `--pin`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PinFlag {
-    /// spec.nodeName.
-    NodeName,
-    /// Required node affinity.
-    Affinity,
-}
-
-impl From<PinFlag> for Pin {
-    fn from(flag: PinFlag) -> Self {
-        match flag {
-            PinFlag::NodeName => Self::NodeName,
-            PinFlag::Affinity => Self::Affinity,
-        }
-    }
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 impl Config {
+    /// How long rollouts are held at most, `None` if they are not; or what is wrong with what was asked for.
+    pub fn holds(&self) -> Result<Option<hold::Limits>, String> {
+        let (timeout, most) = (self.hold_timeout, self.max_hold);
+        if timeout.is_zero() || timeout > most {
+            return Err(format!(
+                "--hold-timeout is {timeout:?}; want more than zero, and at most --max-hold, which is {most:?}"
+            ));
+        }
+        let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        let limits = hold::Limits {
+            default: signed(timeout),
+            most: signed(most),
+        };
+        Ok((self.hold == HoldFlag::On).then_some(limits))
+    }
+
     /// How long certificates live, or what is wrong with what was asked for.
     pub fn lifetimes(&self) -> Result<Lifetimes, String> {
         let (authority, leaf) = (self.ca_lifetime, self.leaf_lifetime);
@@ -320,96 +310,5 @@ impl Config {
     }
 }
 
-/// Reads a duration as Go and Kubernetes write it.
-pub(crate) fn duration(value: &str) -> Result<Duration, String> {
-    value
-        .parse::<SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| "want a duration such as 90s, 10m or 1h30m".to_owned())
-}
-
-/// Shorter, and pods would come and go all the time.
-fn refresh(value: &str) -> Result<SignedDuration, String> {
-    match SignedDuration::try_from(duration(value)?) {
-        Ok(duration) if duration >= SignedDuration::from_mins(1) => Ok(duration),
-        _ => Err("want a duration of at least 1m".to_owned()),
-    }
-}
-
-/// A Lease counts in whole seconds, and renewals need some room within it.
-fn lease_duration(value: &str) -> Result<Duration, String> {
-    let duration = duration(value)?;
-    if duration < Duration::from_secs(2) || duration.subsec_nanos() != 0 {
-        return Err("want whole seconds, at least 2s".to_owned());
-    }
-    Ok(duration)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        config: Config,
-    }
-
-    fn parse(flags: &[&str]) -> Result<Config, clap::Error> {
-        Cli::try_parse_from(std::iter::once(&"serve").chain(flags)).map(|cli| cli.config)
-    }
-
-    #[test]
-    fn the_defaults_parse() {
-        let config = parse(&[]).unwrap();
-        assert_eq!(config.retain, Duration::from_secs(600));
-        assert_eq!(config.pull_method.forced(), None);
-    }
-
-    #[test]
-    fn the_default_image_is_the_one_that_the_manifests_install() {
-        let manifest = include_str!("../manifests/kustomization.yaml");
-        let (name, tag) = DEFAULT_NOOP_IMAGE.rsplit_once(':').unwrap();
-        assert!(manifest.contains(&format!("newName: {name}\n")), "{name}");
-        assert!(manifest.contains(&format!("newTag: {tag}\n")), "{tag}");
-    }
-
-    #[test]
-    fn lifetimes_that_could_not_be_kept_are_refused() {
-        let lifetimes = |ca: &str, leaf: &str| {
-            parse(&["--ca-lifetime", ca, "--leaf-lifetime", leaf])
-                .unwrap()
-                .lifetimes()
-        };
-        assert!(parse(&[]).unwrap().lifetimes().is_ok());
-        assert!(lifetimes("16s", "4s").is_ok());
-        assert!(lifetimes("15s", "4s").unwrap_err().contains("4 times"));
-        assert!(lifetimes("1h", "1s").unwrap_err().contains("at least 4s"));
-        assert!(lifetimes("2000000h", "1h").unwrap_err().contains("at most"));
-    }
-
-    #[test]
-    fn bad_values_say_what_is_wanted() {
-        for (flags, phrase) in [
-            (["--retain", "10 bananas"], "want a duration such as"),
-            (
-                ["--retain=-5m", "--max-writes=1"],
-                "want a duration such as",
-            ),
-            (["--lease-duration", "500ms"], "at least 2s"),
-            (["--max-writes", "0"], "1..=1000"),
-            (["--pull-method", "magic"], "image-volume"),
-            (["--pin", "hope"], "affinity"),
-            (["--pods-per-node", "0"], "1..=255"),
-            (["--refresh", "5s"], "at least 1m"),
-            (["--trust-node-images", "maybe"], "true, false"),
-            (["--tls-cert", "a.pem"], "--tls-key"),
-        ] {
-            let error = parse(&flags).err();
-            let message = error.map(|error| error.to_string()).unwrap_or_default();
-            assert!(message.contains(phrase), "{flags:?}: {message}");
-        }
-    }
-}
+mod tests;

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod domain;
+pub mod hold;
 pub mod leader;
 pub mod metrics;
 pub mod puller;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use headstart::cli::{Usage, certs, noop, plan};
+use headstart::cli::{Usage, certs, noop, plan, release};
 use headstart::config::Config;
 use headstart::serve;
 
@@ -26,6 +26,8 @@ enum Command {
     Serve(Box<Config>),
     /// Show what would be prefetched where, and why not elsewhere; changes nothing
     Plan(plan::Options),
+    /// End holds: rollouts that wait for their images go on
+    Release(release::Options),
     /// Write a CA and a server certificate for development
     Certs(certs::Certs),
     /// What prefetch pods run: nothing
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(config) => serve::run(*config),
         Command::Plan(options) => plan::run(options),
+        Command::Release(options) => release::run(options),
         Command::Certs(options) => certs::run(options),
         Command::Noop => Ok(()),
         Command::CopySelf { target } => noop::copy_self(&target),

@@ -22,6 +22,8 @@ mod tests;
 pub enum Decision {
     /// Noted for the worker.
     Noted,
+    /// Noted, and its rollout waits for its images or, by this write, no longer does.
+    Held,
     /// Not a change of images, or not ours.
     Ignored,
     /// A dry run, which has no effect.
@@ -73,6 +75,11 @@ struct PodLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndingLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabel {
     verb: &'static str,
     code: String,
@@ -89,6 +96,8 @@ pub struct Backlog {
     pub places: usize,
     /// Nodes that pull.
     pub pulling: usize,
+    /// Deployments whose rollout waits.
+    pub held: usize,
 }
 
 /// All metrics. Cheap to share behind an `Arc`.
@@ -110,6 +119,8 @@ pub struct Metrics {
     calls: Family<CallLabel, Counter>,
     images: Family<OutcomeLabel, Counter>,
     warm_seconds: Histogram,
+    held: Gauge,
+    held_seconds: Family<EndingLabel, Histogram, fn() -> Histogram>,
     leader: Gauge,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
@@ -222,6 +233,21 @@ impl Default for Metrics {
             "Time from the admission, or from when its change was first seen, to all images on one node",
             warm_seconds.clone(),
         );
+        let held = Gauge::default();
+        registry.register(
+            "held_deployments",
+            "Deployments whose rollout waits for its images",
+            held.clone(),
+        );
+        // From a second, images that were almost there, to an hour, the longest anyone would wait.
+        let held_seconds = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(1.0, 2.0, 13))) as fn() -> Histogram,
+        );
+        registry.register(
+            "hold_seconds",
+            "How long rollouts waited, by what ended that",
+            held_seconds.clone(),
+        );
         let leader = Gauge::default();
         registry.register(
             "leader",
@@ -258,6 +284,8 @@ impl Default for Metrics {
             calls,
             images,
             warm_seconds,
+            held,
+            held_seconds,
             leader,
             certificate_expiry,
             authority_expiry,
@@ -331,6 +359,7 @@ impl Metrics {
             oldest,
             places,
             pulling,
+            held,
         } = backlog;
         let gauge = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -338,6 +367,7 @@ impl Metrics {
         gauge(&self.queue_depth, deployments);
         gauge(&self.places, places);
         gauge(&self.pulling, pulling);
+        gauge(&self.held, held);
         self.queue_oldest.set(oldest.as_secs_f64());
     }
 
@@ -368,6 +398,13 @@ impl Metrics {
     /// A node has all images of a Deployment.
     pub fn node_warm(&self, after: Duration) {
         self.warm_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A rollout waits no longer.
+    pub fn hold_ended(&self, reason: &'static str, after: Duration) {
+        self.held_seconds
+            .get_or_create(&EndingLabel { reason })
+            .observe(after.as_secs_f64());
     }
 
     /// This replica became, or is no longer, the leader.

@@ -46,6 +46,14 @@ pub enum Reason {
     ImageNotPrefetched,
     /// An annotation of headstart's cannot be read.
     InvalidAnnotation,
+    /// The rollout waits for its images.
+    RolloutHeld,
+    /// It waits no longer.
+    RolloutResumed,
+    /// It need not wait, but whoever wrote it wants it paused.
+    RolloutLeftPaused,
+    /// It should wait no longer, and headstart cannot resume it.
+    RolloutNotResumed,
 }
 
 impl Reason {
@@ -57,16 +65,34 @@ impl Reason {
             Self::PrefetchBlocked => "PrefetchBlocked",
             Self::ImageNotPrefetched => "ImageNotPrefetched",
             Self::InvalidAnnotation => "InvalidAnnotation",
+            Self::RolloutHeld => "RolloutHeld",
+            Self::RolloutResumed => "RolloutResumed",
+            Self::RolloutLeftPaused => "RolloutLeftPaused",
+            Self::RolloutNotResumed => "RolloutNotResumed",
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
-            Self::PrefetchStarted | Self::Prefetched => "Normal",
+            Self::PrefetchStarted
+            | Self::Prefetched
+            | Self::RolloutHeld
+            | Self::RolloutResumed
+            | Self::RolloutLeftPaused => "Normal",
             Self::PrefetchFailed
             | Self::PrefetchBlocked
             | Self::ImageNotPrefetched
-            | Self::InvalidAnnotation => "Warning",
+            | Self::InvalidAnnotation
+            | Self::RolloutNotResumed => "Warning",
+        }
+    }
+
+    /// What headstart did, or tried to.
+    fn action(self) -> &'static str {
+        match self {
+            Self::RolloutHeld => "Hold",
+            Self::RolloutResumed | Self::RolloutLeftPaused | Self::RolloutNotResumed => "Resume",
+            _ => "Prefetch",
         }
     }
 }
@@ -127,7 +153,7 @@ fn event(
             name: Some(format!("{prefix}.{hash}")),
             ..ObjectMeta::default()
         },
-        action: Some("Prefetch".into()),
+        action: Some(reason.action().into()),
         event_time: Some(MicroTime(Timestamp::now())),
         note: Some(truncated(note)),
         reason: Some(reason.as_str().into()),

@@ -195,6 +195,7 @@ pub(crate) fn serve(kind: &str, arguments: &[String]) {
                     metrics: Arc::default(),
                     own_namespace: "headstart".into(),
                     budget: Budget::default(),
+                    gate: None,
                 };
                 let shutdown = Shutdown {
                     draining: Default::default(),

@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod noop;
 pub mod plan;
+pub mod release;
 
 /// The command line, or a file that it names, is not as it must be: exit code 2, as for a flag that does not exist.
 #[derive(Debug, thiserror::Error)]

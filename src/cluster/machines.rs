@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::Cluster;
 use super::table::{Change, Scope};
 use crate::domain::node::Candidate;
-use crate::domain::workload::Image;
+use crate::domain::workload::{Image, Workload};
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -22,12 +22,23 @@ pub struct Machine {
     pub created: Option<Timestamp>,
     /// Hashes of the names of images it reports, in order: names themselves would take 20 KB per node. That two
     /// names share one is less likely than that the report is out of date.
+    /// Empty where what nodes say is not to be believed.
     images: Box<[u64]>,
 }
 
 impl Machine {
-    /// Whether the node says that it has an image.
-    pub fn reports(&self, image: &Image) -> bool {
+    /// Whether the node says that it has all images, and may be believed. Not where the registry is asked each time;
+    /// and not where the Deployment brings credentials: the kubelet would ask for proof of them (KEP-2535), which
+    /// only a pull by this Deployment leaves.
+    pub fn has_all(&self, workload: &Workload) -> bool {
+        let images = &workload.images;
+        workload.image_pull_secrets.is_empty()
+            && images
+                .iter()
+                .all(|image| !image.always && self.reports(image))
+    }
+
+    pub(super) fn reports(&self, image: &Image) -> bool {
         let hash = name_hash(&image.reference.to_string());
         self.images.binary_search(&hash).is_ok()
     }

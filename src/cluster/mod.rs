@@ -4,12 +4,14 @@
 
 mod machines;
 mod pods;
+mod stock;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod verdict;
 mod watch;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -62,6 +64,8 @@ pub struct Cluster {
 struct State {
     namespaces: Table<String, Mode>,
     workloads: Table<Key, Arc<Workload>>,
+    /// Those of them that are marked as held.
+    held: BTreeSet<Key>,
     nodes: Table<Arc<str>, Machine>,
     pods: Pods,
 }
@@ -114,6 +118,10 @@ impl Cluster {
         let _ = open.wait_for(|open| *open == Some(0)).await;
     }
 
+    fn is_synced(&self) -> bool {
+        *self.lists_open.borrow() == Some(0)
+    }
+
     /// The stored Deployment, if it is to be prefetched for.
     pub fn opted_in(&self, key: &Key) -> Option<Arc<Workload>> {
         let state = self.lock();
@@ -131,6 +139,18 @@ impl Cluster {
             .filter(|workload| self.mode(&state, workload).prefetches())
             .cloned()
             .collect()
+    }
+
+    /// The stored Deployment, and what is asked for it.
+    pub fn stored(&self, key: &Key) -> Option<(Arc<Workload>, Mode)> {
+        let state = self.lock();
+        let workload = state.workloads.current.get(key)?;
+        Some((workload.clone(), self.mode(&state, workload)))
+    }
+
+    /// The Deployments that are marked as held, whatever is asked for them.
+    pub fn held(&self) -> Vec<Key> {
+        self.lock().held.iter().cloned().collect()
     }
 
     /// Every node.
@@ -231,6 +251,11 @@ impl Cluster {
                     return;
                 };
                 let key = workload.key.clone();
+                if workload.held.is_some() {
+                    state.held.insert(key.clone());
+                } else {
+                    state.held.remove(&key);
+                }
                 let workload = Arc::new(workload);
                 let before = state.workloads.put(scope, key.clone(), workload.clone());
                 // Scaling, restarting, annotations of others and every status change stop here.
@@ -241,6 +266,7 @@ impl Cluster {
             Change::Remove(deployment) => {
                 if let Some(workload) = Workload::from_deployment(&deployment) {
                     state.workloads.remove(&workload.key);
+                    state.held.remove(&workload.key);
                     self.rollouts.push(workload.key);
                 }
             }
@@ -249,6 +275,7 @@ impl Cluster {
                     .workloads
                     .end_list(scope, |key| covers(scope, &key.namespace));
                 for (key, _) in gone {
+                    state.held.remove(&key);
                     self.rollouts.push(key);
                 }
             }
@@ -271,6 +298,7 @@ fn asks_for_work(before: &Workload, after: &Workload) -> bool {
     before.revision != after.revision
         || before.uid != after.uid
         || before.mode != after.mode
+        || before.held != after.held
         || !asks_the_same(before, after)
 }
 

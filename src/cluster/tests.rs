@@ -168,3 +168,22 @@ fn a_node_reports_images_by_their_normalised_names() {
     };
     assert!(reported("nginx:1.27") && !reported("nginx:1.28"));
 }
+
+#[tokio::test]
+async fn held_deployments_are_known_by_their_mark() {
+    let cluster = cluster();
+    let held = |value: Value| {
+        let change = json!({"metadata": {"labels": {"headstart.dev/held": value}}});
+        deployment(&cluster, "shop", change);
+        cluster.held()
+    };
+    assert!(held(Value::Null).is_empty());
+    assert_eq!(held(json!("true")), [key("shop")]);
+    cluster.rollouts.clear();
+    assert!(held(Value::Null).is_empty());
+    assert_eq!(cluster.rollouts.len(), 1, "somebody has to hear of it");
+    held(json!("true"));
+    cluster.on_deployment(&None, Change::Begin);
+    cluster.on_deployment(&None, Change::End);
+    assert!(cluster.held().is_empty(), "it is gone");
+}

@@ -8,6 +8,14 @@ use std::str::FromStr;
 pub const PREFIX: &str = "headstart.dev/";
 /// Opts a namespace in, and a Deployment in or out; the Deployment's wins.
 pub const PREFETCH_LABEL: &str = "headstart.dev/prefetch";
+/// On a Deployment whose rollout headstart holds, with [`HELD_VALUE`] as its value.
+pub const HELD_LABEL: &str = "headstart.dev/held";
+/// The value of [`HELD_LABEL`].
+pub const HELD_VALUE: &str = "true";
+/// On a held Deployment: when the hold ends at the latest (RFC 3339).
+pub const HELD_UNTIL: &str = "headstart.dev/held-until";
+/// On a held Deployment: when the hold began (RFC 3339).
+pub const HELD_SINCE: &str = "headstart.dev/held-since";
 /// On every prefetch pod, with [`MANAGER`] as its value.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the name headstart reports under.
@@ -31,7 +39,7 @@ pub enum Mode {
     Disabled,
     /// Prefetch on every rollout.
     Enabled,
-    /// Prefetch; reserved for rollouts that wait for their images.
+    /// Prefetch, and keep the rollout paused until the images are there.
     Hold,
 }
 

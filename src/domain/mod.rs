@@ -7,6 +7,7 @@
 pub mod affinity;
 pub mod annotation;
 pub mod contract;
+pub mod hold;
 pub mod image;
 pub mod labels;
 pub mod node;

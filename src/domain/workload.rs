@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::annotation::Annotations;
 use super::contract::{Mode, UnknownMode, labelled_mode};
+use super::hold::{Held, is_paused};
 use super::placement::Placement;
 use super::selector::Selector;
 
@@ -114,6 +115,10 @@ pub struct Workload {
     pub replicas: i32,
     /// How far its rollout is.
     pub rollout: Rollout,
+    /// Whether it is paused, by whomever.
+    pub paused: bool,
+    /// The hold that it is marked with.
+    pub held: Option<Held>,
 }
 
 impl Workload {
@@ -157,6 +162,8 @@ impl Workload {
             runtime_class: named(&pod.runtime_class_name),
             replicas: spec.replicas.unwrap_or(1),
             rollout: rollout_of(deployment),
+            paused: is_paused(deployment),
+            held: Held::read(deployment),
         })
     }
 

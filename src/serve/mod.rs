@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, PullMethodFlag};
 use crate::domain::pod::PodSettings;
+use crate::hold::Gate;
 use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::puller::Puller;
@@ -55,6 +56,7 @@ pub fn run(config: Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let lifetimes = config.lifetimes().map_err(anyhow::Error::msg)?;
+    let holds = config.holds().map_err(anyhow::Error::msg)?;
     let Config {
         listen,
         probe_listen,
@@ -79,6 +81,9 @@ async fn serve(config: Config) -> Result<()> {
         max_pulling_nodes,
         max_pulls_per_registry,
         pods_per_node,
+        hold: _,
+        hold_timeout: _,
+        max_hold: _,
         refresh,
         trust_node_images,
         new_node_deployments,
@@ -190,14 +195,15 @@ async fn serve(config: Config) -> Result<()> {
         cluster: cluster.clone(),
         hints: hints.clone(),
         puller: Puller::new(
-            client,
+            client.clone(),
             usize::from(max_writes),
             settings.clone(),
             metrics.clone(),
         ),
         reporter,
+        client,
         metrics: metrics.clone(),
-        settings,
+        settings: settings.clone(),
         policy: Policy {
             retain: SignedDuration::try_from(retain).unwrap_or(SignedDuration::MAX),
             limits: Limits {
@@ -206,8 +212,8 @@ async fn serve(config: Config) -> Result<()> {
                 per_node: usize::from(pods_per_node),
             },
             refresh,
-            trust_node_images,
             new_node_deployments: usize::from(new_node_deployments),
+            holds,
         },
     };
     let leader = tokio::spawn(work_while_leading(
@@ -220,7 +226,7 @@ async fn serve(config: Config) -> Result<()> {
     let (accepting, accepts) = oneshot::channel();
     tasks.spawn(keep_ready(
         readiness.clone(),
-        cluster,
+        cluster.clone(),
         accepts,
         registered.subscribe(),
         stop.clone(),
@@ -239,6 +245,11 @@ async fn serve(config: Config) -> Result<()> {
         metrics,
         own_namespace: namespace.into(),
         budget: Budget::default(),
+        gate: holds.map(|limits| Gate {
+            cluster,
+            settings,
+            limits,
+        }),
     };
     let shutdown = Shutdown {
         draining: stop.clone(),

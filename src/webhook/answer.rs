@@ -3,6 +3,8 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use json_patch::Patch;
+use k8s_openapi::ByteString;
 use serde::Serialize;
 use tracing::info;
 
@@ -31,6 +33,17 @@ struct Verdict {
     status: Option<Status>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    #[serde(flatten)]
+    patch: Option<Patched>,
+}
+
+/// Both or neither, says the API server.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Patched {
+    patch_type: &'static str,
+    /// Written in base64.
+    patch: ByteString,
 }
 
 /// What the person who writes is shown.
@@ -54,7 +67,22 @@ impl Answer {
             allowed: true,
             status: None,
             warnings,
+            patch: None,
         })
+    }
+
+    /// The write goes on with this change.
+    pub(super) fn patched(mut self, patch: &Patch) -> Self {
+        match serde_json::to_vec(patch) {
+            Ok(json) => {
+                self.response.patch = Some(Patched {
+                    patch_type: "JSONPatch",
+                    patch: ByteString(json),
+                });
+            }
+            Err(error) => tracing::error!(%error, "a patch cannot be written, and is not sent"),
+        }
+        self
     }
 
     /// The write is refused, with this as the reason.
@@ -69,6 +97,7 @@ impl Answer {
             allowed: false,
             status: Some(status),
             warnings: Vec::new(),
+            patch: None,
         })
     }
 

@@ -1,7 +1,8 @@
 //! From an AdmissionReview to its answer.
 //!
-//! `/mutate` always answers "allowed", at once and without a client: what is worth pulling is noted for the worker, and
-//! what cannot be prefetched is said as a warning. `/validate` refuses a malformed value of headstart's own label or
+//! `/mutate` and `/hold` always answer "allowed", at once and without a client: what is worth pulling is noted for the
+//! worker, what cannot be prefetched is said as a warning, and a rollout that is to wait is paused by a patch. They differ in
+//! what the namespace asks for, which a review does not say: the registration does, by the path. `/validate` refuses a malformed value of headstart's own label or
 //! annotations, and nothing else. What is no review at all is refused by HTTP status.
 //!
 //! No answer waits for anything but the request's own bytes; under load a review is allowed without being looked at,
@@ -14,12 +15,14 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
+use json_patch::Patch;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, warn};
 
 mod answer;
 mod body;
+mod patch;
 mod prefix;
 mod review;
 mod small;
@@ -28,8 +31,10 @@ mod validate;
 pub use answer::{Answer, Refused};
 pub use body::{BUDGET, Budget, MAX_BODY};
 
-use crate::domain::contract::is_exempt;
+use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
+use crate::domain::hold::Admission;
 use crate::domain::workload::Workload;
+use crate::hold::Gate;
 use crate::metrics::{Decision, Metrics};
 use crate::queue::{Hint, Hints};
 use body::Received;
@@ -37,6 +42,8 @@ use review::{Parsed, Write};
 
 /// Where the API server posts reviews of what may have to be pulled.
 pub const MUTATE: &str = "/mutate";
+/// The same, of namespaces that ask for holds.
+pub const HOLD: &str = "/hold";
 /// Where the API server posts reviews of headstart's own label and annotations.
 pub const VALIDATE: &str = "/validate";
 
@@ -51,12 +58,15 @@ pub struct Webhook {
     pub own_namespace: Arc<str>,
     /// What the bodies of all requests may take.
     pub budget: Budget,
+    /// Decides what waits; `None` if nothing ever does.
+    pub gate: Option<Gate>,
 }
 
 /// The routes of the webhook.
 pub fn router(webhook: Webhook) -> Router {
     Router::new()
         .route(MUTATE, post(mutate))
+        .route(HOLD, post(hold))
         .route(VALIDATE, post(validate))
         .layer(CatchPanicLayer::new())
         .with_state(webhook)
@@ -67,6 +77,13 @@ async fn mutate(
     request: Request,
 ) -> Result<axum::Json<Answer>, Refused> {
     webhook.serve(request, Webhook::mutate).await
+}
+
+async fn hold(
+    State(webhook): State<Webhook>,
+    request: Request,
+) -> Result<axum::Json<Answer>, Refused> {
+    webhook.serve(request, Webhook::hold).await
 }
 
 async fn validate(
@@ -121,18 +138,31 @@ impl Webhook {
 
     /// Answers a review of a write that may ask for pulls.
     pub fn mutate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        let parsed = review::parse(body).map_err(bad_request)?;
-        let (uid, decision, warnings) = match parsed {
-            Parsed::Other { uid } => (uid, Decision::Ignored, Vec::new()),
-            Parsed::Deployment(write) => {
-                let uid = write.uid.clone();
-                let (decision, warnings) = self.note(*write);
-                (uid, decision, warnings)
-            }
+        self.admit(body, Mode::Enabled)
+    }
+
+    /// The same, in a namespace that asks for holds.
+    pub fn hold(&self, body: &[u8]) -> Result<Answer, Refused> {
+        self.admit(body, Mode::Hold)
+    }
+
+    fn admit(&self, body: &[u8], namespace: Mode) -> Result<Answer, Refused> {
+        let (uid, outcome) = match review::parse(body).map_err(bad_request)? {
+            Parsed::Other { uid } => (uid, Outcome::of(Decision::Ignored)),
+            Parsed::Deployment(write) => (write.uid.clone(), self.note(*write, namespace)),
         };
+        let Outcome {
+            decision,
+            warnings,
+            patch,
+        } = outcome;
         self.metrics.admission(decision);
         debug!(%uid, ?decision, "answered a review");
-        Ok(Answer::allow(uid, warnings))
+        let answer = Answer::allow(uid, warnings);
+        Ok(match patch {
+            Some(patch) => answer.patched(&patch),
+            None => answer,
+        })
     }
 
     /// Answers a review of a write that may set headstart's label or annotations.
@@ -157,39 +187,84 @@ impl Webhook {
     }
 
     /// Everything that is not a change of a Deployment's images is none of our business.
-    fn note(&self, write: Write) -> (Decision, Vec<String>) {
+    fn note(&self, write: Write<'_>, namespace: Mode) -> Outcome {
         let Write {
             uid,
             dry_run,
             new,
             old,
         } = write;
+        let mode = effective_mode(&labelled_mode(new.labels()), Some(namespace));
+        let gate = self.gate.as_ref().filter(|_| mode == Mode::Hold);
+        let target = gate.map(|gate| {
+            let lands_alike = old.as_ref().is_some_and(|old| old.lands_like(&new));
+            (gate, new.target.clone(), lands_alike)
+        });
         let Some(new) = new.into_workload() else {
-            // With generateName there is no name yet: the watch brings the object once it has one.
-            debug!(%uid, "the review names no Deployment that could be looked up");
-            return (Decision::Ignored, Vec::new());
+            debug!(%uid, "the review holds nothing that could be a Deployment");
+            return Outcome::of(Decision::Ignored);
         };
         let old = old.and_then(|old| old.into_workload());
         if is_exempt(&new.key.namespace, &self.own_namespace)
-            || old.is_some_and(|old| old.revision == new.revision)
+            || old.as_ref().is_some_and(|old| old.revision == new.revision)
         {
-            return (Decision::Ignored, Vec::new());
+            return Outcome::of(Decision::Ignored);
         }
-        let warnings = warnings(&new);
+        let mut warnings = warnings(&new);
         // A dry run is never stored, so there is nothing to wait for.
         if dry_run {
-            return (Decision::DryRun, warnings);
+            return Outcome {
+                warnings,
+                ..Outcome::of(Decision::DryRun)
+            };
         }
-        let key = new.key;
-        let hint = Hint {
-            revision: new.revision,
-            admitted: Instant::now(),
-        };
-        if self.hints.note(key.clone(), hint) {
-            (Decision::Noted, warnings)
+        let patch = target.and_then(|(gate, target, lands_alike)| {
+            match gate.admit(&new, old.as_ref(), lands_alike) {
+                Admission::Leave => None,
+                Admission::End => target.end(),
+                Admission::Hold { since, until } => {
+                    warnings.insert(0, gate.warning(&new, until));
+                    target.hold(since, until)
+                }
+            }
+        });
+        let decision = if patch.is_some() {
+            Decision::Held
         } else {
-            warn!(deployment = %key, "too many unconfirmed reviews; this one waits for the watch");
-            (Decision::Overflow, warnings)
+            Decision::Noted
+        };
+        // With generateName there is no name yet: the watch brings the object once it has one.
+        let noted = new.key.name.is_empty() || {
+            let hint = Hint {
+                revision: new.revision,
+                admitted: Instant::now(),
+            };
+            self.hints.note(new.key.clone(), hint)
+        };
+        if !noted {
+            warn!(deployment = %new.key, "too many unconfirmed reviews; this one waits for the watch");
+        }
+        Outcome {
+            decision: if noted { decision } else { Decision::Overflow },
+            warnings,
+            patch,
+        }
+    }
+}
+
+/// What came of a review.
+struct Outcome {
+    decision: Decision,
+    warnings: Vec<String>,
+    patch: Option<Patch>,
+}
+
+impl Outcome {
+    fn of(decision: Decision) -> Self {
+        Self {
+            decision,
+            warnings: Vec::new(),
+            patch: None,
         }
     }
 }

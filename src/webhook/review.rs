@@ -6,12 +6,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus,
+};
 use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, PodSpec, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
+use super::patch::Target;
 use super::small::{Bounded, Own};
 use crate::domain::workload::Workload;
 
@@ -29,7 +33,7 @@ pub(super) const MAX_UID: usize = 128;
 /// A review, with objects as far as they can be read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-pub(super) struct Review<'a, O = Object> {
+pub(super) struct Review<'a, O = Object<'a>> {
     #[serde(borrow)]
     api_version: Cow<'a, str>,
     #[serde(borrow)]
@@ -41,7 +45,7 @@ pub(super) struct Review<'a, O = Object> {
 /// The request in it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-pub(super) struct Request<'a, O = Object> {
+pub(super) struct Request<'a, O = Object<'a>> {
     pub(super) uid: String,
     #[serde(borrow)]
     kind: Kind<'a>,
@@ -70,35 +74,76 @@ struct Kind<'a> {
 
 /// A Deployment, reduced to what is decided by.
 #[derive(Deserialize)]
-pub(super) struct Object {
+pub(super) struct Object<'a> {
     metadata: Option<Metadata>,
-    spec: Option<Spec>,
+    #[serde(borrow)]
+    spec: Option<Spec<'a>>,
+    status: Option<Status>,
 }
 
 #[derive(Default, Deserialize)]
 struct Metadata {
     name: Option<String>,
     namespace: Option<String>,
+    generation: Option<i64>,
     labels: Option<Own>,
     annotations: Option<Own>,
 }
 
 #[derive(Deserialize)]
-struct Spec {
-    template: Option<Template>,
+struct Spec<'a> {
+    paused: Option<bool>,
+    replicas: Option<i32>,
+    #[serde(borrow)]
+    template: Option<Template<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Template {
-    spec: Option<Pod>,
+struct Template<'a> {
+    #[serde(borrow)]
+    spec: Option<Pod<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Pod {
+struct Pod<'a> {
     init_containers: Option<Bounded<Named>>,
     containers: Option<Bounded<Named>>,
     volumes: Option<Bounded<Mounted>>,
+    // Where its pods may land, and with whose credentials: only compared, so not read.
+    #[serde(borrow)]
+    node_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    node_selector: Option<&'a RawValue>,
+    #[serde(borrow)]
+    affinity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tolerations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    image_pull_secrets: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_account_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    runtime_class_name: Option<&'a RawValue>,
+}
+
+/// How far the rollout before this write is.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    observed_generation: Option<i64>,
+    replicas: Option<i32>,
+    updated_replicas: Option<i32>,
+    available_replicas: Option<i32>,
+    unavailable_replicas: Option<i32>,
+    conditions: Option<Bounded<Condition>>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    type_: Option<String>,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -121,31 +166,34 @@ struct Source {
 }
 
 /// What a write does to a Deployment.
-pub(super) struct Write {
+pub(super) struct Write<'a> {
     /// Identifies the review.
     pub(super) uid: String,
     /// Whether it is never stored.
     pub(super) dry_run: bool,
     /// As it is to be.
-    pub(super) new: Subject,
+    pub(super) new: Subject<'a>,
     /// As it was, of an update.
-    pub(super) old: Option<Subject>,
+    pub(super) old: Option<Subject<'a>>,
 }
 
 /// One state of a Deployment.
-pub(super) struct Subject {
+pub(super) struct Subject<'a> {
     /// Its namespace.
     pub(super) namespace: String,
     name: Option<String>,
-    own_labels: BTreeMap<String, String>,
-    own_annotations: BTreeMap<String, String>,
-    pod: Option<Pod>,
+    generation: Option<i64>,
+    /// What a patch would meet, of headstart's own.
+    pub(super) target: Target,
+    replicas: Option<i32>,
+    pod: Option<Pod<'a>>,
+    status: Status,
 }
 
 /// A review that was understood.
-pub(super) enum Parsed {
+pub(super) enum Parsed<'a> {
     /// A write of a Deployment.
-    Deployment(Box<Write>),
+    Deployment(Box<Write<'a>>),
     /// Something else, to be allowed.
     Other {
         /// Identifies the review.
@@ -154,7 +202,7 @@ pub(super) enum Parsed {
 }
 
 /// Reads a review; an error says in words what is wrong with it.
-pub(super) fn parse(body: &[u8]) -> Result<Parsed, String> {
+pub(super) fn parse(body: &[u8]) -> Result<Parsed<'_>, String> {
     match serde_json::from_slice::<Review<'_>>(body) {
         Ok(review) => {
             check(&review)?;
@@ -188,8 +236,8 @@ fn check<O>(review: &Review<'_, O>) -> Result<(), String> {
     }
 }
 
-impl Request<'_> {
-    fn into_parsed(self) -> Parsed {
+impl<'a> Request<'a> {
+    fn into_parsed(self) -> Parsed<'a> {
         let Self {
             uid,
             kind,
@@ -205,7 +253,8 @@ impl Request<'_> {
         {
             return Parsed::Other { uid };
         }
-        let subject = |object: Object| object.into_subject(name.as_deref(), namespace.as_deref());
+        let subject =
+            |object: Object<'a>| object.into_subject(name.as_deref(), namespace.as_deref());
         let Some(new) = object.and_then(subject) else {
             return Parsed::Other { uid };
         };
@@ -218,10 +267,15 @@ impl Request<'_> {
     }
 }
 
-impl Object {
+impl<'a> Object<'a> {
     /// The review's own name and namespace are the ones the API server vouches for.
-    fn into_subject(self, name: Option<&str>, namespace: Option<&str>) -> Option<Subject> {
-        let metadata = self.metadata.unwrap_or_default();
+    fn into_subject(self, name: Option<&str>, namespace: Option<&str>) -> Option<Subject<'a>> {
+        let metadata = self.metadata?;
+        let Spec {
+            paused,
+            replicas,
+            template,
+        } = self.spec?;
         let given = |given: Option<&str>, own: Option<String>, longest: usize| {
             let given = given.filter(|given| !given.is_empty()).map(str::to_owned);
             given
@@ -231,29 +285,53 @@ impl Object {
         Some(Subject {
             namespace: given(namespace, metadata.namespace, MAX_NAMESPACE)?,
             name: given(name, metadata.name, MAX_NAME),
-            own_labels: metadata.labels.unwrap_or_default().0,
-            own_annotations: metadata.annotations.unwrap_or_default().0,
-            pod: self
-                .spec
-                .and_then(|spec| spec.template)
-                .and_then(|template| template.spec),
+            generation: metadata.generation,
+            target: Target {
+                labels: metadata.labels.map(|own| own.0),
+                annotations: metadata.annotations.map(|own| own.0),
+                paused,
+            },
+            replicas,
+            pod: template.and_then(|template| template.spec),
+            status: self.status.unwrap_or_default(),
         })
     }
 }
 
-impl Subject {
+impl Subject<'_> {
     /// headstart's labels.
-    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
-        &self.own_labels
+    pub(super) fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.target.labels.as_ref()
     }
 
     /// headstart's annotations.
-    pub(super) fn annotations(&self) -> &BTreeMap<String, String> {
-        &self.own_annotations
+    pub(super) fn annotations(&self) -> Option<&BTreeMap<String, String>> {
+        self.target.annotations.as_ref()
     }
 
-    /// What a prefetch would see in it. `None` without a name, which `generateName` gives later, or a template, and
-    /// with more containers than could run.
+    /// Whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
+    /// without reading how that is said.
+    pub(super) fn lands_like(&self, other: &Self) -> bool {
+        let Some((a, b)) = self.pod.as_ref().zip(other.pod.as_ref()) else {
+            return false;
+        };
+        fn said<'a>(pod: &Pod<'a>) -> [Option<&'a str>; 7] {
+            [
+                pod.node_name,
+                pod.node_selector,
+                pod.affinity,
+                pod.tolerations,
+                pod.image_pull_secrets,
+                pod.service_account_name,
+                pod.runtime_class_name,
+            ]
+            .map(|raw| raw.map(RawValue::get))
+        }
+        said(a) == said(b)
+    }
+
+    /// What a prefetch would see in it; its name is empty if `generateName` gives it later. `None` without a template,
+    /// and with more containers than could run.
     pub(super) fn into_workload(self) -> Option<Workload> {
         let pod = self.pod?;
         let lists = [&pod.init_containers, &pod.containers];
@@ -281,13 +359,16 @@ impl Subject {
         };
         Workload::from_deployment(&Deployment {
             metadata: ObjectMeta {
-                name: Some(self.name?),
+                name: Some(self.name.unwrap_or_default()),
                 namespace: Some(self.namespace),
-                labels: Some(self.own_labels),
-                annotations: Some(self.own_annotations),
+                generation: self.generation,
+                labels: self.target.labels,
+                annotations: self.target.annotations,
                 ..ObjectMeta::default()
             },
             spec: Some(DeploymentSpec {
+                paused: self.target.paused,
+                replicas: self.replicas,
                 template: PodTemplateSpec {
                     metadata: None,
                     spec: Some(PodSpec {
@@ -299,7 +380,27 @@ impl Subject {
                 },
                 ..DeploymentSpec::default()
             }),
-            status: None,
+            status: Some(self.status.into()),
         })
+    }
+}
+
+impl From<Status> for DeploymentStatus {
+    fn from(status: Status) -> Self {
+        let conditions = status.conditions.map(|list| list.items);
+        let condition = |condition: Condition| DeploymentCondition {
+            type_: condition.type_.unwrap_or_default(),
+            reason: condition.reason,
+            ..DeploymentCondition::default()
+        };
+        Self {
+            observed_generation: status.observed_generation,
+            replicas: status.replicas,
+            updated_replicas: status.updated_replicas,
+            available_replicas: status.available_replicas,
+            unavailable_replicas: status.unavailable_replicas,
+            conditions: conditions.map(|list| list.into_iter().map(condition).collect()),
+            ..Self::default()
+        }
     }
 }

@@ -12,7 +12,13 @@ struct Served {
     router: Router,
 }
 
+mod hold;
+
 fn serve() -> Served {
+    serve_through(None)
+}
+
+fn serve_through(gate: Option<Gate>) -> Served {
     let hints = Arc::new(Hints::default());
     let budget = Budget::default();
     let webhook = Webhook {
@@ -20,6 +26,7 @@ fn serve() -> Served {
         metrics: Arc::default(),
         own_namespace: "headstart".into(),
         budget: budget.clone(),
+        gate,
     };
     Served {
         hints,

@@ -10,9 +10,9 @@ use crate::domain::annotation::Annotations;
 use crate::domain::contract::labelled_mode;
 
 /// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
-pub(super) fn complaints(new: &Subject, old: Option<&Subject>) -> Vec<String> {
-    let labels = changed(new.labels(), old.map(Subject::labels));
-    let annotations = changed(new.annotations(), old.map(Subject::annotations));
+pub(super) fn complaints(new: &Subject<'_>, old: Option<&Subject<'_>>) -> Vec<String> {
+    let labels = changed(new.labels(), old.and_then(Subject::labels));
+    let annotations = changed(new.annotations(), old.and_then(Subject::annotations));
     let mode = labelled_mode(Some(&labels)).err();
     let malformed = Annotations::read(Some(&annotations)).malformed;
     let mode = mode.map(|unknown| unknown.to_string());
@@ -22,10 +22,11 @@ pub(super) fn complaints(new: &Subject, old: Option<&Subject>) -> Vec<String> {
 }
 
 fn changed(
-    new: &BTreeMap<String, String>,
+    new: Option<&BTreeMap<String, String>>,
     old: Option<&BTreeMap<String, String>>,
 ) -> BTreeMap<String, String> {
-    new.iter()
+    new.into_iter()
+        .flatten()
         .filter(|(key, value)| old.and_then(|old| old.get(*key)) != Some(value))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::Worker;
+use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
 use super::notes;
 use super::turns::Turns;
@@ -55,10 +56,13 @@ pub(super) struct Desk {
     pub(super) known_nodes: HashMap<Arc<str>, Arc<str>>,
     /// UIDs of pods whose deletion is under way or done, so that each is asked for once; and since when.
     pub(super) deleting: HashMap<String, Instant>,
+    /// Rollouts that wait, as last seen.
+    pub(super) holds: HashMap<Key, Hold>,
     timers: BTreeMap<(Instant, u64), Wake>,
     numbers: u64,
     pub(super) results: mpsc::Sender<Created>,
     surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) endings: mpsc::Sender<Ended>,
     pub(super) tasks: TaskTracker,
     /// Cancelled with the worker.
     pub(super) writes: CancellationToken,
@@ -69,6 +73,7 @@ impl Desk {
         worker: Worker,
         results: mpsc::Sender<Created>,
         surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+        endings: mpsc::Sender<Ended>,
         writes: CancellationToken,
     ) -> Self {
         Self {
@@ -81,10 +86,12 @@ impl Desk {
             in_flight: 0,
             known_nodes: HashMap::new(),
             deleting: HashMap::new(),
+            holds: HashMap::new(),
             timers: BTreeMap::new(),
             numbers: 0,
             results,
             surveys,
+            endings,
             tasks: TaskTracker::new(),
             writes,
         }
@@ -100,6 +107,7 @@ impl Desk {
             self.on_rollout(&workload.key);
         }
         self.meet_nodes();
+        self.check_holds();
         info!(under_way = self.works.len(), "took over");
     }
 
@@ -164,14 +172,19 @@ impl Desk {
                 info!(deployment = %key, "no longer prefetched for");
             }
             self.sweep_one(key);
+            self.check_hold(key);
             return;
         };
+        let waits = workload.held.is_some_and(|held| held.paused);
         if let Some(work) = self.works.get(key)
             && work.is_for(&workload)
+            // A rollout waits for all nodes, not for those that joined.
+            && (work.whole || !waits)
         {
             if !asks_the_same(&work.workload, &workload) {
                 self.revise(workload);
             }
+            self.check_hold(key);
             return;
         }
         // The newest images win.
@@ -180,12 +193,13 @@ impl Desk {
         let recent = workload
             .rollout
             .is_recent(Timestamp::now(), self.worker.policy.retain);
-        if recent || refreshes {
+        if recent || refreshes || waits {
             self.begin(workload);
         } else {
             debug!(deployment = %key, "rolled out already");
         }
         self.sweep_one(key);
+        self.check_hold(key);
     }
 
     /// Forgets a prefetch; whether there was one. Its pods are judged by what is wanted now.
@@ -272,7 +286,7 @@ impl Desk {
             let Some(machine) = machines.get(node.as_str()) else {
                 continue;
             };
-            if self.has_already(&workload, machine) {
+            if machine.has_all(&workload) {
                 work.reporting += 1;
             } else {
                 work.add(&Arc::from(node.as_str()), machine, targets.len());
@@ -298,6 +312,7 @@ impl Desk {
             self.look(&place);
         }
         self.turns.add(&key);
+        self.check_hold(&key);
     }
 
     fn warn_of(&self, workload: &Workload) {

@@ -113,14 +113,11 @@ impl Desk {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
-        let workload = work.workload.clone();
-        if self.has_already(&workload, machine) {
+        if machine.has_all(&work.workload) {
             return;
         }
-        if let Some(work) = self.works.get_mut(key) {
-            let all = work.spots.len() + 1;
-            work.add(node, machine, all);
-        }
+        let all = work.spots.len() + 1;
+        work.add(node, machine, all);
         self.look(&Place {
             key: key.clone(),
             node: node.clone(),
@@ -239,18 +236,6 @@ impl Desk {
         for (node, machine) in missing {
             self.add(key, &node, machine);
         }
-    }
-
-    /// Whether a node says that it has all the images, and may be believed. Not where the registry is asked each time;
-    /// and not where the Deployment brings credentials: the kubelet would ask for proof of them (KEP-2535), which
-    /// only a pull by this Deployment leaves.
-    pub(super) fn has_already(&self, workload: &Workload, machine: &Machine) -> bool {
-        self.worker.policy.trust_node_images
-            && workload.image_pull_secrets.is_empty()
-            && workload
-                .images
-                .iter()
-                .all(|image| !image.always && machine.reports(image))
     }
 }
 

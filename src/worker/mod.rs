@@ -4,13 +4,14 @@
 //! One task owns all of it and never waits for the API server: writes run beside it and report back. Nothing it
 //! remembers is needed by the next leader, who finds prefetch pods by label and the rest in the Deployments.
 //!
-//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`machines`] and [`upkeep`] are parts
-//!   of it
-//! - [`verdict`], [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
+//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`machines`], [`holds`] and
+//!   [`upkeep`] are parts of it
+//! - [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
 //!   return data
 
 mod backoff;
 mod desk;
+mod holds;
 mod lane;
 mod ledger;
 mod machines;
@@ -20,18 +21,19 @@ mod send;
 mod sweep;
 mod turns;
 mod upkeep;
-mod verdict;
 mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
+use kube::Client;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::domain::hold;
 use crate::domain::pod::PodSettings;
 use crate::metrics::Metrics;
 use crate::puller::{Puller, RESULTS};
@@ -44,6 +46,8 @@ pub use ledger::Limits;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Surveys that wait for the worker; few Deployments limit their nodes.
 const SURVEYS: usize = 64;
+/// Answers about holds that wait for the worker; as many as are asked for at once.
+const ENDINGS: usize = holds::RESUMING;
 
 /// Everything the work needs.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ pub struct Worker {
     pub puller: Puller,
     /// Writes events.
     pub reporter: Reporter,
+    /// Resumes rollouts.
+    pub client: Client,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// What all prefetch pods have in common.
@@ -73,10 +79,10 @@ pub struct Policy {
     pub limits: Limits,
     /// How often images are prefetched again, where the Deployment does not say.
     pub refresh: Option<SignedDuration>,
-    /// Leave out nodes that report the images.
-    pub trust_node_images: bool,
     /// For how many Deployments a node that joins is warmed.
     pub new_node_deployments: usize,
+    /// How long rollouts may be held; `None` if they are not.
+    pub holds: Option<hold::Limits>,
 }
 
 impl Worker {
@@ -84,7 +90,8 @@ impl Worker {
     pub async fn run(self, cancel: CancellationToken) {
         let (results, mut created) = mpsc::channel(RESULTS);
         let (surveys, mut surveyed) = mpsc::channel(SURVEYS);
-        let mut desk = Desk::new(self, results, surveys, cancel.child_token());
+        let (endings, mut ended) = mpsc::channel(ENDINGS);
+        let mut desk = Desk::new(self, results, surveys, endings, cancel.child_token());
         desk.take_over();
         let cluster = desk.worker.cluster.clone();
         let mut sweep = interval(SWEEP);
@@ -97,6 +104,7 @@ impl Worker {
                 // Results first: the channel is bounded, and creates wait for it.
                 Some(created) = created.recv() => desk.on_created(created),
                 Some((workload, situation)) = surveyed.recv() => desk.on_surveyed(workload, situation),
+                Some(ended) = ended.recv() => desk.on_ended(ended),
                 key = cluster.rollouts.take() => desk.on_rollout(&key),
                 // Before places: where a node is gone, its pods are no news.
                 node = cluster.machines.take() => desk.on_machine(&node),
@@ -108,6 +116,7 @@ impl Worker {
         }
         created.close();
         surveyed.close();
+        ended.close();
         desk.end().await;
     }
 }

@@ -1,8 +1,13 @@
 //! What events say.
 
+use std::time::Duration;
+
 use super::work::Work;
+use crate::domain::annotation::HoldUntil;
+use crate::domain::contract::PREFETCH_LABEL;
+use crate::domain::hold::{Ending, Held, Progress};
 use crate::domain::outcome::Failure;
-use crate::domain::workload::Workload;
+use crate::domain::workload::{Key, Workload};
 
 /// How many skipped nodes an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
@@ -74,4 +79,74 @@ fn image_list(workload: &Workload) -> String {
 fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
+}
+
+/// A rollout waits.
+pub(super) fn held(workload: &Workload, held: Held, planned: usize) -> String {
+    let share = match &workload.annotations.hold_until {
+        Some(HoldUntil(share)) => format!("{share} of "),
+        None => String::new(),
+    };
+    let until = held.until.map(|until| until.to_string());
+    format!(
+        "The rollout waits until {} on {share}{}, at most until {}: {}",
+        match workload.images.len() {
+            1 => "its image is",
+            _ => "its images are",
+        },
+        count(planned, "node"),
+        until.unwrap_or_default(),
+        image_list(workload),
+    )
+}
+
+/// Why a rollout waits no longer.
+pub(super) fn why(ending: Ending, progress: Option<Progress>, trouble: Option<&str>) -> String {
+    let there = progress.map_or_else(String::new, |progress| {
+        let (warm, planned) = (progress.warm, progress.planned);
+        format!("its images are on {warm} of {}", count(planned, "node"))
+    });
+    let trouble = trouble.unwrap_or("see the other events");
+    match ending {
+        Ending::Warm => there,
+        Ending::ImageFailed => format!("an image cannot be had. {trouble}"),
+        Ending::NoNode => "there is no node to prefetch on".to_owned(),
+        Ending::Blocked => format!("prefetch pods are refused. {trouble}"),
+        Ending::Deadline if there.is_empty() => "the time is up".to_owned(),
+        Ending::Deadline => format!("the time is up; {there}"),
+        Ending::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
+        Ending::SwitchedOff => "headstart runs with --hold=off".to_owned(),
+        Ending::ByHand => "by somebody else".to_owned(),
+        Ending::Updated => {
+            "an update has nothing to wait for: a fix, or images that are on the nodes".to_owned()
+        }
+    }
+}
+
+/// A rollout waits no longer.
+pub(super) fn resumed(ending: Ending, after: Duration, detail: &str) -> String {
+    let detail = match detail {
+        "" => why(ending, None, None),
+        detail => detail.to_owned(),
+    };
+    format!("After {:.0} s: {detail}", after.as_secs_f64())
+}
+
+/// A rollout need not wait, but is to stay paused.
+pub(super) fn left_paused(ending: Ending, detail: &str) -> String {
+    let detail = match detail {
+        "" => why(ending, None, None),
+        detail => detail.to_owned(),
+    };
+    format!(
+        "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true"
+    )
+}
+
+/// A rollout should wait no longer, and cannot be resumed.
+pub(super) fn not_resumed(key: &Key, reason: &str) -> String {
+    let Key { namespace, name } = key;
+    format!(
+        "Cannot resume ({reason}); use: kubectl rollout resume -n {namespace} deployment/{name}"
+    )
 }

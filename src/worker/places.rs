@@ -7,9 +7,9 @@ use tracing::{debug, info};
 use super::backoff;
 use super::desk::{Desk, Wake};
 use super::notes;
-use super::verdict::{Verdict, judge};
 use super::work::{Stage, failed_stage};
 use crate::cluster::Place;
+use crate::cluster::verdict::{Verdict, judge};
 use crate::domain::outcome::{Failure, FailureKind};
 use crate::domain::workload::Key;
 use crate::report::Reason;
@@ -171,6 +171,7 @@ impl Desk {
                     .report(&work.workload, Reason::Prefetched, "", note);
             }
         }
+        self.check_hold(key);
     }
 
     fn report(&mut self, place: &Place, failures: &[(usize, Failure)]) {
@@ -190,6 +191,7 @@ impl Desk {
                 0
             };
             let note = notes::failed(image, &place.node, failure, waiting);
+            work.trouble = Some(note.clone());
             info!(deployment = %place.key, %image, node = %place.node, reason, "an image failed");
             let subject = format!("{image} {reason}");
             self.worker

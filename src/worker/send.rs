@@ -9,9 +9,9 @@ use tracing::warn;
 use super::backoff;
 use super::desk::{Desk, UNSEEN, Wake};
 use super::ledger::Full;
-use super::verdict::{Verdict, judge};
 use super::work::Stage;
 use crate::cluster::Place;
+use crate::cluster::verdict::{Verdict, judge};
 use crate::domain::plan::plan;
 use crate::domain::pod::pod_name;
 use crate::domain::workload::Key;
@@ -217,10 +217,12 @@ impl Desk {
             "Cannot create prefetch pods (node {}): {message}",
             place.node
         );
+        work.trouble = Some(note.clone());
         self.worker
             .reporter
             .report(&work.workload, Reason::PrefetchBlocked, "", note);
         self.wake_at(until, Wake::Work(place.key.clone()));
+        self.check_hold(&place.key);
     }
 
     /// A pull is under way that is not noted yet, as after a change of leader.

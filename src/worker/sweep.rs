@@ -2,8 +2,8 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::verdict::is_wanted;
 use crate::cluster::PrefetchPod;
+use crate::cluster::verdict::is_wanted;
 use crate::domain::outcome::Outcome;
 use crate::domain::workload::Workload;
 
@@ -58,8 +58,8 @@ pub(super) fn is_due(
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::tests::{failure, pod, wants};
     use super::*;
+    use crate::cluster::verdict::tests::{failure, pod, wants};
     use crate::domain::outcome::FailureKind;
     use crate::domain::workload::Rollout;
 
@@ -74,6 +74,7 @@ mod tests {
             rollout: Rollout {
                 settled: true,
                 progressed: Some(at(200)),
+                ..Rollout::default()
             },
             ..wants(images)
         }

@@ -8,8 +8,8 @@ use tracing::{debug, info};
 
 use super::desk::Desk;
 use super::sweep::is_due;
-use super::verdict::{Verdict, judge};
 use crate::cluster::Place;
+use crate::cluster::verdict::{Verdict, judge};
 use crate::domain::workload::Key;
 use crate::metrics::Backlog;
 
@@ -34,6 +34,7 @@ impl Desk {
         for key in self.worker.cluster.keys_with_pods() {
             self.sweep_one(&key);
         }
+        self.check_holds();
         self.refresh();
         self.retire();
         self.measure();
@@ -150,6 +151,7 @@ impl Desk {
             oldest: oldest.unwrap_or_default().max(cluster.rollouts.age(now)),
             places: open.map(|work| work.open).sum(),
             pulling: self.ledger.pulling(),
+            held: self.holds.len(),
         });
     }
 }

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::share;
 use super::lane::{HANDFUL, Lane, Reach, Tally, is_stopped, reach};
-use super::verdict::Standards;
 use crate::cluster::Machine;
+use crate::cluster::verdict::Standards;
+use crate::domain::hold::Progress;
 use crate::domain::outcome::Failure;
 use crate::domain::placement::Ineligible;
 use crate::domain::plan::Situation;
@@ -94,6 +95,8 @@ pub(super) struct Work {
     /// The API server refuses its pods: how often, and until when it is left alone.
     pub(super) refusals: u32,
     pub(super) refused_until: Option<Instant>,
+    /// The last thing that stood in the way, in words.
+    pub(super) trouble: Option<String>,
     /// When its pull secrets or its placement last changed.
     pub(super) revised: Option<Timestamp>,
     pub(super) closed: bool,
@@ -140,6 +143,7 @@ impl Work {
             reported: HashSet::new(),
             refusals: 0,
             refused_until: None,
+            trouble: None,
             revised: None,
             closed: false,
             cancel,
@@ -268,6 +272,31 @@ impl Work {
         self.totals().failing + self.given_up
     }
 
+    /// How far it is, for a rollout that waits for it.
+    pub(super) fn progress(&self, now: Instant) -> Progress {
+        let totals = self.totals();
+        let tallies = || self.lanes.iter().map(|lane| lane.tally);
+        let stopped: Vec<bool> = tallies().map(|lane| is_stopped(lane, tallies())).collect();
+        let failing = if stopped.contains(&true) {
+            let cannot = |spot: &&Spot| match spot.stage {
+                Stage::Warm | Stage::GivenUp | Stage::Failed(Reach::Node) => false,
+                Stage::Failed(_) => true,
+                _ => stopped[spot.lane],
+            };
+            self.spots.values().filter(cannot).count()
+        } else {
+            totals.failing
+        };
+        Progress {
+            planned: self.spots.len() + self.reporting,
+            warm: totals.warm + self.reporting,
+            lost: self.given_up,
+            failing,
+            open: self.open,
+            blocked: self.refused_until.is_some_and(|until| now < until),
+        }
+    }
+
     /// Nodes that were not tried yet.
     pub(super) fn untried(&self) -> usize {
         let spots = self.spots.values();
@@ -306,6 +335,7 @@ impl Work {
         self.revised = Some(now);
         self.reported.clear();
         self.refused_until = None;
+        self.trouble = None;
         self.refusals = 0;
         self.closed = false;
     }

@@ -2,10 +2,16 @@
 
 use std::sync::OnceLock;
 
+use headstart::cluster::{Cluster, Settings};
+use headstart::domain::hold::Limits;
+use headstart::domain::pod::{Pin, PodSettings};
+use headstart::hold::Gate;
 use headstart::metrics::Metrics;
 use headstart::queue::{Hints, MAX_HINTS};
 use headstart::webhook::{Answer, Budget, Refused, Webhook};
-use serde_json::Value;
+use k8s_openapi::ByteString;
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::{Value, json};
 
 /// Longest warning and most warnings, as the API server takes and a person reads them.
 const MAX_WARNING: usize = 120;
@@ -18,22 +24,50 @@ fn webhook() -> &'static Webhook {
         metrics: Metrics::default().into(),
         own_namespace: "headstart".into(),
         budget: Budget::default(),
+        gate: Some(gate()),
     })
+}
+
+/// Holds whatever asks for it: nothing is known of any node.
+fn gate() -> Gate {
+    let settings = PodSettings {
+        noop_image: "headstart".into(),
+        method: None,
+        pin: Pin::NodeName,
+        priority_class: None,
+        deadline_seconds: 60,
+    };
+    Gate {
+        cluster: Cluster::new(Settings {
+            own_namespace: "headstart".into(),
+            noop_image: "headstart".into(),
+            node_images: true,
+            metrics: Metrics::default().into(),
+        }),
+        settings: settings.into(),
+        limits: Limits {
+            default: SignedDuration::from_mins(5),
+            most: SignedDuration::from_mins(30),
+        },
+    }
 }
 
 /// Panics if an answer to this body is not what the API server expects. Whether it was taken for a review.
 pub(crate) fn check(body: &[u8]) -> bool {
     let webhook = webhook();
     let mutated = verdict(webhook.mutate(body));
+    let held = verdict(webhook.hold(body));
     let validated = verdict(webhook.validate(body));
-    // One reads what the other reads.
+    // One reads what the others read.
     assert_eq!(mutated.is_some(), validated.is_some());
+    assert_eq!(mutated.is_some(), held.is_some());
     let expired = webhook.hints.expire(far_future());
     assert!(expired <= MAX_HINTS);
-    let (Some(mutated), Some(validated)) = (mutated, validated) else {
+    let (Some(mutated), Some(held), Some(validated)) = (mutated, held, validated) else {
         return false;
     };
     assert_eq!(mutated["uid"], validated["uid"]);
+    assert_eq!(mutated["uid"], held["uid"]);
     assert!(mutated["uid"].as_str().is_some_and(|uid| !uid.is_empty()));
     // What is not read need not be sound: a text that is no UTF-8, a number beyond all bounds.
     let review: Option<Value> = serde_json::from_slice(body).ok();
@@ -41,14 +75,17 @@ pub(crate) fn check(body: &[u8]) -> bool {
         assert_eq!(mutated["uid"], review["request"]["uid"]);
     }
     // A mutating webhook of headstart never stands in the way, and says what it says briefly.
-    assert_eq!(mutated["allowed"], true);
-    let warnings = mutated["warnings"].as_array().cloned().unwrap_or_default();
-    assert!(warnings.len() <= MAX_WARNINGS);
-    for warning in warnings {
-        assert!(warning.as_str().expect("text").chars().count() <= MAX_WARNING);
+    for answer in [&mutated, &held] {
+        assert_eq!(answer["allowed"], true);
+        let warnings = answer["warnings"].as_array().cloned().unwrap_or_default();
+        assert!(warnings.len() <= MAX_WARNINGS);
+        for warning in warnings {
+            assert!(warning.as_str().expect("text").chars().count() <= MAX_WARNING);
+        }
+        if let Some(review) = &review {
+            check_patch(answer, &review["request"]["object"]);
+        }
     }
-    // A patch would be base64 with its type, or absent: there is none.
-    assert!(mutated.get("patch").is_none() && mutated.get("patchType").is_none());
     assert!(validated.get("patch").is_none() && validated.get("patchType").is_none());
     // What is denied is denied for a label or annotation of headstart's that is in the object, and the message says so.
     if validated["allowed"] == false {
@@ -61,6 +98,43 @@ pub(crate) fn check(body: &[u8]) -> bool {
         assert!(object.is_none_or(|object| object.contains("headstart.dev/")));
     }
     true
+}
+
+/// A patch is base64 with its type, or absent. It applies to what was received, whatever that was, and changes the pause and
+/// the marks of a hold and nothing else.
+fn check_patch(answer: &Value, object: &Value) {
+    assert_eq!(
+        answer.get("patch").is_some(),
+        answer.get("patchType") == Some(&json!("JSONPatch"))
+    );
+    let Some(patch) = answer.get("patch") else {
+        return;
+    };
+    let patch: ByteString = serde_json::from_value(patch.clone()).expect("base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&patch.0).expect("a JSON patch");
+    let mut patched = object.clone();
+    json_patch::patch(&mut patched, &patch).expect("it applies");
+    assert_eq!(without_hold(patched), without_hold(object.clone()));
+}
+
+/// Without what a hold changes; an empty map and none are the same to the API server.
+fn without_hold(mut object: Value) -> Value {
+    let spec = object["spec"].as_object_mut().expect("it has a spec");
+    spec.remove("paused");
+    let metadata = object["metadata"].as_object_mut().expect("it has metadata");
+    for map in ["labels", "annotations"] {
+        let own = |key: &str| key.starts_with("headstart.dev/held");
+        if let Some(content) = metadata.get_mut(map).and_then(Value::as_object_mut) {
+            content.retain(|key, _| !own(key));
+        }
+        let empty = |content: &Value| {
+            content.is_null() || content.as_object().is_some_and(serde_json::Map::is_empty)
+        };
+        if metadata.get(map).is_some_and(empty) {
+            metadata.remove(map);
+        }
+    }
+    object
 }
 
 fn verdict(answer: Result<Answer, Refused>) -> Option<Value> {

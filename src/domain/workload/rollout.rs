@@ -1,6 +1,6 @@
 //! How far the Deployment controller is with a Deployment.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// Condition type and reasons of the Deployment controller (`pkg/controller/deployment/util`).
@@ -15,6 +15,11 @@ pub struct Rollout {
     pub settled: bool,
     /// When it last made progress.
     pub progressed: Option<Timestamp>,
+    /// Every pod that is asked for runs the newest template and is available, and there is no other:
+    /// what `kubectl rollout status` calls successfully rolled out.
+    pub complete: bool,
+    /// Pods are missing, or the controller has given up.
+    pub failing: bool,
 }
 
 impl Rollout {
@@ -39,19 +44,28 @@ pub(super) fn rollout_of(deployment: &Deployment) -> Rollout {
         .iter()
         .flatten()
         .find(|c| c.type_ == PROGRESSING);
+    let reason = progressing.and_then(|c| c.reason.as_deref());
+    let gave_up = reason == Some(PROGRESS_DEADLINE_EXCEEDED);
     let observed = status.observed_generation >= deployment.metadata.generation;
+    let failing = gave_up || status.unavailable_replicas.unwrap_or(0) > 0;
     Rollout {
-        settled: observed
-            && progressing
-                .and_then(|c| c.reason.as_deref())
-                .is_some_and(|reason| {
-                    matches!(
-                        reason,
-                        NEW_REPLICA_SET_AVAILABLE | PROGRESS_DEADLINE_EXCEEDED
-                    )
-                }),
+        settled: observed && (gave_up || reason == Some(NEW_REPLICA_SET_AVAILABLE)),
         progressed: progressing
             .and_then(|c| c.last_update_time.as_ref())
             .map(|time| time.0),
+        complete: observed && !failing && has_all(deployment, status),
+        failing,
     }
+}
+
+fn has_all(deployment: &Deployment, status: &DeploymentStatus) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let wanted = wanted.unwrap_or(1);
+    [
+        status.updated_replicas,
+        status.replicas,
+        status.available_replicas,
+    ]
+    .into_iter()
+    .all(|count| count.unwrap_or(0) == wanted)
 }

@@ -172,11 +172,17 @@ impl Local {
         flags: &[&str],
     ) -> Result<Self> {
         let (port, probe_port) = (free_port()?, free_port()?);
-        let call = |webhook: usize| {
-            let url = format!("https://127.0.0.1:{port}/mutate");
+        let call = |(webhook, path): (usize, &str)| {
+            let url = format!("https://127.0.0.1:{port}{path}");
             json!({ "op": "replace", "path": format!("/webhooks/{webhook}/clientConfig/url"), "value": url })
         };
-        let patch = serde_json::Value::from_iter((0..2).map(call)).to_string();
+        let patch = serde_json::Value::from_iter(
+            ["/mutate", "/hold", "/mutate"]
+                .into_iter()
+                .enumerate()
+                .map(call),
+        )
+        .to_string();
         control_plane
             .kubectl(&[
                 "patch",

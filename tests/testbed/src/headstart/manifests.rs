@@ -56,7 +56,7 @@ impl Manifests {
             let by_url = json!({ "url": format!("{address}{path}") });
             json!({ "op": "replace", "path": path_in_object, "value": by_url })
         };
-        let mutating = vec![call(0, "/mutate"), call(1, "/mutate")];
+        let mutating = vec![call(0, "/mutate"), call(1, "/hold"), call(2, "/mutate")];
         self.patch("MutatingWebhookConfiguration", mutating)?
             .patch("ValidatingWebhookConfiguration", vec![call(0, "/validate")])
     }

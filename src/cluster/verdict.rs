@@ -3,27 +3,27 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::cluster::PrefetchPod;
+use super::PrefetchPod;
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::workload::{Image, Workload};
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 /// What pods must meet to count.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standards {
+pub(crate) struct Standards {
     /// Refresh: what ended before this has to be done again.
-    pub(super) fresh_since: Option<Timestamp>,
+    pub(crate) fresh_since: Option<Timestamp>,
     /// What failed before this was asked for in another way, with other credentials or on other terms.
-    pub(super) failures_since: Option<Timestamp>,
+    pub(crate) failures_since: Option<Timestamp>,
     /// When the node joined: what was on a namesake before it went with that.
-    pub(super) node_since: Option<Timestamp>,
+    pub(crate) node_since: Option<Timestamp>,
 }
 
 /// How far a node is.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It has every image.
     Warm,
     /// A pod is at it.
@@ -54,7 +54,7 @@ enum Known {
 
 /// Judges a node by the pods of a Deployment on it. Pods of an older rollout count where they bring what this one
 /// wants: images common to both are pulled once, and a rollback finds what is warm.
-pub(super) fn judge(workload: &Workload, pods: &[PrefetchPod], standards: Standards) -> Verdict {
+pub(crate) fn judge(workload: &Workload, pods: &[PrefetchPod], standards: Standards) -> Verdict {
     let (mut failed, mut failures, mut lacks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut coming, mut pulling) = (false, false);
     for (index, image) in workload.images.iter().enumerate() {
@@ -148,7 +148,7 @@ fn is_of(pod: &PrefetchPod, workload: &Workload) -> bool {
 }
 
 /// Whether a pod is still to bring something that the Deployment wants.
-pub(super) fn is_wanted(workload: &Workload, pod: &PrefetchPod) -> bool {
+pub(crate) fn is_wanted(workload: &Workload, pod: &PrefetchPod) -> bool {
     let coming = |outcome: &Outcome| match outcome {
         Outcome::Pending => true,
         Outcome::Failed(failure) => !failure.kind.is_definite() && pod.outcome.ended.is_none(),

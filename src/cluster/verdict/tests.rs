@@ -3,7 +3,7 @@ use crate::domain::outcome::{FailureKind, PodOutcome};
 use crate::domain::workload::tests::workload;
 use serde_json::json;
 
-pub(in crate::worker) fn wants(images: &[&str]) -> Workload {
+pub(crate) fn wants(images: &[&str]) -> Workload {
     let containers: Vec<_> = images
         .iter()
         .enumerate()
@@ -12,11 +12,7 @@ pub(in crate::worker) fn wants(images: &[&str]) -> Workload {
     workload(json!({"containers": containers}))
 }
 
-pub(in crate::worker) fn pod(
-    of: &Workload,
-    outcomes: Vec<Outcome>,
-    ended: Option<i64>,
-) -> PrefetchPod {
+pub(crate) fn pod(of: &Workload, outcomes: Vec<Outcome>, ended: Option<i64>) -> PrefetchPod {
     let images: Vec<_> = of
         .images
         .iter()
@@ -38,7 +34,7 @@ pub(in crate::worker) fn pod(
     }
 }
 
-pub(in crate::worker) fn failure(kind: FailureKind) -> Failure {
+pub(crate) fn failure(kind: FailureKind) -> Failure {
     Failure {
         kind,
         message: String::new(),

@@ -1,0 +1,279 @@
+//! Whether a rollout waits for its images, and what ends that.
+//!
+//! A hold is written into the Deployment itself: `spec.paused`, a label by which any leader finds it, and since and until
+//! when. Nothing else is remembered, so nothing can be forgotten.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::annotation::HoldUntil;
+use super::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE, Mode};
+use super::workload::Workload;
+
+#[cfg(test)]
+mod tests;
+
+/// The hold that a Deployment's marks tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When it began. `None` if the mark is gone or cannot be read.
+    pub since: Option<Timestamp>,
+    /// When it ends at the latest. Without it the time is up.
+    pub until: Option<Timestamp>,
+    /// Whether the rollout does wait; if not, somebody has resumed it.
+    pub paused: bool,
+}
+
+impl Held {
+    /// Reads a Deployment's marks; `None` without the label.
+    pub fn read(deployment: &Deployment) -> Option<Self> {
+        let labels = deployment.metadata.labels.as_ref()?;
+        if labels.get(HELD_LABEL).map(String::as_str) != Some(HELD_VALUE) {
+            return None;
+        }
+        let annotations = deployment.metadata.annotations.as_ref();
+        let time = |key| annotations?.get(key)?.parse().ok();
+        Some(Self {
+            since: time(HELD_SINCE),
+            until: time(HELD_UNTIL),
+            paused: is_paused(deployment),
+        })
+    }
+}
+
+/// Whether a Deployment is paused, by whomever.
+pub(super) fn is_paused(deployment: &Deployment) -> bool {
+    let spec = deployment.spec.as_ref();
+    spec.and_then(|spec| spec.paused).unwrap_or(false)
+}
+
+/// How long holds last at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Where a Deployment does not say.
+    pub default: SignedDuration,
+    /// Whatever a Deployment says.
+    pub most: SignedDuration,
+}
+
+impl Limits {
+    /// How long a Deployment's hold lasts at most.
+    pub fn of(self, workload: &Workload) -> SignedDuration {
+        let own = workload.annotations.hold_timeout.as_ref();
+        own.map_or(self.default, |own| own.0).min(self.most)
+    }
+}
+
+/// What is known, when a write is admitted, of the images that it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stock {
+    /// They are on every planned node.
+    Everywhere,
+    /// There is no node that they could be put on.
+    NoNode,
+    /// Neither is known.
+    Unknown,
+}
+
+/// What a write that changes images does to its rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It goes on, or stays as it is.
+    Leave,
+    /// It waits.
+    Hold {
+        /// When the hold began.
+        since: Timestamp,
+        /// When it ends at the latest.
+        until: Timestamp,
+    },
+    /// It waited, and goes on with this write.
+    End,
+}
+
+/// Decides what a write does to a Deployment in mode [`Mode::Hold`]. `old` is the Deployment before an update.
+pub fn admit(
+    new: &Workload,
+    old: Option<&Workload>,
+    stock: Stock,
+    limits: Limits,
+    now: Timestamp,
+) -> Admission {
+    let ours = old.and_then(|old| old.held).filter(|held| held.paused);
+    // An image that no runtime would take never comes.
+    let nothing_to_wait_for =
+        stock != Stock::Unknown || new.images.is_empty() || !new.refused.is_empty();
+    match (ours, old) {
+        // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
+        (Some(_), Some(old)) if old.rollout.failing || nothing_to_wait_for => Admission::End,
+        // The limit counts from the first.
+        (Some(held), _) => Admission::Hold {
+            since: held.since.unwrap_or(now),
+            until: held.until.unwrap_or(now),
+        },
+        _ if nothing_to_wait_for || new.replicas == 0 => Admission::Leave,
+        // Somebody paused it, and it is theirs to resume. A copy of a held one, with its marks, is none of that.
+        _ if new.paused && new.held.is_none() => Admission::Leave,
+        // Paused in the middle of a rollout, old and new pods would stay mixed; and a fix must not wait.
+        (None, Some(old)) if !old.rollout.complete => Admission::Leave,
+        _ => Admission::Hold {
+            since: now,
+            until: now.saturating_add(limits.of(new)).unwrap_or(now),
+        },
+    }
+}
+
+/// How far the prefetch of a held rollout is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Nodes that the plan chose.
+    pub planned: usize,
+    /// Of these, those that have every image.
+    pub warm: usize,
+    /// Those that have troubles of their own, and are not waited for.
+    pub lost: usize,
+    /// Those whose images cannot be had, as far as is known.
+    pub failing: usize,
+    /// Those that are not decided and may become warm.
+    pub open: usize,
+    /// The API server refuses prefetch pods.
+    pub blocked: bool,
+}
+
+/// Why a hold ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The images are where they were to be.
+    Warm,
+    /// An image cannot be had.
+    ImageFailed,
+    /// There is no node to wait for.
+    NoNode,
+    /// Prefetch pods are refused: quota, a policy.
+    Blocked,
+    /// The time is up.
+    Deadline,
+    /// The Deployment, or its namespace, does not ask for it any more.
+    NotAsked,
+    /// Holding is switched off.
+    SwitchedOff,
+    /// Somebody else has ended it.
+    ByHand,
+    /// An update that has nothing to wait for: a fix, or images that are on the nodes.
+    Updated,
+}
+
+impl Ending {
+    /// One word, for metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Warm => "Warm",
+            Self::ImageFailed => "ImageFailed",
+            Self::NoNode => "NoNode",
+            Self::Blocked => "Blocked",
+            Self::Deadline => "Deadline",
+            Self::NotAsked => "NotAsked",
+            Self::SwitchedOff => "SwitchedOff",
+            Self::ByHand => "ByHand",
+            Self::Updated => "Updated",
+        }
+    }
+
+    /// Whether it was decided by what is known of certain images; others would need another look.
+    pub fn is_of_images(self) -> bool {
+        matches!(
+            self,
+            Self::Warm | Self::ImageFailed | Self::NoNode | Self::Blocked
+        )
+    }
+}
+
+/// What ends a hold now, if anything does. `progress` is `None` while there is no plan yet.
+pub fn ending(
+    workload: &Workload,
+    held: Held,
+    mode: Mode,
+    limits: Limits,
+    progress: Option<Progress>,
+    now: Timestamp,
+) -> Option<Ending> {
+    if !held.paused {
+        return Some(Ending::ByHand);
+    }
+    if mode != Mode::Hold {
+        return Some(Ending::NotAsked);
+    }
+    // The mark can be edited, or be from before the limit was lowered.
+    let longest = held.since.map(|since| since.saturating_add(limits.most));
+    let longest = longest.and_then(Result::ok).unwrap_or(Timestamp::MAX);
+    if held.until.is_none_or(|until| now >= until.min(longest)) {
+        return Some(Ending::Deadline);
+    }
+    if !workload.refused.is_empty() {
+        return Some(Ending::ImageFailed);
+    }
+    if workload.images.is_empty() {
+        return Some(Ending::Warm);
+    }
+    let Progress {
+        planned,
+        warm,
+        lost,
+        failing,
+        open,
+        blocked,
+    } = progress?;
+    if planned == 0 {
+        return Some(Ending::NoNode);
+    }
+    // A node with a fault of its own is no reason to wait, nor to stop waiting for the others.
+    let counted = planned.saturating_sub(lost);
+    let wanted = match &workload.annotations.hold_until {
+        Some(HoldUntil(share)) => share.of(counted),
+        None => counted,
+    };
+    if counted > 0 && warm >= wanted {
+        Some(Ending::Warm)
+    } else if open == 0 || counted.saturating_sub(failing) < wanted {
+        Some(Ending::ImageFailed)
+    } else if blocked {
+        Some(Ending::Blocked)
+    } else {
+        None
+    }
+}
+
+/// Whether whoever wrote the Deployment wants it paused, apart from the hold: their manifest says so.
+///
+/// What a webhook sets belongs to nobody in `managedFields`. Who owns the mark as well has copied a held Deployment.
+pub fn is_paused_by_user(deployment: &Deployment) -> bool {
+    let owns = |fields: &serde_json::Value, path: [&str; 2]| {
+        fields.get(path[0]).and_then(|f| f.get(path[1])).is_some()
+    };
+    let label = format!("f:{HELD_LABEL}");
+    let owned = deployment
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter_map(|entry| entry.fields_v1.as_ref())
+        .any(|fields| {
+            let marks = fields.0.get("f:metadata").and_then(|m| m.get("f:labels"));
+            owns(&fields.0, ["f:spec", "f:paused"])
+                && marks.and_then(|labels| labels.get(&label)).is_none()
+        });
+    owned || applied_paused(deployment).unwrap_or(false)
+}
+
+/// What client-side apply was last given.
+fn applied_paused(deployment: &Deployment) -> Option<bool> {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let applied = deployment
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(LAST_APPLIED)?;
+    let applied: Deployment = serde_json::from_str(applied).ok()?;
+    let copied = Held::read(&applied).is_some();
+    Some(is_paused(&applied) && !copied)
+}

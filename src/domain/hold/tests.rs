@@ -1,0 +1,306 @@
+use super::*;
+use serde_json::{Value, json};
+
+const LIMITS: Limits = Limits {
+    default: SignedDuration::from_mins(5),
+    most: SignedDuration::from_mins(30),
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// shop/web with one image and three replicas, changed by these.
+fn object(image: &str, changes: &[Value]) -> Deployment {
+    let mut object = json!({
+        "metadata": { "namespace": "shop", "name": "web", "generation": 2 },
+        "spec": {
+            "replicas": 3, "selector": {},
+            "template": { "spec": { "containers": [{ "name": "app", "image": image }] } },
+        },
+    });
+    for change in changes {
+        json_patch::merge(&mut object, change);
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn web(image: &str, change: Value) -> Workload {
+    Workload::from_deployment(&object(image, &[change])).unwrap()
+}
+
+fn status(updated: i32, available: i32, reason: &str) -> Value {
+    json!({ "status": {
+        "observedGeneration": 2, "replicas": 3, "updatedReplicas": updated, "availableReplicas": available,
+        "unavailableReplicas": 3 - available,
+        "conditions": [{ "type": "Progressing", "status": "True", "reason": reason }],
+    } })
+}
+
+fn complete() -> Workload {
+    web("app:1", status(3, 3, "NewReplicaSetAvailable"))
+}
+
+fn marks(paused: bool) -> Value {
+    json!({
+        "metadata": {
+            "labels": { HELD_LABEL: "true" },
+            "annotations": { HELD_SINCE: "1970-01-01T00:01:40Z", HELD_UNTIL: "1970-01-01T00:06:40Z" },
+        },
+        "spec": { "paused": paused },
+    })
+}
+
+fn held(image: &str, status: Value) -> Workload {
+    let mut change = marks(true);
+    json_patch::merge(&mut change, &status);
+    web(image, change)
+}
+
+fn admitted(new: &Workload, old: Option<&Workload>) -> Admission {
+    admit(new, old, Stock::Unknown, LIMITS, at(200))
+}
+
+fn hold(since: i64, until: i64) -> Admission {
+    Admission::Hold {
+        since: at(since),
+        until: at(until),
+    }
+}
+
+#[test]
+fn a_create_and_an_update_of_what_is_rolled_out_wait() {
+    let new = web("app:2", json!({}));
+    assert_eq!(admitted(&new, None), hold(200, 500));
+    assert_eq!(admitted(&new, Some(&complete())), hold(200, 500));
+}
+
+#[test]
+fn the_time_is_what_the_deployment_says_up_to_the_limit() {
+    let asks = |timeout: &str| {
+        let annotations = json!({ "headstart.dev/hold-timeout": timeout });
+        let new = web(
+            "app:2",
+            json!({ "metadata": { "annotations": annotations } }),
+        );
+        admitted(&new, None)
+    };
+    assert_eq!(asks("90s"), hold(200, 290));
+    assert_eq!(asks("2h"), hold(200, 200 + 1800));
+}
+
+#[test]
+fn what_a_user_paused_is_left_alone() {
+    let new = web("app:2", json!({ "spec": { "paused": true } }));
+    assert_eq!(admitted(&new, None), Admission::Leave);
+    assert_eq!(admitted(&new, Some(&complete())), Admission::Leave);
+}
+
+#[test]
+fn a_copy_of_a_held_deployment_begins_its_own_hold() {
+    let copy = held("app:2", json!({}));
+    assert_eq!(admitted(&copy, None), hold(200, 500));
+}
+
+#[test]
+fn a_fix_goes_out_at_once() {
+    let new = web("app:2", json!({}));
+    for (what, old) in [
+        ("unfinished", status(1, 3, "ReplicaSetUpdated")),
+        ("unavailable", status(3, 2, "NewReplicaSetAvailable")),
+        ("given up", status(3, 3, "ProgressDeadlineExceeded")),
+        ("not even begun", json!({})),
+        (
+            "not seen yet",
+            json!({ "status": { "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 } }),
+        ),
+    ] {
+        let old = web("app:1", old);
+        assert_eq!(admitted(&new, Some(&old)), Admission::Leave, "{what}");
+    }
+}
+
+#[test]
+fn what_needs_no_pull_or_has_no_pod_to_start_does_not_wait() {
+    let new = web("app:2", json!({}));
+    for stock in [Stock::Everywhere, Stock::NoNode] {
+        let admission = admit(&new, Some(&complete()), stock, LIMITS, at(200));
+        assert_eq!(admission, Admission::Leave, "{stock:?}");
+    }
+    let none = web("app:2", json!({ "spec": { "replicas": 0 } }));
+    assert_eq!(admitted(&none, Some(&complete())), Admission::Leave);
+    assert_eq!(
+        admitted(&web("No Image", json!({})), None),
+        Admission::Leave
+    );
+}
+
+#[test]
+fn other_images_extend_a_hold_up_to_the_limit_of_the_first() {
+    let old = held("app:1", status(0, 3, "DeploymentPaused"));
+    let new = held("app:2", json!({}));
+    assert_eq!(admitted(&new, Some(&old)), hold(100, 400));
+    // A manifest that knows nothing of the hold replaces it all.
+    let replaced = web("app:2", json!({}));
+    assert_eq!(admitted(&replaced, Some(&old)), hold(100, 400));
+}
+
+#[test]
+fn a_hold_ends_with_an_update_that_must_not_wait() {
+    let new = held("app:2", json!({}));
+    let failing = held("app:1", status(0, 2, "DeploymentPaused"));
+    assert_eq!(admitted(&new, Some(&failing)), Admission::End);
+    let fine = held("app:1", status(0, 3, "DeploymentPaused"));
+    let admission = admit(&new, Some(&fine), Stock::Everywhere, LIMITS, at(200));
+    assert_eq!(admission, Admission::End);
+}
+
+#[test]
+fn what_a_user_has_resumed_is_no_hold_any_more() {
+    let mut resumed = marks(false);
+    json_patch::merge(&mut resumed, &status(1, 3, "ReplicaSetUpdated"));
+    let old = web("app:1", resumed);
+    let new = web("app:2", marks(false));
+    assert_eq!(admitted(&new, Some(&old)), Admission::Leave);
+}
+
+fn ended(workload: &Workload, progress: Option<Progress>, now: i64) -> Option<Ending> {
+    let held = workload.held.unwrap();
+    ending(workload, held, Mode::Hold, LIMITS, progress, at(now))
+}
+
+fn progress(planned: usize, warm: usize) -> Progress {
+    Progress {
+        planned,
+        warm,
+        open: planned - warm,
+        ..Progress::default()
+    }
+}
+
+#[test]
+fn a_hold_ends_when_the_images_are_there() {
+    let web = held("app:2", json!({}));
+    assert_eq!(ended(&web, None, 200), None, "no plan yet");
+    assert_eq!(ended(&web, Some(progress(3, 2)), 200), None);
+    assert_eq!(ended(&web, Some(progress(3, 3)), 200), Some(Ending::Warm));
+}
+
+#[test]
+fn a_share_of_the_nodes_is_enough_where_it_is_asked_for() {
+    let most = json!({ "metadata": { "annotations": { "headstart.dev/hold-until": "90%" } } });
+    let web = held("app:2", most);
+    assert_eq!(ended(&web, Some(progress(10, 8)), 200), None);
+    assert_eq!(ended(&web, Some(progress(10, 9)), 200), Some(Ending::Warm));
+}
+
+#[test]
+fn nodes_with_troubles_of_their_own_are_not_waited_for() {
+    let web = held("app:2", json!({}));
+    let lost = Progress {
+        lost: 1,
+        open: 1,
+        ..progress(3, 1)
+    };
+    assert_eq!(ended(&web, Some(lost), 200), None, "one is to come");
+    let rest = Progress {
+        lost: 1,
+        open: 0,
+        ..progress(3, 2)
+    };
+    assert_eq!(ended(&web, Some(rest), 200), Some(Ending::Warm));
+    let none = Progress {
+        lost: 3,
+        open: 0,
+        ..progress(3, 0)
+    };
+    assert_eq!(ended(&web, Some(none), 200), Some(Ending::ImageFailed));
+}
+
+#[test]
+fn a_hold_ends_when_it_can_come_to_nothing() {
+    let web = held("app:2", json!({}));
+    let failing = Progress {
+        failing: 1,
+        ..progress(3, 1)
+    };
+    let blocked = Progress {
+        blocked: true,
+        ..progress(3, 0)
+    };
+    for (progress, ending) in [
+        (failing, Ending::ImageFailed),
+        (blocked, Ending::Blocked),
+        (progress(0, 0), Ending::NoNode),
+    ] {
+        assert_eq!(ended(&web, Some(progress), 200), Some(ending));
+    }
+}
+
+#[test]
+fn a_hold_ends_with_its_time_whatever_the_marks_say() {
+    let web = held("app:2", json!({}));
+    assert_eq!(ended(&web, None, 399), None);
+    assert_eq!(ended(&web, None, 400), Some(Ending::Deadline));
+    let edited = |until: Value| {
+        let annotations = json!({ HELD_UNTIL: until });
+        held(
+            "app:2",
+            json!({ "metadata": { "annotations": annotations } }),
+        )
+    };
+    let far = edited(json!("2170-01-01T00:00:00Z"));
+    assert_eq!(ended(&far, None, 100 + 1799), None);
+    assert_eq!(ended(&far, None, 100 + 1800), Some(Ending::Deadline));
+    for broken in [json!("tomorrow"), Value::Null] {
+        let web = edited(broken);
+        assert_eq!(ended(&web, None, 101), Some(Ending::Deadline));
+    }
+}
+
+#[test]
+fn a_hold_ends_when_nobody_asks_for_it() {
+    let web = held("app:2", json!({}));
+    let held = web.held.unwrap();
+    let now = |mode| ending(&web, held, mode, LIMITS, None, at(200));
+    assert_eq!(now(Mode::Enabled), Some(Ending::NotAsked));
+    assert_eq!(now(Mode::Disabled), Some(Ending::NotAsked));
+    let resumed = Held {
+        paused: false,
+        ..held
+    };
+    let ending = ending(&web, resumed, Mode::Hold, LIMITS, None, at(200));
+    assert_eq!(ending, Some(Ending::ByHand));
+}
+
+fn wants_pause(change: Value) -> bool {
+    is_paused_by_user(&object("app:1", &[marks(true), change]))
+}
+
+#[test]
+fn a_pause_is_a_users_if_their_manifest_says_so() {
+    let fields = |fields: Value| {
+        let entry = json!({ "manager": "argocd", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields });
+        json!({ "metadata": { "managedFields": [entry] } })
+    };
+    assert!(!wants_pause(json!({})));
+    assert!(!wants_pause(fields(
+        json!({ "f:spec": { "f:replicas": {} } })
+    )));
+    assert!(wants_pause(fields(json!({ "f:spec": { "f:paused": {} } }))));
+    let copy = json!({
+        "f:metadata": { "f:labels": { "f:headstart.dev/held": {} } }, "f:spec": { "f:paused": {} },
+    });
+    assert!(!wants_pause(fields(copy)), "with the marks, it is a copy");
+    let applied = |manifest: Value| {
+        let annotation = "kubectl.kubernetes.io/last-applied-configuration";
+        json!({ "metadata": { "annotations": { annotation: manifest.to_string() } } })
+    };
+    assert!(wants_pause(applied(
+        json!({ "spec": { "selector": {}, "template": {}, "paused": true } })
+    )));
+    assert!(!wants_pause(applied(
+        json!({ "spec": { "selector": {}, "template": {} } })
+    )));
+    assert!(!wants_pause(applied(marks(true))));
+}

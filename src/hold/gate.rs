@@ -1,0 +1,66 @@
+//! Decides, when a write is admitted, whether its rollout waits.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{Timestamp, Unit};
+
+use crate::cluster::Cluster;
+use crate::domain::annotation::HOLD_TIMEOUT;
+use crate::domain::hold::{Admission, Limits, Stock, admit};
+use crate::domain::pod::PodSettings;
+use crate::domain::workload::Workload;
+
+/// Decides with what every replica has in its caches.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Which images are where.
+    pub cluster: Arc<Cluster>,
+    /// How images are prefetched, and so where.
+    pub settings: Arc<PodSettings>,
+    /// How long holds last at most.
+    pub limits: Limits,
+}
+
+impl Gate {
+    /// Decides what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
+    /// same nodes.
+    pub fn admit(&self, new: &Workload, old: Option<&Workload>, lands_alike: bool) -> Admission {
+        let stock = if lands_alike {
+            self.stock(new)
+        } else {
+            Stock::Unknown
+        };
+        // People read the marks, in seconds.
+        let now = Timestamp::now().round(Unit::Second);
+        let now = now.unwrap_or_else(|_| Timestamp::now());
+        admit(new, old, stock, self.limits, now)
+    }
+
+    /// A review is read for images only; where they go is what the stored object says.
+    fn stock(&self, new: &Workload) -> Stock {
+        let Some((stored, _)) = self.cluster.stored(&new.key) else {
+            return Stock::Unknown;
+        };
+        let wanted = Workload {
+            images: new.images.clone(),
+            revision: new.revision.clone(),
+            annotations: new.annotations.clone(),
+            ..Workload::clone(&stored)
+        };
+        self.cluster.stock(&wanted, &self.settings)
+    }
+
+    /// What the person who writes is told.
+    pub fn warning(&self, new: &Workload, until: Timestamp) -> String {
+        let asked = new.annotations.hold_timeout.as_ref();
+        match asked.filter(|asked| asked.0 > self.limits.most) {
+            Some(_) => format!(
+                "headstart: held until its images are on the nodes, or {until}: {HOLD_TIMEOUT} is above the limit of {:#}",
+                self.limits.most
+            ),
+            None => format!(
+                "headstart: the rollout is held until its images are on the nodes, at most until {until}"
+            ),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is answered where rollouts are to wait.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::SignedDuration;
+
+use super::*;
+use crate::cluster::{self, Cluster};
+use crate::domain::hold::{Held, Limits};
+use crate::domain::pod::{Pin, PodSettings};
+
+fn serve_with_holds() -> Served {
+    let cluster = Cluster::new(cluster::Settings {
+        own_namespace: "headstart".into(),
+        noop_image: "headstart:v1".into(),
+        node_images: true,
+        metrics: Arc::default(),
+    });
+    let settings = PodSettings {
+        noop_image: "headstart:v1".into(),
+        method: None,
+        pin: Pin::NodeName,
+        priority_class: None,
+        deadline_seconds: 60,
+    };
+    let limits = Limits {
+        default: SignedDuration::from_mins(5),
+        most: SignedDuration::from_mins(30),
+    };
+    serve_through(Some(Gate {
+        cluster,
+        settings: settings.into(),
+        limits,
+    }))
+}
+
+/// What a review makes of its object, and what is said.
+async fn admitted(served: &Served, path: &str, review: &Value) -> (Value, Value) {
+    let (status, body) = served
+        .post_to(path, "application/json", review.to_string())
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let response = answer["response"].clone();
+    assert_eq!(response["allowed"], true);
+    let mut object = review["request"]["object"].clone();
+    if response.get("patch").is_some() {
+        assert_eq!(response["patchType"], "JSONPatch");
+        let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
+        let patch: Patch = serde_json::from_slice(&patch.0).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+    }
+    (object, response)
+}
+
+fn held(object: &Value) -> Option<Held> {
+    Held::read(&serde_json::from_value::<Deployment>(object.clone()).unwrap())
+}
+
+fn labelled(mut object: Value, mode: &str) -> Value {
+    object["metadata"]["labels"] = json!({ "headstart.dev/prefetch": mode, "app": "web" });
+    object
+}
+
+fn complete(mut object: Value) -> Value {
+    object["spec"]["replicas"] = json!(1);
+    object["status"] = json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1 });
+    object["metadata"]["generation"] = json!(1);
+    object
+}
+
+#[tokio::test]
+async fn a_create_in_a_namespace_that_holds_is_paused_and_noted() {
+    let served = serve_with_holds();
+    let object = deployment("app:1");
+    let review = review_of("CREATE", &object, &Value::Null);
+    let (patched, response) = admitted(&served, HOLD, &review).await;
+    let held = held(&patched).unwrap();
+    assert!(held.paused);
+    let lasts = held.until.unwrap().duration_since(held.since.unwrap());
+    assert_eq!(lasts, SignedDuration::from_mins(5));
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("held until"), "{warning}");
+    assert!(served.noted(&object));
+}
+
+#[tokio::test]
+async fn the_deployments_own_label_wins_over_the_path() {
+    let served = serve_with_holds();
+    for (path, mode, waits) in [
+        (HOLD, "enabled", false),
+        (MUTATE, "hold", true),
+        (MUTATE, "enabled", false),
+        (HOLD, "disabled", false),
+        (HOLD, "hodl", false),
+    ] {
+        let object = labelled(deployment("app:1"), mode);
+        let review = review_of("CREATE", &object, &Value::Null);
+        let (patched, _) = admitted(&served, path, &review).await;
+        assert_eq!(held(&patched).is_some(), waits, "{path} {mode}");
+    }
+}
+
+#[tokio::test]
+async fn an_update_waits_if_the_rollout_before_is_complete() {
+    let served = serve_with_holds();
+    let (old, new) = (deployment("app:1"), deployment("app:2"));
+    let fix = review_of("UPDATE", &new, &old);
+    let (patched, response) = admitted(&served, HOLD, &fix).await;
+    assert_eq!(held(&patched), None);
+    assert!(response.get("patch").is_none() && response.get("patchType").is_none());
+    let update = review_of("UPDATE", &new, &complete(old));
+    let (patched, _) = admitted(&served, HOLD, &update).await;
+    assert!(held(&patched).is_some());
+}
+
+#[tokio::test]
+async fn a_dry_run_and_a_change_of_something_else_are_not_patched() {
+    let served = serve_with_holds();
+    let object = deployment("app:1");
+    let mut dry = review_of("CREATE", &object, &Value::Null);
+    dry["request"]["dryRun"] = json!(true);
+    let mut scaled = object.clone();
+    scaled["spec"]["replicas"] = json!(7);
+    for review in [dry, review_of("UPDATE", &scaled, &complete(object.clone()))] {
+        let (_, response) = admitted(&served, HOLD, &review).await;
+        assert!(response.get("patch").is_none(), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn switched_off_nothing_waits() {
+    let served = serve();
+    let review = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    let (patched, _) = admitted(&served, HOLD, &review).await;
+    assert_eq!(held(&patched), None);
+}
+
+#[tokio::test]
+async fn one_without_a_name_yet_waits_too() {
+    let served = serve_with_holds();
+    let mut object = deployment("app:1");
+    object["metadata"] = json!({ "generateName": "web-", "namespace": "shop" });
+    let mut review = review_of("CREATE", &object, &Value::Null);
+    review["request"]["name"] = json!("");
+    let (patched, _) = admitted(&served, HOLD, &review).await;
+    assert!(held(&patched).is_some());
+}

@@ -1,0 +1,254 @@
+//! Rollouts that wait: seen, said, and let go.
+//!
+//! That a rollout waits, and until when, is in the Deployment. What is kept here is what was said of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::desk::Desk;
+use super::notes;
+use crate::domain::contract::Mode;
+use crate::domain::hold::{Ending, Held, ending};
+use crate::domain::workload::{Key, Revision, Workload};
+use crate::hold::{Resumed, resume};
+use crate::report::Reason;
+
+/// Holds that are being ended at once: writes of users' objects, of which there are few at a time.
+pub(super) const RESUMING: usize = 16;
+/// When ending a hold is tried again that could not be ended.
+const AGAIN: Duration = Duration::from_secs(5);
+/// When a hold is looked at again that was ended and does not look so: far beyond any lag of a watch.
+const UNSEEN: Duration = Duration::from_secs(60);
+
+/// A rollout that waits, as last seen.
+#[derive(Debug)]
+pub(super) struct Hold {
+    workload: Arc<Workload>,
+    held: Held,
+    /// It was said for which images it waits.
+    announced: Option<Revision>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waits,
+    /// It is being ended.
+    Ending,
+    /// It was ended, and the watch has not shown it yet.
+    Ended(Instant),
+    /// It could not be ended, and is left alone until then.
+    Again(Instant),
+}
+
+/// What came of ending a hold.
+#[derive(Debug)]
+pub(super) struct Ended {
+    workload: Arc<Workload>,
+    held: Held,
+    ending: Ending,
+    /// What is known of why.
+    detail: String,
+    resumed: Resumed,
+}
+
+impl Desk {
+    /// Looks at every hold: time passes.
+    pub(super) fn check_holds(&mut self) {
+        let mut keys = self.worker.cluster.held();
+        keys.extend(self.holds.keys().cloned());
+        for key in keys {
+            self.check_hold(&key);
+        }
+    }
+
+    /// Looks at a Deployment's hold, if it has one.
+    pub(super) fn check_hold(&mut self, key: &Key) {
+        let Some((workload, mode)) = self.worker.cluster.stored(key) else {
+            self.holds.remove(key);
+            return;
+        };
+        let Some(held) = workload.held else {
+            self.hold_is_gone(key, &workload);
+            return;
+        };
+        let fresh = || Hold {
+            workload: workload.clone(),
+            held,
+            announced: None,
+            state: State::Waits,
+        };
+        let hold = self.holds.entry(key.clone()).or_insert_with(fresh);
+        if hold.held.since != held.since || hold.workload.uid != workload.uid {
+            // Another one, of which the watch did not show the beginning.
+            *hold = fresh();
+        }
+        hold.workload = workload.clone();
+        hold.held = held;
+        self.announce(key, mode);
+        self.end_if_due(key, mode);
+    }
+
+    /// The marks are gone. If we did not take them away, somebody else did.
+    fn hold_is_gone(&mut self, key: &Key, now: &Workload) {
+        let Some(hold) = self.holds.remove(key) else {
+            return;
+        };
+        let ours = matches!(hold.state, State::Ending | State::Ended(_));
+        if ours || hold.workload.uid != now.uid {
+            return;
+        }
+        let ending = if hold.workload.revision == now.revision {
+            Ending::ByHand
+        } else {
+            Ending::Updated
+        };
+        self.say_resumed(&hold.workload, hold.held, ending, "");
+    }
+
+    /// Says once for each set of images that the rollout waits, as soon as it is known for how many nodes.
+    fn announce(&mut self, key: &Key, mode: Mode) {
+        let Some((hold, work)) = self.holds.get_mut(key).zip(self.works.get(key)) else {
+            return;
+        };
+        let workload = &hold.workload;
+        if mode != Mode::Hold
+            || !hold.held.paused
+            || !work.is_for(workload)
+            || hold.announced.as_ref() == Some(&workload.revision)
+        {
+            return;
+        }
+        hold.announced = Some(workload.revision.clone());
+        let note = notes::held(workload, hold.held, work.progress(Instant::now()).planned);
+        info!(deployment = %key, until = ?hold.held.until, "held");
+        self.worker
+            .reporter
+            .report(workload, Reason::RolloutHeld, &began(hold.held), note);
+    }
+
+    fn end_if_due(&mut self, key: &Key, mode: Mode) {
+        let ending_now = |hold: &&Hold| hold.state == State::Ending;
+        let under_way = self.holds.values().filter(ending_now).count();
+        let now = Instant::now();
+        let Some(hold) = self.holds.get_mut(key) else {
+            return;
+        };
+        let left_alone = match hold.state {
+            State::Waits => false,
+            State::Ending => true,
+            State::Ended(at) => now < at + UNSEEN,
+            State::Again(at) => now < at,
+        };
+        // The others have their turn when they are looked at next.
+        if left_alone || under_way >= RESUMING {
+            return;
+        }
+        let (workload, held) = (hold.workload.clone(), hold.held);
+        let work = self.works.get(key).filter(|work| work.is_for(&workload));
+        let progress = work.map(|work| work.progress(now));
+        let ending = match self.worker.policy.holds {
+            Some(limits) => ending(&workload, held, mode, limits, progress, Timestamp::now()),
+            None => Some(Ending::SwitchedOff),
+        };
+        let Some(ending) = ending else { return };
+        let detail = notes::why(
+            ending,
+            progress,
+            work.and_then(|work| work.trouble.as_deref()),
+        );
+        hold.state = State::Ending;
+        let (client, endings, cancel) = (
+            self.worker.client.clone(),
+            self.endings.clone(),
+            self.writes.clone(),
+        );
+        self.tasks.spawn(async move {
+            let end = async {
+                let of = ending.is_of_images().then_some(&workload.revision);
+                let resumed = resume(&client, &workload.key, of).await;
+                // Fails only when the worker has ended.
+                let _ = endings
+                    .send(Ended {
+                        workload: workload.clone(),
+                        held,
+                        ending,
+                        detail,
+                        resumed,
+                    })
+                    .await;
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                () = end => {}
+            }
+        });
+    }
+
+    /// It is known what came of ending a hold.
+    pub(super) fn on_ended(&mut self, ended: Ended) {
+        let Ended {
+            workload,
+            held,
+            ending,
+            detail,
+            resumed,
+        } = ended;
+        let key = &workload.key;
+        let now = Instant::now();
+        if let Some(hold) = self.holds.get_mut(key)
+            && hold.state == State::Ending
+        {
+            hold.state = match resumed {
+                Resumed::Yes | Resumed::ByHand | Resumed::StaysPaused => State::Ended(now),
+                Resumed::NotHeld | Resumed::Changed => State::Waits,
+                Resumed::Failed(_) => State::Again(now + AGAIN),
+            };
+        }
+        let reporter = &self.worker.reporter;
+        match resumed {
+            Resumed::Yes => self.say_resumed(&workload, held, ending, &detail),
+            Resumed::ByHand => self.say_resumed(&workload, held, Ending::ByHand, ""),
+            Resumed::StaysPaused => {
+                info!(deployment = %key, "stays paused: its manifest says so");
+                let note = notes::left_paused(ending, &detail);
+                reporter.report(&workload, Reason::RolloutLeftPaused, &began(held), note);
+            }
+            Resumed::NotHeld => {}
+            // The watch brings what it is now.
+            Resumed::Changed => self.check_hold(key),
+            Resumed::Failed(reason) => {
+                warn!(deployment = %key, error = %reason, "cannot resume a rollout");
+                let note = notes::not_resumed(key, &reason);
+                reporter.report(&workload, Reason::RolloutNotResumed, &began(held), note);
+            }
+        }
+    }
+
+    fn say_resumed(&self, workload: &Workload, held: Held, ending: Ending, detail: &str) {
+        let after = held
+            .since
+            .map(|since| Timestamp::now().duration_since(since));
+        let after = after.and_then(|after| Duration::try_from(after).ok());
+        let after = after.unwrap_or_default();
+        let reason = ending.reason();
+        info!(deployment = %workload.key, reason, ?after, "resumed");
+        self.worker.metrics.hold_ended(reason, after);
+        let note = notes::resumed(ending, after, detail);
+        self.worker
+            .reporter
+            .report(workload, Reason::RolloutResumed, &began(held), note);
+    }
+}
+
+/// Tells one hold of a Deployment from another.
+fn began(held: Held) -> String {
+    held.since
+        .map(|since| since.to_string())
+        .unwrap_or_default()
+}
