@@ -12,8 +12,11 @@
 //! refuse the object. The worker, on the elected leader only, acts on what the watches show to be stored. What it
 //! knows can be listed: a restart finds prefetch pods by label and goes on.
 //!
-//! Imports point one way: [`domain`] imports nobody here and is pure; [`webhook`] knows `domain` and [`queue`];
-//! [`worker`] knows those, [`cluster`], [`puller`] and [`report`]; [`serve`] puts them together.
+//! Where it is asked for, a rollout waits for its images: [`hold`] has the webhook pause it as it is admitted, and the worker
+//! resume it. All that is known of a hold is in the Deployment.
+//!
+//! Imports point one way: [`domain`] imports nobody here and is pure; [`cluster`] and [`queue`] know it; [`webhook`] knows those and
+//! `hold`; [`worker`] knows those, [`puller`] and [`report`]; [`serve`] puts them together.
 
 pub mod api_calls;
 pub mod cli;

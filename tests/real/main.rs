@@ -7,6 +7,7 @@
 mod cluster;
 mod every_image;
 mod failures;
+mod hold;
 mod images_arrive;
 mod left_alone;
 mod limits;

@@ -23,6 +23,15 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
         .apply(&deployment("uninstall", "web", waiting(&first)))
         .await;
     cluster.until_prefetched("uninstall", "web", 1).await;
+    // Somebody waits while headstart goes.
+    cluster.namespace("uninstall-held", Some("hold")).await;
+    cluster
+        .apply(&deployment(
+            "uninstall-held",
+            "web",
+            waiting("127.0.0.1:1/app:1"),
+        ))
+        .await;
     let installed = [
         "get",
         KINDS,
@@ -31,16 +40,30 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
         "-o",
         "name",
     ];
-    assert_eq!(
-        cluster.kubectl(&installed).await.lines().count(),
-        KINDS.split(',').count(),
-        "one of each kind"
-    );
+    for kind in KINDS.split(',') {
+        let found = cluster.kubectl(&installed).await;
+        assert!(found.lines().any(|line| line.starts_with(kind)), "{kind}");
+    }
 
     let Cluster { nodes, headstart } = turn.take().unwrap();
-    headstart.uninstall(nodes.control_plane()).await.unwrap();
     let kubectl =
         async |arguments: &[&str]| nodes.control_plane().kubectl(arguments).await.unwrap();
+    let held = [
+        "get",
+        "deployments",
+        "-A",
+        "-l",
+        "headstart.dev/held=true",
+        "-o",
+        "name",
+    ];
+    assert_eq!(kubectl(&held).await.trim(), "deployment.apps/web");
+    kubectl(&["delete", "mutatingwebhookconfiguration", "headstart"]).await;
+    let release = "exec -n headstart deployment/headstart -- /headstart release --all";
+    let said = kubectl(&release.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(said.trim(), "uninstall-held/web resumed");
+    assert_eq!(kubectl(&held).await, "");
+    headstart.uninstall(nodes.control_plane()).await.unwrap();
     let ours = ["pods", "-A", "-l", "app.kubernetes.io/managed-by=headstart"];
     kubectl(&[&["delete"], &ours[..]].concat()).await;
     assert_eq!(kubectl(&installed).await, "");
