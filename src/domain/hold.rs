@@ -188,6 +188,10 @@ impl Ending {
     }
 }
 
+/// How long a hold stays that nobody seems to ask for: the label of its namespace comes by another watch, and may come
+/// after the Deployment.
+const LABEL_LAG: SignedDuration = SignedDuration::from_secs(5);
+
 /// What ends a hold now, if anything does. `progress` is `None` while there is no plan yet.
 pub fn ending(
     workload: &Workload,
@@ -201,7 +205,10 @@ pub fn ending(
         return Some(Ending::ByHand);
     }
     if mode != Mode::Hold {
-        return Some(Ending::NotAsked);
+        let age = held.since.map(|since| now.duration_since(since));
+        return age
+            .is_none_or(|age| age >= LABEL_LAG)
+            .then_some(Ending::NotAsked);
     }
     // The mark can be edited, or be from before the limit was lowered.
     let longest = held.since.map(|since| since.saturating_add(limits.most));

@@ -19,12 +19,18 @@ pub struct Gate {
     pub settings: Arc<PodSettings>,
     /// How long holds last at most.
     pub limits: Limits,
+    /// The namespaces that are looked at; none for all. A hold elsewhere would be seen by nobody.
+    pub namespaces: Arc<[String]>,
 }
 
 impl Gate {
     /// Decides what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
     /// same nodes.
     pub fn admit(&self, new: &Workload, old: Option<&Workload>, lands_alike: bool) -> Admission {
+        let watched = self.namespaces.is_empty() || self.namespaces.contains(&new.key.namespace);
+        if !watched {
+            return Admission::Leave;
+        }
         let stock = if lands_alike {
             self.stock(new)
         } else {
@@ -55,7 +61,7 @@ impl Gate {
         let asked = new.annotations.hold_timeout.as_ref();
         match asked.filter(|asked| asked.0 > self.limits.most) {
             Some(_) => format!(
-                "headstart: held until its images are on the nodes, or {until}: {HOLD_TIMEOUT} is above the limit of {:#}",
+                "headstart: held, at most until {until}: {HOLD_TIMEOUT} is above the limit of {:#}",
                 self.limits.most
             ),
             None => format!(

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, PullMethodFlag};
 use crate::domain::pod::PodSettings;
-use crate::hold::Gate;
+use crate::hold::{self, Gate};
 use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::puller::Puller;
@@ -56,7 +56,7 @@ pub fn run(config: Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let lifetimes = config.lifetimes().map_err(anyhow::Error::msg)?;
-    let holds = config.holds().map_err(anyhow::Error::msg)?;
+    let mut holds = config.holds().map_err(anyhow::Error::msg)?;
     let Config {
         listen,
         probe_listen,
@@ -104,6 +104,12 @@ async fn serve(config: Config) -> Result<()> {
         Some(image) => image,
         None => own_image(&client, &namespace, pod_name.as_deref()).await?,
     };
+    if holds.is_some() && !hold::may_resume(&client, &namespaces).await? {
+        warn!(
+            "rollouts are not held: without the right to get and patch Deployments they could not be resumed"
+        );
+        holds = None;
+    }
     let tasks = TaskTracker::new();
     let leading = watch::Sender::new(false);
     let resolver = Arc::new(Resolver::default());
@@ -175,7 +181,7 @@ async fn serve(config: Config) -> Result<()> {
         node_images: trust_node_images,
         metrics: metrics.clone(),
     });
-    cluster.spawn(&client, namespaces, &tasks);
+    cluster.spawn(&client, namespaces.clone(), &tasks);
 
     let stop = CancellationToken::new();
     let worker_done = CancellationToken::new();
@@ -249,6 +255,7 @@ async fn serve(config: Config) -> Result<()> {
             cluster,
             settings,
             limits,
+            namespaces: namespaces.into(),
         }),
     };
     let shutdown = Shutdown {

@@ -102,6 +102,13 @@ impl Desk {
         if ours || hold.workload.uid != now.uid {
             return;
         }
+        if now.paused && hold.held.paused {
+            warn!(deployment = %key, "the mark of a hold was taken away, and the pause was not");
+            let reporter = &self.worker.reporter;
+            let note = notes::mark_is_gone();
+            reporter.report(now, Reason::RolloutLeftPaused, &began(hold.held), note);
+            return;
+        }
         let ending = if hold.workload.revision == now.revision {
             Ending::ByHand
         } else {

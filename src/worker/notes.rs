@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::work::Work;
 use crate::domain::annotation::HoldUntil;
-use crate::domain::contract::PREFETCH_LABEL;
+use crate::domain::contract::{HELD_LABEL, PREFETCH_LABEL};
 use crate::domain::hold::{Ending, Held, Progress};
 use crate::domain::outcome::Failure;
 use crate::domain::workload::{Key, Workload};
@@ -140,6 +140,13 @@ pub(super) fn left_paused(ending: Ending, detail: &str) -> String {
     };
     format!(
         "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true"
+    )
+}
+
+/// Somebody took the mark of a hold away, and left the pause.
+pub(super) fn mark_is_gone() -> String {
+    format!(
+        "The label {HELD_LABEL} is gone, and the Deployment stays paused until it is resumed by hand"
     )
 }
 

@@ -49,6 +49,7 @@ fn gate() -> Gate {
             default: SignedDuration::from_mins(5),
             most: SignedDuration::from_mins(30),
         },
+        namespaces: Vec::new().into(),
     }
 }
 

@@ -262,9 +262,14 @@ fn a_hold_ends_with_its_time_whatever_the_marks_say() {
 fn a_hold_ends_when_nobody_asks_for_it() {
     let web = held("app:2", json!({}));
     let held = web.held.unwrap();
-    let now = |mode| ending(&web, held, mode, LIMITS, None, at(200));
-    assert_eq!(now(Mode::Enabled), Some(Ending::NotAsked));
-    assert_eq!(now(Mode::Disabled), Some(Ending::NotAsked));
+    let after = |mode, seconds: i64| ending(&web, held, mode, LIMITS, None, at(100 + seconds));
+    assert_eq!(after(Mode::Enabled, 5), Some(Ending::NotAsked));
+    assert_eq!(after(Mode::Disabled, 5), Some(Ending::NotAsked));
+    assert_eq!(
+        after(Mode::Disabled, 4),
+        None,
+        "the label may be on its way"
+    );
     let resumed = Held {
         paused: false,
         ..held

@@ -10,6 +10,11 @@ use crate::domain::hold::{Held, Limits};
 use crate::domain::pod::{Pin, PodSettings};
 
 fn serve_with_holds() -> Served {
+    serve_looking_at(&[])
+}
+
+/// With `--namespaces`.
+fn serve_looking_at(namespaces: &[String]) -> Served {
     let cluster = Cluster::new(cluster::Settings {
         own_namespace: "headstart".into(),
         noop_image: "headstart:v1".into(),
@@ -31,6 +36,7 @@ fn serve_with_holds() -> Served {
         cluster,
         settings: settings.into(),
         limits,
+        namespaces: namespaces.into(),
     }))
 }
 
@@ -145,4 +151,12 @@ async fn one_without_a_name_yet_waits_too() {
     review["request"]["name"] = json!("");
     let (patched, _) = admitted(&served, HOLD, &review).await;
     assert!(held(&patched).is_some());
+}
+
+#[tokio::test]
+async fn nothing_is_held_where_nobody_looks() {
+    let served = serve_looking_at(&["market".to_owned()]);
+    let review = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    let (patched, _) = admitted(&served, HOLD, &review).await;
+    assert_eq!(held(&patched), None);
 }
