@@ -5,8 +5,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::client::{Tls, is_allowed, post, post_as, review};
-use crate::installation::{Installation, Replica, SHOP};
+use crate::installation::{Installation, SHOP};
 use crate::load::one_replica;
+use crate::replica::Replica;
 
 const JSON: &str = "application/json";
 

@@ -19,8 +19,9 @@ use tokio::sync::watch;
 
 use crate::client::{self, Tls};
 use crate::forwarder::Forwarder;
-use crate::installation::{Installation, OWN, PATIENCE, Replica};
+use crate::installation::{Installation, OWN, PATIENCE};
 use crate::length;
+use crate::replica::Replica;
 use crate::writes::Writes;
 
 /// A CA every eight seconds, a leaf every two.
@@ -31,8 +32,8 @@ async fn two_behind_a_service(
     flags: &[&str],
 ) -> (Forwarder, Replica, Replica) {
     let forwarder = Forwarder::start().await;
-    let mut one = installation.replica("one", flags);
-    let mut two = installation.replica("two", flags);
+    let one = installation.replica("one", flags);
+    let two = installation.replica("two", flags);
     installation.register(forwarder.port).await;
     one.ready().await;
     two.ready().await;
@@ -98,8 +99,8 @@ async fn two_replicas_that_start_at_once_end_with_one_ca() {
     let installation = Installation::new().await;
     for _ in 0..length("two replicas at once", 10, 50) {
         installation.forget_state().await;
-        let mut one = installation.replica("one", &[]);
-        let mut two = installation.replica("two", &[]);
+        let one = installation.replica("one", &[]);
+        let two = installation.replica("two", &[]);
         one.ready().await;
         two.ready().await;
         let secret = installation.secret().await.unwrap().data.unwrap();

@@ -12,7 +12,8 @@ use testbed::process::Wait;
 use crate::callers::client_of;
 use crate::certificates::served;
 use crate::client::{self, Tls};
-use crate::installation::{Installation, PATIENCE, Replica, SHOP};
+use crate::installation::{Installation, PATIENCE, SHOP};
+use crate::replica::Replica;
 use crate::writes::deployment;
 
 const REVIEWS: &str = "headstart_admission_reviews_total";
@@ -44,7 +45,7 @@ async fn settled(deployments: &Api<Deployment>) {
 #[tokio::test]
 async fn the_api_server_asks_when_it_should_and_understands_the_answers() {
     let installation = Installation::new().await;
-    let mut replica = installation.replica("replica", &[]);
+    let replica = installation.replica("replica", &[]);
     installation.register(replica.port).await;
     replica.ready().await;
     served(&installation, replica.port).await;
@@ -154,7 +155,7 @@ async fn with_a_client_ca_only_its_clients_are_answered() {
     let theirs = Authority::generate(now, Duration::from_secs(3600)).unwrap();
     let file = installation.cluster.dir().join("client-ca.pem");
     std::fs::write(&file, ours.cert()).unwrap();
-    let mut replica = installation.replica("replica", &["--client-ca", file.to_str().unwrap()]);
+    let replica = installation.replica("replica", &["--client-ca", file.to_str().unwrap()]);
     installation.register(replica.port).await;
     replica.ready().await;
     let bundle = installation.bundles().await.swap_remove(0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::installation::{Replica, is_ready};
+use crate::replica::{Replica, is_ready};
 
 /// How often it is looked at who is ready, as the kubelet does by the probe's period and then tells everyone.
 const PERIOD: Duration = Duration::from_millis(200);

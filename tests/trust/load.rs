@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::served;
 use crate::client::{self, Tls, is_allowed, post, review};
-use crate::installation::{Installation, Replica};
+use crate::installation::Installation;
+use crate::replica::Replica;
 
 /// What the process may take beyond what it took before, in MiB: 64 for bodies, 32 for the connections (1,024 of 30 KiB),
 /// 32 for what the allocator keeps. The manifests' limit is 256.
@@ -57,7 +58,7 @@ impl Healthy {
 }
 
 pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
-    let mut replica = installation.replica("replica", &[]);
+    let replica = installation.replica("replica", &[]);
     installation.register(replica.port).await;
     replica.ready().await;
     served(installation, replica.port).await;

@@ -14,6 +14,7 @@ mod forwarder;
 mod installation;
 mod load;
 mod policy;
+mod replica;
 mod replicas;
 mod writes;
 

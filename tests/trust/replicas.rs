@@ -11,7 +11,8 @@ use testbed::process::Wait;
 use crate::certificates::served;
 use crate::client::{self, Tls};
 use crate::forwarder::Forwarder;
-use crate::installation::{Installation, PATIENCE, Replica, SHOP};
+use crate::installation::{Installation, PATIENCE, SHOP};
+use crate::replica::Replica;
 use crate::writes::{DEPLOYMENTS, Writes};
 
 /// Half the default, as the test's Service is as slow as a kubelet's but nothing else is.
@@ -20,7 +21,7 @@ const FLAGS: [&str; 2] = ["--drain", "5s"];
 const LATE: Duration = Duration::from_secs(2);
 
 async fn start(installation: &Installation, forwarder: &Forwarder) -> Replica {
-    let mut replica = installation.replica("replica", &FLAGS);
+    let replica = installation.replica("replica", &FLAGS);
     replica.ready().await;
     forwarder.add(&replica);
     replica
@@ -93,7 +94,7 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
     // A rolling upgrade: one more, then one less, twice. The leader goes by a clean stop each time.
     for _ in 0..2 {
         replicas.push(start(&installation, &forwarder).await);
-        let mut leader = replicas.swap_remove(led(&replicas).await.0);
+        let leader = replicas.swap_remove(led(&replicas).await.0);
         leader.signal("-TERM").await;
         let (_, takeover) = led(&replicas).await;
         println!("clean stop: another leads after {takeover:?}");
@@ -116,7 +117,7 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
         installation.call_errors()
     );
 
-    let mut leader = replicas.swap_remove(led(&replicas).await.0);
+    let leader = replicas.swap_remove(led(&replicas).await.0);
     leader.signal("-KILL").await;
     let (_, takeover) = led(&replicas).await;
     println!("crash: the standby leads after {takeover:?}");
@@ -141,7 +142,7 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
 #[tokio::test]
 async fn while_it_drains_it_answers_and_closes_and_a_second_signal_ends_it_at_once() {
     let installation = Installation::new().await;
-    let mut replica = installation.replica("replica", &["--drain", "10m"]);
+    let replica = installation.replica("replica", &["--drain", "10m"]);
     installation.register(replica.port).await;
     replica.ready().await;
     let bundle = installation.bundles().await.swap_remove(0);

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config};
-use serde_json::json;
 
 use crate::control_plane::{ControlPlane, free_port};
 use crate::image::Image;
@@ -21,6 +20,8 @@ use manifests::Manifests;
 pub const NAME: &str = "headstart";
 /// How long it may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(120);
+/// A port that nothing listens on.
+const NOBODY: u16 = 1;
 
 /// headstart in the cluster: what `kubectl apply -k manifests` installs, with an image made here.
 #[derive(Debug)]
@@ -119,7 +120,8 @@ impl Installed {
 #[derive(Debug)]
 pub struct Local {
     process: Process,
-    probes: String,
+    port: u16,
+    probe_port: u16,
 }
 
 impl Local {
@@ -130,38 +132,34 @@ impl Local {
     /// When it cannot be built, or does not become ready.
     pub async fn start(control_plane: &ControlPlane, flags: &[&str]) -> Result<Self> {
         let binary = tokio::task::spawn_blocking(binary).await??;
-        Self::start_binary(control_plane, &binary, flags).await
-    }
-
-    /// The same with a binary that is there already: what `cargo test` built is enough where only what it does counts.
-    ///
-    /// # Errors
-    /// When it does not become ready.
-    pub async fn start_binary(
-        control_plane: &ControlPlane,
-        binary: &Path,
-        flags: &[&str],
-    ) -> Result<Self> {
         let kubeconfig = Self::install(control_plane).await?;
-        Self::start_through(control_plane, binary, &kubeconfig, flags).await
+        Self::start_through(control_plane, &binary, &kubeconfig, flags).await
     }
 
-    /// Applies the manifests; returns a kubeconfig that acts as the ServiceAccount they make.
+    /// Applies the manifests, with nobody called yet; returns a kubeconfig that acts as the ServiceAccount they make.
     ///
     /// # Errors
     /// When they cannot be applied.
     pub async fn install(control_plane: &ControlPlane) -> Result<PathBuf> {
-        let directory = control_plane.dir().join("install");
-        Manifests::read()?
-            .called_by_url("https://127.0.0.1:1")?
-            .write(&directory)?;
-        control_plane
-            .kubectl(&["apply", "-k", &directory.display().to_string()])
-            .await?;
+        Self::register(control_plane, NOBODY).await?;
         control_plane.service_account_kubeconfig(NAME, NAME).await
     }
 
-    /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it.
+    /// Applies the manifests, with all webhooks called at this port.
+    ///
+    /// # Errors
+    /// When they cannot be applied.
+    pub async fn register(control_plane: &ControlPlane, port: u16) -> Result<()> {
+        let directory = control_plane.dir().join("install");
+        Manifests::read()?.called_at(port)?.write(&directory)?;
+        control_plane
+            .kubectl(&["apply", "-k", &directory.display().to_string()])
+            .await
+            .map(drop)
+    }
+
+    /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it. What
+    /// `cargo test` built is binary enough where only what it does counts.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -171,37 +169,8 @@ impl Local {
         kubeconfig: &Path,
         flags: &[&str],
     ) -> Result<Self> {
-        let (port, probe_port) = (free_port()?, free_port()?);
-        let call = |(webhook, path): (usize, &str)| {
-            let url = format!("https://127.0.0.1:{port}{path}");
-            json!({ "op": "replace", "path": format!("/webhooks/{webhook}/clientConfig/url"), "value": url })
-        };
-        let patch = serde_json::Value::from_iter(
-            ["/mutate", "/hold", "/mutate"]
-                .into_iter()
-                .enumerate()
-                .map(call),
-        )
-        .to_string();
-        control_plane
-            .kubectl(&[
-                "patch",
-                "mutatingwebhookconfiguration",
-                NAME,
-                "--type=json",
-                "--patch",
-                &patch,
-            ])
-            .await?;
-        let process = Process::spawn(
-            control_plane.run(),
-            NAME,
-            command(binary, kubeconfig, port, probe_port, flags),
-        )?;
-        let local = Self {
-            process,
-            probes: format!("http://127.0.0.1:{probe_port}"),
-        };
+        let local = Self::spawn(control_plane, NAME, binary, kubeconfig, flags)?;
+        Self::register(control_plane, local.port).await?;
         let wait = Wait::new(
             format!("headstart ({})", local.process.log().display()),
             READY_LIMIT,
@@ -213,12 +182,44 @@ impl Local {
         Ok(local)
     }
 
+    /// Starts one replica whose log has this name. Nobody calls it, and nothing is waited for.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        control_plane: &ControlPlane,
+        name: &str,
+        binary: &Path,
+        kubeconfig: &Path,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let (port, probe_port) = (free_port()?, free_port()?);
+        let mut command = without_proxies(binary);
+        command
+            .arg("serve")
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args([
+                &format!("--listen=127.0.0.1:{port}"),
+                &format!("--probe-listen=127.0.0.1:{probe_port}"),
+                "--tls-san=127.0.0.1",
+                "--noop-image=headstart.dev/headstart:dev",
+            ])
+            .args(flags);
+        Ok(Self {
+            process: Process::spawn(control_plane.run(), name, command)?,
+            port,
+            probe_port,
+        })
+    }
+
     /// What it answers to probes and scrapes: `/livez`, `/readyz`, `/metrics`.
     ///
     /// # Errors
     /// When it does not answer with success.
     pub async fn get(&self, path: &str) -> Result<String> {
-        let client = Client::try_from(Config::new(self.probes.parse()?))?;
+        let address = format!("http://127.0.0.1:{}", self.probe_port);
+        let client = Client::try_from(Config::new(address.parse()?))?;
         Ok(client
             .request_text(http::Request::get(path).body(Vec::new())?)
             .await?)
@@ -228,26 +229,14 @@ impl Local {
     pub fn process(&self) -> &Process {
         &self.process
     }
-}
 
-fn command(
-    binary: &Path,
-    kubeconfig: &Path,
-    port: u16,
-    probe_port: u16,
-    flags: &[&str],
-) -> std::process::Command {
-    let mut command = without_proxies(binary);
-    command
-        .arg("serve")
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .args([
-            &format!("--listen=127.0.0.1:{port}"),
-            &format!("--probe-listen=127.0.0.1:{probe_port}"),
-            "--tls-san=127.0.0.1",
-            "--noop-image=headstart.dev/headstart:dev",
-        ]);
-    command.args(flags);
-    command
+    /// Where it answers reviews.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it answers probes and scrapes.
+    pub fn probe_port(&self) -> u16 {
+        self.probe_port
+    }
 }

@@ -59,10 +59,17 @@ impl Process {
         self.with_child(|child| child.id())
     }
 
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When the machine does not say.
+    pub fn exited(&self) -> Result<Option<ExitStatus>> {
+        Ok(self.with_child(Child::try_wait).transpose()?.flatten())
+    }
+
     /// An error with the end of its log, if it is not running any more.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        let exited: Option<ExitStatus> = self.with_child(Child::try_wait).transpose()?.flatten();
-        match exited {
+        match self.exited()? {
             Some(status) => bail!(
                 "{} ended ({status}); the end of its log:\n{}",
                 self.name,

@@ -19,7 +19,7 @@ use crate::assets::Assets;
 use crate::process::random_hex;
 
 /// The environment variable by which the reaper knows the processes of a run.
-pub const MARKER: &str = "HEADSTART_TESTBED_RUN";
+pub(crate) const MARKER: &str = "HEADSTART_TESTBED_RUN";
 /// The file that says that a run is meant to outlive its starter.
 pub(crate) const KEPT_FILE: &str = "kept";
 /// The file that says that a run has real nodes, of which a machine can have one set at a time.

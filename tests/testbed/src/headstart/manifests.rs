@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::assets::workspace_root;
@@ -43,22 +44,34 @@ impl Manifests {
         self.patch("Deployment", flags.iter().map(add).collect())
     }
 
-    /// Has the webhooks called at this address instead of by Service, and runs nothing in the cluster.
-    pub(super) fn called_by_url(mut self, address: &str) -> Result<Self> {
+    /// Has all webhooks called at this port of the loopback interface instead of by Service, and runs nothing in the cluster.
+    pub(super) fn called_at(mut self, port: u16) -> Result<Self> {
         let resources = self.kustomization["resources"]
             .as_array_mut()
             .context("the kustomization has no resources")?;
         resources.retain(|resource| {
             resource != "deployment.yaml" && resource != "pod-disruption-budget.yaml"
         });
-        let call = |webhook: usize, path: &str| {
-            let path_in_object = format!("/webhooks/{webhook}/clientConfig");
-            let by_url = json!({ "url": format!("{address}{path}") });
-            json!({ "op": "replace", "path": path_in_object, "value": by_url })
-        };
-        let mutating = vec![call(0, "/mutate"), call(1, "/hold"), call(2, "/mutate")];
-        self.patch("MutatingWebhookConfiguration", mutating)?
-            .patch("ValidatingWebhookConfiguration", vec![call(0, "/validate")])
+        let path = workspace_root().join("manifests/webhook.yaml");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        for configuration in serde_yaml::Deserializer::from_str(&text) {
+            let configuration = Value::deserialize(configuration)
+                .with_context(|| format!("parse {}", path.display()))?;
+            let kind = configuration["kind"].as_str().context("no kind")?;
+            let webhooks = configuration["webhooks"]
+                .as_array()
+                .with_context(|| format!("a {kind} without webhooks"))?;
+            let call = |(index, webhook): (usize, &Value)| {
+                let path = &webhook["clientConfig"]["service"]["path"];
+                let path = path.as_str().context("a webhook without a path")?;
+                let by_url = json!({ "url": format!("https://127.0.0.1:{port}{path}") });
+                let path_in_object = format!("/webhooks/{index}/clientConfig");
+                Ok(json!({ "op": "replace", "path": path_in_object, "value": by_url }))
+            };
+            let operations = webhooks.iter().enumerate().map(call);
+            self = self.patch(kind, operations.collect::<Result<_>>()?)?;
+        }
+        Ok(self)
     }
 
     fn patch(mut self, kind: &str, operations: Vec<Value>) -> Result<Self> {
