@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cluster;
+mod crash;
 mod every_image;
 mod failures;
 mod hold;
@@ -17,3 +18,4 @@ mod pull_secrets;
 mod samples;
 mod uninstall;
 mod upgrade;
+mod writes;

@@ -288,6 +288,20 @@ impl Nodes {
             .with_context(|| format!("ask the container runtime of {node}"))
     }
 
+    /// Kills a container's process with SIGKILL, as a crash would end it.
+    ///
+    /// # Errors
+    /// When the node runs no such container.
+    pub async fn kill_container(&self, node: &str, id: &str) -> Result<()> {
+        let tasks = "containerd/state/io.containerd.runtime.v2.task/k8s.io";
+        let file = self.control_plane.dir().join(node).join(tasks).join(id);
+        let pid = fs::read_to_string(file.join("init.pid"))
+            .with_context(|| format!("find the process of container {id}"))?;
+        let mut kill = tokio::process::Command::new("kill");
+        kill.args(["-KILL", &pid]);
+        output(kill, b"").await.map(drop)
+    }
+
     /// Sets a label of a node.
     ///
     /// # Errors
