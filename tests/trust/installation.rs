@@ -117,6 +117,11 @@ impl Installation {
     /// Starts a replica with these flags besides those that a pod would need.
     pub(crate) fn replica(&self, name: &str, flags: &[&str]) -> Replica {
         let binary = Path::new(env!("CARGO_BIN_EXE_headstart"));
+        self.replica_of(binary, name, flags)
+    }
+
+    /// As [`Self::replica`], of this binary.
+    pub(crate) fn replica_of(&self, binary: &Path, name: &str, flags: &[&str]) -> Replica {
         // Replicas with the same name have logs of their own.
         let name = format!("{name}-{}", STARTED.fetch_add(1, Ordering::Relaxed));
         Replica::new(Local::spawn(self.cluster, &name, binary, self.kubeconfig, flags).unwrap())

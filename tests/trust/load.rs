@@ -51,14 +51,22 @@ impl Healthy {
         self.stop.cancel();
         let mut latencies = self.task.await.unwrap();
         latencies.sort();
-        let p99 = latencies[latencies.len() * 99 / 100];
-        println!("{what}: {} healthy calls, p99 {p99:?}", latencies.len());
+        let (p50, p99) = (
+            latencies[latencies.len() / 2],
+            latencies[latencies.len() * 99 / 100],
+        );
+        println!(
+            "{what}: {} healthy calls, p50 {p50:.1?}, p99 {p99:.1?}",
+            latencies.len()
+        );
         p99
     }
 }
 
+/// One replica of what is released: its memory and its speed are what counts.
 pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
-    let replica = installation.replica("replica", &[]);
+    let binary = tokio::task::spawn_blocking(testbed::headstart::binary);
+    let replica = installation.replica_of(&binary.await.unwrap().unwrap(), "replica", &[]);
     installation.register(replica.port).await;
     replica.ready().await;
     served(installation, replica.port).await;
@@ -72,6 +80,10 @@ async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
     let (replica, tls) = one_replica(&installation).await;
     let before = replica.memory("VmRSS");
     let port = replica.port;
+
+    let healthy = Healthy::start(&tls, port);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    healthy.stop("nothing else").await;
 
     // 1,500 connections that send nothing: more than there is room for.
     let healthy = Healthy::start(&tls, port);
