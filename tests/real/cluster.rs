@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use testbed::control_plane::Options;
 use testbed::headstart::Installed;
 use testbed::process::Wait;
+use testbed::writes::Writes;
 use testbed::{ControlPlane, Image, Nodes, nodes, progress};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -200,6 +201,18 @@ impl Cluster {
     pub(crate) async fn apply(&self, object: &Value) -> String {
         self.control_plane()
             .kubectl_with_input(&["apply", "-f", "-"], &object.to_string())
+            .await
+            .unwrap()
+    }
+
+    /// A stream of writes that call headstart, of a Deployment that could run on no node: it is about the calls.
+    pub(crate) async fn writes(&self, namespace: &str) -> Writes {
+        let mut spec = waiting("registry.example/app:0");
+        spec["nodeSelector"] = json!({ "nowhere": "true" });
+        let mut object = deployment(namespace, "web", spec);
+        object["spec"]["replicas"] = json!(0);
+        let object = serde_json::from_value(object).unwrap();
+        Writes::start(self.api(namespace), vec![object])
             .await
             .unwrap()
     }

@@ -9,9 +9,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use testbed::progress::say;
+use testbed::writes::slowest;
 
 use crate::cluster::{Cluster, cluster, deployment, until, waiting};
-use crate::writes::Writes;
 
 /// `timeoutSeconds` of the webhooks, and what a busy machine takes for the write itself.
 const MOST: Duration = Duration::from_millis(2000 + 500);
@@ -52,7 +52,7 @@ async fn kill_the_leader(cluster: &Cluster, then: Then) {
     let leader = lease(cluster).await.holder_identity.unwrap();
     let (node, container) = running(&replicas.get(&leader).await.unwrap()).unwrap();
     let before = cluster.sum_of_metric(FAILED_OPEN).await;
-    let writes = Writes::start(cluster, &namespace).await;
+    let writes = cluster.writes(&namespace).await;
 
     let (killed, killed_at) = (Instant::now(), Timestamp::now());
     cluster
@@ -93,10 +93,10 @@ async fn kill_the_leader(cluster: &Cluster, then: Then) {
         .wait_until_ready(cluster.control_plane())
         .await
         .unwrap();
-    let writes = writes.stop().await;
+    let writes = writes.stop().await.unwrap();
 
     let failed = cluster.sum_of_metric(FAILED_OPEN).await - before;
-    let longest = writes.iter().map(|write| write.took).max().unwrap();
+    let longest = slowest(&writes);
     let meanwhile = writes
         .iter()
         .filter(|write| write.begun + write.took > killed && write.begun < unnamed);

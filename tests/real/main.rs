@@ -18,4 +18,3 @@ mod pull_secrets;
 mod samples;
 mod uninstall;
 mod upgrade;
-mod writes;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use testbed::writes::slowest;
+
 use crate::cluster::{cluster, deployment, waiting};
-use crate::writes::Writes;
 
 /// A write that waits for a webhook that does not answer takes `timeoutSeconds`, which is 2 s.
 const LATE: Duration = Duration::from_millis(1500);
@@ -17,7 +18,7 @@ async fn a_rolling_upgrade_fails_no_call_and_delays_no_write() {
         .sum_of_metric("apiserver_admission_webhook_fail_open_count{")
         .await;
     let calls = cluster.webhook_calls().await;
-    let writes = Writes::start(cluster, "upgrade").await;
+    let writes = cluster.writes("upgrade").await;
     cluster
         .kubectl(&[
             "rollout",
@@ -42,9 +43,9 @@ async fn a_rolling_upgrade_fails_no_call_and_delays_no_write() {
             == 2
     })
     .await;
-    let writes = writes.stop().await;
+    let writes = writes.stop().await.unwrap();
 
-    let longest = writes.iter().map(|write| write.took).max().unwrap();
+    let longest = slowest(&writes);
     let failed = cluster
         .sum_of_metric("apiserver_admission_webhook_fail_open_count{")
         .await

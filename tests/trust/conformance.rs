@@ -12,9 +12,8 @@ use testbed::process::Wait;
 use crate::callers::client_of;
 use crate::certificates::served;
 use crate::client::{self, Tls};
-use crate::installation::{Installation, PATIENCE, SHOP};
+use crate::installation::{Installation, PATIENCE, SHOP, deployment};
 use crate::replica::Replica;
-use crate::writes::deployment;
 
 const REVIEWS: &str = "headstart_admission_reviews_total";
 

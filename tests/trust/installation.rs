@@ -9,6 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -16,6 +17,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use testbed::control_plane::Options;
 use testbed::headstart::Local;
+use testbed::writes::Writes;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -25,6 +27,8 @@ use crate::replica::Replica;
 /// headstart's namespace, and that of the Deployments.
 pub(crate) const OWN: &str = "headstart";
 pub(crate) const SHOP: &str = "shop";
+/// How many Deployments take turns in a stream of writes.
+pub(crate) const DEPLOYMENTS: usize = 5;
 /// How long anything may take that takes a second on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -127,6 +131,13 @@ impl Installation {
         Replica::new(Local::spawn(self.cluster, &name, binary, self.kubeconfig, flags).unwrap())
     }
 
+    /// A stream of writes of [`DEPLOYMENTS`] Deployments.
+    pub(crate) async fn writes(&self) -> Writes {
+        let all = (0..DEPLOYMENTS).map(|index| deployment(&format!("web-{index}"), "app:0"));
+        let api = Api::namespaced(self.client.clone(), SHOP);
+        Writes::start(api, all.collect()).await.unwrap()
+    }
+
     /// How often the API server let a write through because a webhook of headstart could not be called.
     pub(crate) async fn failed_open(&self) -> f64 {
         self.count("apiserver_admission_webhook_fail_open_count{")
@@ -190,4 +201,20 @@ fn set_bundle(bundle: &[u8], webhooks: usize) -> Patch<()> {
         json!({"op": "add", "path": path, "value": value})
     };
     Patch::Json(serde_json::from_value((0..webhooks).map(set).collect()).unwrap())
+}
+
+/// One that runs nowhere, so that nothing but the write is measured.
+pub(crate) fn deployment(name: &str, image: &str) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "app", "image": image}]},
+            },
+        },
+    }))
+    .unwrap()
 }

@@ -16,7 +16,6 @@ mod load;
 mod policy;
 mod replica;
 mod replicas;
-mod writes;
 
 /// The short or the long form of something that a test does for long or often.
 fn length<T: std::fmt::Debug>(what: &str, short: T, long: T) -> T {

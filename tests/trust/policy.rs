@@ -10,8 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::installation::{Installation, OWN, SHOP};
-use crate::writes::deployment;
+use crate::installation::{Installation, OWN, SHOP, deployment};
 
 async fn headstarts_own_client(installation: &Installation) -> Client {
     let path = installation

@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use testbed::process::Wait;
+use testbed::writes::slowest;
 
 use crate::certificates::served;
 use crate::client::{self, Tls};
 use crate::forwarder::Forwarder;
-use crate::installation::{Installation, PATIENCE, SHOP};
+use crate::installation::{DEPLOYMENTS, Installation, PATIENCE, SHOP};
 use crate::replica::Replica;
-use crate::writes::{DEPLOYMENTS, Writes};
 
 /// Half the default, as the test's Service is as slow as a kubelet's but nothing else is.
 const FLAGS: [&str; 2] = ["--drain", "5s"];
@@ -88,7 +88,7 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
         led(&replicas).await;
     }
     served(&installation, forwarder.port).await;
-    let writes = Writes::start(installation.client.clone()).await;
+    let writes = installation.writes().await;
     let failed = installation.failed_open().await;
 
     // A rolling upgrade: one more, then one less, twice. The leader goes by a clean stop each time.
@@ -133,9 +133,10 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
         installation.call_errors()
     );
 
-    let summary = writes.stop().await;
-    println!("{summary:?}");
-    assert!(summary.slowest < LATE, "{summary:?}");
+    let writes = writes.stop().await.unwrap();
+    let slowest = slowest(&writes);
+    println!("{} writes, the slowest took {slowest:?}", writes.len());
+    assert!(slowest < LATE, "{slowest:?}");
     everything_is_prefetched(&installation).await;
 }
 
