@@ -124,11 +124,7 @@ impl Cluster {
 
     /// The stored Deployment, if it is to be prefetched for.
     pub fn opted_in(&self, key: &Key) -> Option<Arc<Workload>> {
-        let state = self.lock();
-        let workload = state.workloads.current.get(key)?;
-        self.mode(&state, workload)
-            .prefetches()
-            .then(|| workload.clone())
+        self.opted_in_of(&self.lock(), key).cloned()
     }
 
     /// The Deployments that are to be prefetched for.
@@ -173,9 +169,14 @@ impl Cluster {
         self.lock().pods.nodes_of(key)
     }
 
-    /// The Deployments that have prefetch pods, be they opted in or even stored.
-    pub fn keys_with_pods(&self) -> Vec<Key> {
-        self.lock().pods.keys()
+    /// The Deployments that have prefetch pods, be they opted in or even stored, of which this is so. It is asked with
+    /// what [`Self::opted_in`] says of each.
+    pub fn with_pods(&self, is_so: impl Fn(&Key, Option<&Arc<Workload>>) -> bool) -> Vec<Key> {
+        let state = self.lock();
+        let keys = state.pods.keys();
+        keys.filter(|key| is_so(key, self.opted_in_of(&state, key)))
+            .cloned()
+            .collect()
     }
 
     /// Whether a Deployment has prefetch pods.
@@ -183,9 +184,18 @@ impl Cluster {
         self.lock().pods.has(key)
     }
 
-    /// The UIDs of all prefetch pods.
-    pub fn pod_uids(&self) -> HashSet<String> {
-        self.lock().pods.uids()
+    /// Which of these UIDs no prefetch pod has any more.
+    pub fn gone<'a>(&self, uids: impl Iterator<Item = &'a String>) -> HashSet<String> {
+        let mut gone: HashSet<&String> = uids.collect();
+        for pod in self.lock().pods.all() {
+            gone.remove(&pod.uid);
+        }
+        gone.into_iter().cloned().collect()
+    }
+
+    fn opted_in_of<'a>(&self, state: &'a State, key: &Key) -> Option<&'a Arc<Workload>> {
+        let workload = state.workloads.current.get(key)?;
+        self.mode(state, workload).prefetches().then_some(workload)
     }
 
     fn mode(&self, state: &State, workload: &Workload) -> Mode {

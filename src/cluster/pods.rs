@@ -56,17 +56,16 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    pub(super) fn keys(&self) -> Vec<Key> {
-        self.places.keys().cloned().collect()
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.places.keys()
     }
 
     pub(super) fn has(&self, key: &Key) -> bool {
         self.places.contains_key(key)
     }
 
-    pub(super) fn uids(&self) -> HashSet<String> {
-        let pods = self.table.current.values();
-        pods.map(|pod| pod.uid.clone()).collect()
+    pub(super) fn all(&self) -> impl Iterator<Item = &PrefetchPod> {
+        self.table.current.values()
     }
 
     pub(super) fn nodes_of(&self, key: &Key) -> Vec<Arc<str>> {

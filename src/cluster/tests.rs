@@ -118,7 +118,8 @@ fn pods_are_found_by_their_deployment() {
     assert_eq!(cluster.places.len(), 1);
     cluster.on_pod(&None, Change::Remove(pod));
     assert!(
-        cluster.nodes_with_pods(&key("shop")).is_empty() && cluster.keys_with_pods().is_empty()
+        cluster.nodes_with_pods(&key("shop")).is_empty()
+            && cluster.with_pods(|_, _| true).is_empty()
     );
 }
 

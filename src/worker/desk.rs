@@ -16,6 +16,7 @@ use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
 use super::notes;
 use super::turns::Turns;
+use super::upkeep::Swept;
 use super::work::{Begin, Stage, Work};
 use crate::cluster::{Place, asks_the_same};
 use crate::domain::plan::{Plan, Situation, plan};
@@ -58,6 +59,8 @@ pub(super) struct Desk {
     pub(super) deleting: HashMap<String, Instant>,
     /// Rollouts that wait, as last seen.
     pub(super) holds: HashMap<Key, Hold>,
+    /// When the pods of each Deployment are to be looked through again.
+    pub(super) swept: HashMap<Key, Swept>,
     timers: BTreeMap<(Instant, u64), Wake>,
     numbers: u64,
     pub(super) results: mpsc::Sender<Created>,
@@ -87,6 +90,7 @@ impl Desk {
             known_nodes: HashMap::new(),
             deleting: HashMap::new(),
             holds: HashMap::new(),
+            swept: HashMap::new(),
             timers: BTreeMap::new(),
             numbers: 0,
             results,

@@ -7,53 +7,60 @@ use crate::cluster::verdict::is_wanted;
 use crate::domain::outcome::Outcome;
 use crate::domain::workload::Workload;
 
-/// Whether a pod is to be deleted. `workload` is its Deployment, `None` if that is gone or opted out; `retain` is how
-/// long finished pods stay, `refresh` how often it is prefetched again.
-pub(super) fn is_due(
+/// As a time to delete a pod: whenever that is looked at.
+const AT_ONCE: Option<Timestamp> = Some(Timestamp::MIN);
+
+/// When a pod is to be deleted, if neither it nor its Deployment changes before. `workload` is the Deployment, `None`
+/// if that is gone or opted out; `retain` is how long finished pods stay, `refresh` how often it is prefetched again.
+pub(super) fn due_at(
     workload: Option<&Workload>,
     pod: &PrefetchPod,
     retain: SignedDuration,
     refresh: Option<SignedDuration>,
-    now: Timestamp,
-) -> bool {
+) -> Option<Timestamp> {
     if pod.deleting {
-        return false;
+        return None;
     }
     let Some(workload) = workload else {
-        return true;
+        return AT_ONCE;
     };
     // Of a namesake that was deleted, or orphaned: nobody else collects it in time.
     if pod.owner.as_deref() != Some(workload.uid.as_str()) {
-        return true;
+        return AT_ONCE;
     }
     let has_something = pod.outcome.images.contains(&Outcome::Pulled);
     if pod.revision != workload.revision {
         if !pod.outcome.is_decided() {
             // Nobody wants these images any more. A pull that has begun runs on; one that has not is saved.
-            return !is_wanted(workload, pod);
+            return AT_ONCE.filter(|_| !is_wanted(workload, pod));
         }
         if !has_something {
             // It holds nothing, and the kubelet may still ask the registry for it.
-            return true;
+            return AT_ONCE;
         }
     }
+    if !pod.outcome.is_decided() {
+        return None;
+    }
+    let after = |since: Option<Timestamp>, pause| {
+        since.map_or(AT_ONCE, |since| since.checked_add(pause).ok())
+    };
     // The next prefetch replaces them; until then they hold the images.
     if let Some(every) = refresh
         && pod.revision == workload.revision
     {
         let ended = pod.outcome.ended.or(pod.created);
-        let late = every.saturating_mul(2);
-        return pod.outcome.is_decided()
-            && ended.is_none_or(|ended| now.duration_since(ended) >= late);
+        return after(ended, every.saturating_mul(2));
+    }
+    if !workload.rollout.settled {
+        return None;
     }
     // A finished pod keeps its images from the node's garbage collection until the rollout has them in use.
     let since = [pod.outcome.ended, pod.created, workload.rollout.progressed]
         .into_iter()
         .flatten()
         .max();
-    pod.outcome.is_decided()
-        && workload.rollout.settled
-        && since.is_none_or(|since| now.duration_since(since) >= retain)
+    after(since, retain)
 }
 
 #[cfg(test)]
@@ -81,7 +88,7 @@ mod tests {
     }
 
     fn due(workload: Option<&Workload>, pod: &PrefetchPod, now: i64) -> bool {
-        is_due(workload, pod, RETAIN, None, at(now))
+        due_at(workload, pod, RETAIN, None).is_some_and(|due| due <= at(now))
     }
 
     #[test]
@@ -131,9 +138,9 @@ mod tests {
         let web = settled(&["a:1"]);
         let done = pod(&web, vec![Outcome::Pulled], Some(120));
         let hour = Some(SignedDuration::from_hours(1));
-        assert!(!is_due(Some(&web), &done, RETAIN, hour, at(120 + 7199)));
-        assert!(
-            is_due(Some(&web), &done, RETAIN, hour, at(120 + 7200)),
+        assert_eq!(
+            due_at(Some(&web), &done, RETAIN, hour),
+            Some(at(120 + 7200)),
             "one that no other replaced"
         );
     }

@@ -1,5 +1,6 @@
 //! What is done from time to time: old pods deleted, images refreshed, what is over forgotten, gauges set.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -7,16 +8,39 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::desk::Desk;
-use super::sweep::is_due;
+use super::sweep::due_at;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
-use crate::domain::workload::Key;
+use crate::domain::workload::{Key, Workload};
 use crate::metrics::Backlog;
 
 /// Deletions under way at most: they share the API server with creates, which are in more of a hurry.
 const DELETING: usize = 500;
 /// When a pod is still there after this, its deletion failed, and is asked for again.
 const DELETE_AGAIN: Duration = Duration::from_secs(120);
+
+/// How often it is looked through within a refresh period, what is to be prefetched again: a node is so much late at
+/// most, which is little beside how far nodes are spread on purpose.
+const LOOKS: u32 = 60;
+
+/// What was found when the pods of a Deployment were last looked through.
+pub(super) struct Swept {
+    /// The Deployment as it was. A change of it that asks for no work, of its status say, may still end the use of a pod.
+    workload: Option<Arc<Workload>>,
+    /// When the next of its pods is of no more use, if nothing changes before.
+    due: Option<Timestamp>,
+}
+
+impl Swept {
+    fn is_current(&self, workload: Option<&Arc<Workload>>, now: Timestamp) -> bool {
+        let same = match (&self.workload, workload) {
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+            (None, None) => true,
+            _ => false,
+        };
+        same && self.due.is_none_or(|due| now < due)
+    }
+}
 
 impl Desk {
     /// Once a second.
@@ -27,11 +51,16 @@ impl Desk {
             info!(unconfirmed, "reviews whose object was never stored");
         }
         if !self.deleting.is_empty() {
-            let alive = self.worker.cluster.pod_uids();
+            let gone = self.worker.cluster.gone(self.deleting.keys());
             self.deleting
-                .retain(|uid, since| alive.contains(uid) && since.elapsed() < DELETE_AGAIN);
+                .retain(|uid, since| !gone.contains(uid) && since.elapsed() < DELETE_AGAIN);
         }
-        for key in self.worker.cluster.keys_with_pods() {
+        let now = Timestamp::now();
+        let outdated = self.worker.cluster.with_pods(|key, workload| {
+            let swept = self.swept.get(key);
+            swept.is_none_or(|swept| !swept.is_current(workload, now))
+        });
+        for key in outdated {
             self.sweep_one(&key);
         }
         self.check_holds();
@@ -42,32 +71,57 @@ impl Desk {
 
     /// Deletes what is of no more use to a Deployment.
     pub(super) fn sweep_one(&mut self, key: &Key) {
-        for node in self.worker.cluster.nodes_with_pods(key) {
-            if self.deleting.len() >= DELETING {
-                return;
-            }
+        let nodes = self.worker.cluster.nodes_with_pods(key);
+        if nodes.is_empty() {
+            self.swept.remove(key);
+            return;
+        }
+        let workload = self.worker.cluster.opted_in(key);
+        let swept = Swept {
+            workload,
+            due: None,
+        };
+        self.swept.insert(key.clone(), swept);
+        for node in nodes {
             self.sweep_place(&Place {
                 key: key.clone(),
                 node,
             });
+            // Too many deletions are under way.
+            if !self.swept.contains_key(key) {
+                return;
+            }
         }
     }
 
     pub(super) fn sweep_place(&mut self, place: &Place) {
         if self.deleting.len() >= DELETING {
+            self.swept.remove(&place.key);
             return;
         }
         let cluster = &self.worker.cluster;
+        if !cluster.has_pods(&place.key) {
+            self.swept.remove(&place.key);
+            return;
+        }
         let workload = cluster.opted_in(&place.key);
         let refresh = workload.as_deref().and_then(|w| self.refresh_of(w));
         let (now, retain) = (Timestamp::now(), self.worker.policy.retain);
-        let due: Vec<(String, String)> = cluster
-            .pods_at(&place.key, &place.node)
-            .into_iter()
-            .filter(|pod| !self.deleting.contains_key(&pod.uid))
-            .filter(|pod| is_due(workload.as_deref(), pod, retain, refresh, now))
-            .map(|pod| (pod.name, pod.uid))
-            .collect();
+        let mut next: Option<Timestamp> = None;
+        let mut due: Vec<(String, String)> = Vec::new();
+        for pod in cluster.pods_at(&place.key, &place.node) {
+            let Some(at) = due_at(workload.as_deref(), &pod, retain, refresh) else {
+                continue;
+            };
+            // What is being deleted counts too: until it is gone, it may have to be asked for again.
+            next = next.into_iter().chain([at]).min();
+            if at <= now && !self.deleting.contains_key(&pod.uid) {
+                due.push((pod.name, pod.uid));
+            }
+        }
+        if let Some(swept) = self.swept.get_mut(&place.key) {
+            swept.due = [swept.due, next].into_iter().flatten().min();
+        }
         if due.is_empty() {
             return;
         }
@@ -93,6 +147,10 @@ impl Desk {
             let Some(every) = own.map(|own| own.0).or(self.worker.policy.refresh) else {
                 continue;
             };
+            if work.looked_through.elapsed() < every.unsigned_abs() / LOOKS {
+                continue;
+            }
+            work.looked_through = Instant::now();
             for (node, spot) in &work.spots {
                 if !spot.stage.is_decided() {
                     continue;
@@ -153,5 +211,27 @@ impl Desk {
             pulling: self.ledger.pulling(),
             held: self.holds.len(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_looked_through_again_when_one_is_due_or_their_deployment_has_changed() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let web = Arc::new(crate::cluster::verdict::tests::wants(&["a:1"]));
+        let swept = |due| Swept {
+            workload: Some(web.clone()),
+            due,
+        };
+        assert!(swept(Some(at(100))).is_current(Some(&web), at(99)));
+        assert!(!swept(Some(at(100))).is_current(Some(&web), at(100)));
+        assert!(swept(None).is_current(Some(&web), Timestamp::MAX));
+        // A new state of it, be it the same in all that is compared elsewhere.
+        let later = Arc::new(Workload::clone(&web));
+        assert!(!swept(None).is_current(Some(&later), at(0)));
+        assert!(!swept(None).is_current(None, at(0)), "opted out, or gone");
     }
 }

@@ -100,6 +100,8 @@ pub(super) struct Work {
     /// When its pull secrets or its placement last changed.
     pub(super) revised: Option<Timestamp>,
     pub(super) closed: bool,
+    /// When it was last looked at for what is to be prefetched again.
+    pub(super) looked_through: Instant,
     /// Ends the creates on their way.
     pub(super) cancel: CancellationToken,
     variants: HashMap<Vec<usize>, Variant>,
@@ -146,6 +148,7 @@ impl Work {
             trouble: None,
             revised: None,
             closed: false,
+            looked_through: Instant::now(),
             cancel,
             variants: HashMap::new(),
         }
