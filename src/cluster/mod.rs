@@ -2,6 +2,7 @@
 //!
 //! A change that could ask for work pushes a key; what it means is decided by whoever takes it.
 
+mod lean;
 mod machines;
 mod pods;
 mod stock;

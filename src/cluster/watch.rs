@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::Cluster;
+use super::lean::{Lean, whole};
 use super::table::{Change, Scope};
 use crate::domain::contract::{MANAGED_BY_LABEL, MANAGER};
 use crate::metrics::Watched;
@@ -52,20 +53,20 @@ impl Cluster {
                 let feed = Feed::new(&cluster, Watched::Namespaces, scope.clone());
                 more.spawn(feed.follow(events, Cluster::on_namespace));
 
-                let api = namespaced::<Deployment>(&client, &scope);
+                let api = namespaced::<Lean<Deployment>>(&client, &scope);
                 let events = watcher::watcher(api, config.clone());
                 let feed = Feed::new(&cluster, Watched::Deployments, scope.clone());
-                more.spawn(feed.follow(events, Cluster::on_deployment));
+                more.spawn(feed.follow(events.map_ok(whole), Cluster::on_deployment));
 
                 let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
-                let api = namespaced::<Pod>(&client, &scope);
+                let api = namespaced::<Lean<Pod>>(&client, &scope);
                 let events = watcher::watcher(api, config.clone().labels(&ours));
                 let feed = Feed::new(&cluster, Watched::Pods, scope);
-                more.spawn(feed.follow(events, Cluster::on_pod));
+                more.spawn(feed.follow(events.map_ok(whole), Cluster::on_pod));
             }
-            let events = watcher::watcher(Api::<Node>::all(client), config);
+            let events = watcher::watcher(Api::<Lean<Node>>::all(client), config);
             let feed = Feed::new(&cluster, Watched::Nodes, None);
-            more.spawn(feed.follow(events, Cluster::on_node));
+            more.spawn(feed.follow(events.map_ok(whole), Cluster::on_node));
         });
     }
 }

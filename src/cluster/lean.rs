@@ -1,0 +1,174 @@
+//! Objects as the watches read them: whole but for `metadata.managedFields`.
+//!
+//! That says who wrote which field of the object: a tree about as large as the object itself, which would be read into
+//! maps of maps with each event, a heartbeat say, and dropped unread.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::Resource;
+use kube::runtime::watcher::Event;
+use serde::{Deserialize, Deserializer};
+
+/// An object without its managed fields.
+#[derive(Clone, Debug)]
+pub(super) struct Lean<K>(K);
+
+#[derive(Deserialize)]
+struct Parts<Spec, Status> {
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+/// All of `ObjectMeta` but one.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
+    deletion_timestamp: Option<Time>,
+    finalizers: Option<Vec<String>>,
+    generate_name: Option<String>,
+    generation: Option<i64>,
+    labels: Option<BTreeMap<String, String>>,
+    name: Option<String>,
+    namespace: Option<String>,
+    owner_references: Option<Vec<OwnerReference>>,
+    resource_version: Option<String>,
+    self_link: Option<String>,
+    uid: Option<String>,
+}
+
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        let Metadata {
+            annotations,
+            creation_timestamp,
+            deletion_grace_period_seconds,
+            deletion_timestamp,
+            finalizers,
+            generate_name,
+            generation,
+            labels,
+            name,
+            namespace,
+            owner_references,
+            resource_version,
+            self_link,
+            uid,
+        } = metadata;
+        Self {
+            annotations,
+            creation_timestamp,
+            deletion_grace_period_seconds,
+            deletion_timestamp,
+            finalizers,
+            generate_name,
+            generation,
+            labels,
+            managed_fields: None,
+            name,
+            namespace,
+            owner_references,
+            resource_version,
+            self_link,
+            uid,
+        }
+    }
+}
+
+macro_rules! lean {
+    ($($kind:ident, $spec:ty, $status:ty;)*) => {$(
+        impl<'de> Deserialize<'de> for Lean<$kind> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let Parts { metadata, spec, status } =
+                    Parts::<$spec, $status>::deserialize(deserializer)?;
+                let metadata = metadata.into();
+                Ok(Self($kind { metadata, spec, status }))
+            }
+        }
+    )*};
+}
+
+lean! {
+    Deployment, DeploymentSpec, DeploymentStatus;
+    Node, NodeSpec, NodeStatus;
+    Pod, PodSpec, PodStatus;
+}
+
+impl<K: Resource> Resource for Lean<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(of)
+    }
+
+    fn group(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(of)
+    }
+
+    fn version(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(of)
+    }
+
+    fn plural(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(of)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
+/// The same event of the object itself.
+pub(super) fn whole<K>(event: Event<Lean<K>>) -> Event<K> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(Lean(object)) => Event::InitApply(object),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(Lean(object)) => Event::Apply(object),
+        Event::Delete(Lean(object)) => Event::Delete(object),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn all_but_the_managed_fields_is_read_as_it_is() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "annotations": { "a": "b" }, "creationTimestamp": "2026-01-02T03:04:05Z",
+                "deletionGracePeriodSeconds": 30, "deletionTimestamp": "2026-01-02T03:04:35Z",
+                "finalizers": ["example.com/f"], "generateName": "web-", "generation": 3, "labels": { "c": "d" },
+                "managedFields": [{ "manager": "m", "operation": "Update", "fieldsV1": { "f:spec": {} } }],
+                "name": "web-1", "namespace": "shop",
+                "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1" }],
+                "resourceVersion": "12", "selfLink": "/s", "uid": "2",
+            },
+            "spec": { "nodeName": "n1", "containers": [{ "name": "app", "image": "app:1" }] },
+            "status": { "phase": "Running" },
+        });
+        let Lean::<Pod>(lean) = serde_json::from_value(object.clone()).unwrap();
+        let mut pod: Pod = serde_json::from_value(object).unwrap();
+        assert!(pod.metadata.managed_fields.take().is_some());
+        assert_eq!(lean, pod);
+        // Every field is there to be compared.
+        let read = serde_json::to_value(&lean.metadata).unwrap();
+        assert_eq!(read.as_object().unwrap().len(), 14);
+    }
+}
