@@ -51,3 +51,17 @@ fn every_metric_is_documented_and_no_other() {
     };
     assert_eq!(sorted(documented.collect()), sorted(registered.collect()));
 }
+
+#[test]
+fn each_decision_has_its_own_counter() {
+    let metrics = Metrics::default();
+    for (times, decision) in Decision::ALL.into_iter().enumerate() {
+        (0..times).for_each(|_| metrics.admission(decision));
+    }
+    let text = metrics.encode();
+    for (times, decision) in Decision::ALL.into_iter().enumerate() {
+        let line =
+            format!("headstart_admission_reviews_total{{decision=\"{decision:?}\"}} {times}\n");
+        assert!(text.contains(&line), "{line} is missing in:\n{text}");
+    }
+}

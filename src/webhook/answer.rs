@@ -1,12 +1,13 @@
 //! The answer, as documented: kube's own type writes a patch in a form that the API server does not read
 //! (kube-rs/kube#1781).
 
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use json_patch::Patch;
 use k8s_openapi::ByteString;
 use serde::Serialize;
-use tracing::info;
+use tracing::{error, info};
 
 use super::review::{API_VERSION, KIND};
 
@@ -14,6 +15,8 @@ use super::review::{API_VERSION, KIND};
 pub(super) const MAX_WARNING: usize = 120;
 /// Most warnings on one answer: a person reads a few.
 pub(super) const MAX_WARNINGS: usize = 5;
+/// Bytes of an answer without a patch and with few warnings, so that its buffer does not grow in steps.
+const USUAL_LENGTH: usize = 512;
 
 /// An AdmissionReview with a response.
 #[derive(Debug, Serialize)]
@@ -33,17 +36,12 @@ struct Verdict {
     status: Option<Status>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
-    #[serde(flatten)]
-    patch: Option<Patched>,
-}
-
-/// Both or neither, says the API server.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Patched {
-    patch_type: &'static str,
+    /// There if `patch` is, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
     /// Written in base64.
-    patch: ByteString,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<ByteString>,
 }
 
 /// What the person who writes is shown.
@@ -67,6 +65,7 @@ impl Answer {
             allowed: true,
             status: None,
             warnings,
+            patch_type: None,
             patch: None,
         })
     }
@@ -75,12 +74,10 @@ impl Answer {
     pub(super) fn patched(mut self, patch: &Patch) -> Self {
         match serde_json::to_vec(patch) {
             Ok(json) => {
-                self.response.patch = Some(Patched {
-                    patch_type: "JSONPatch",
-                    patch: ByteString(json),
-                });
+                self.response.patch_type = Some("JSONPatch");
+                self.response.patch = Some(ByteString(json));
             }
-            Err(error) => tracing::error!(%error, "a patch cannot be written, and is not sent"),
+            Err(error) => error!(%error, "a patch cannot be written, and is not sent"),
         }
         self
     }
@@ -97,6 +94,7 @@ impl Answer {
             allowed: false,
             status: Some(status),
             warnings: Vec::new(),
+            patch_type: None,
             patch: None,
         })
     }
@@ -107,6 +105,18 @@ impl Answer {
             kind: KIND,
             response,
         }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut body = Vec::with_capacity(USUAL_LENGTH);
+        if let Err(error) = serde_json::to_writer(&mut body, &self) {
+            error!(%error, "an answer cannot be written");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+        let json = HeaderValue::from_static("application/json");
+        ([(CONTENT_TYPE, json)], body).into_response()
     }
 }
 

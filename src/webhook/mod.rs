@@ -72,24 +72,15 @@ pub fn router(webhook: Webhook) -> Router {
         .with_state(webhook)
 }
 
-async fn mutate(
-    State(webhook): State<Webhook>,
-    request: Request,
-) -> Result<axum::Json<Answer>, Refused> {
+async fn mutate(State(webhook): State<Webhook>, request: Request) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::mutate).await
 }
 
-async fn hold(
-    State(webhook): State<Webhook>,
-    request: Request,
-) -> Result<axum::Json<Answer>, Refused> {
+async fn hold(State(webhook): State<Webhook>, request: Request) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::hold).await
 }
 
-async fn validate(
-    State(webhook): State<Webhook>,
-    request: Request,
-) -> Result<axum::Json<Answer>, Refused> {
+async fn validate(State(webhook): State<Webhook>, request: Request) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::validate).await
 }
 
@@ -98,7 +89,7 @@ impl Webhook {
         &self,
         request: Request,
         decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<axum::Json<Answer>, Refused> {
+    ) -> Result<Answer, Refused> {
         let answer = match self.receive(request).await {
             Ok(Received::Whole(body, _room)) => decide(self, &body),
             Ok(Received::Beginning(prefix)) => self.shed(&prefix),
@@ -107,7 +98,7 @@ impl Webhook {
         if answer.is_err() {
             self.metrics.admission(Decision::Refused);
         }
-        answer.map(axum::Json)
+        answer
     }
 
     async fn receive(&self, request: Request) -> Result<Received, Refused> {
