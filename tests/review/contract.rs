@@ -53,8 +53,19 @@ fn gate() -> Gate {
     }
 }
 
-/// Panics if an answer to this body is not what the API server expects. Whether it was taken for a review.
-pub(crate) fn check(body: &[u8]) -> bool {
+/// What a body was taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// No review.
+    Refused,
+    /// A review that is answered without a patch.
+    Answered,
+    /// A review whose rollout is held, or whose hold ends.
+    Patched,
+}
+
+/// Panics if an answer to this body is not what the API server expects.
+pub(crate) fn check(body: &[u8]) -> Taken {
     let webhook = webhook();
     let mutated = verdict(webhook.mutate(body));
     let held = verdict(webhook.hold(body));
@@ -65,7 +76,7 @@ pub(crate) fn check(body: &[u8]) -> bool {
     let expired = webhook.hints.expire(far_future());
     assert!(expired <= MAX_HINTS);
     let (Some(mutated), Some(held), Some(validated)) = (mutated, held, validated) else {
-        return false;
+        return Taken::Refused;
     };
     assert_eq!(mutated["uid"], validated["uid"]);
     assert_eq!(mutated["uid"], held["uid"]);
@@ -98,7 +109,11 @@ pub(crate) fn check(body: &[u8]) -> bool {
         let object = review.map(|review| review["request"]["object"].to_string());
         assert!(object.is_none_or(|object| object.contains("headstart.dev/")));
     }
-    true
+    if held.get("patch").is_some() {
+        Taken::Patched
+    } else {
+        Taken::Answered
+    }
 }
 
 /// A patch is base64 with its type, or absent. It applies to what was received, whatever that was, and changes the pause and
