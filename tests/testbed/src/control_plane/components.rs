@@ -1,10 +1,12 @@
 //! The command lines of a control plane's components.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 
 use super::Options;
 use crate::assets::Assets;
@@ -185,9 +187,24 @@ impl Layout {
     }
 }
 
-/// A port of the loopback interface that nobody listens on now. Somebody may be faster to take it: then the
-/// component says so, and everything is started again with other ports.
+/// Ports that no system hands out by itself: what it picks for a client's end of a connection may be picked in the moment
+/// between our look and the component's start.
+const PORTS: Range<u16> = 15_000..30_000;
+
+/// A port of the loopback interface that nobody listens on now, and that this process has not named lately. Another process
+/// may be faster to take it: then the component says so, and everything is started again with other ports.
 pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
-    Ok(listener.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes that start one after another begin far from each other.
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in 0..count {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let offset = begin.wrapping_add(next) % count;
+        let port = PORTS.start + u16::try_from(offset)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free on the loopback interface")
 }
