@@ -11,6 +11,7 @@ mod certificates;
 mod client;
 mod conformance;
 mod forwarder;
+mod holds;
 mod installation;
 mod load;
 mod policy;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::installation::{Installation, OWN, SHOP, deployment};
 
-async fn headstarts_own_client(installation: &Installation) -> Client {
+pub(crate) async fn headstarts_own_client(installation: &Installation) -> Client {
     let path = installation
         .cluster
         .service_account_kubeconfig(OWN, "headstart")
