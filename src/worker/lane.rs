@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::domain::outcome::FailureKind;
 
-/// Plans of no more nodes than this go out at once: all of them are a handful.
-pub(super) const HANDFUL: usize = 5;
+/// Plans of no more nodes than this go out at once: a pod for each costs no more than the two seconds would.
+pub(super) const HANDFUL: usize = 8;
 /// Pods of the first wave, on each architecture. Two, because one node may have a fault of its own.
 const WAVE: usize = 2;
 /// How long the first wave is watched for a definite failure.
