@@ -54,7 +54,7 @@ pub(crate) fn is_long() -> bool {
 pub(crate) async fn bed() -> Turn {
     let mut turn = BED.lock().await;
     if turn.is_none() {
-        *turn = Some(Bed::start().await);
+        *turn = Some(Bed::start(NODES).await);
     }
     if let Some(bed) = turn.as_mut() {
         bed.client = bed.plane.client().unwrap();
@@ -97,14 +97,15 @@ pub(crate) fn deployment(namespace: &str, name: &str, nodes: &str, images: &[&st
 }
 
 impl Bed {
-    async fn start() -> Self {
+    /// A cluster of this many nodes, with a replica that leads.
+    pub(crate) async fn start(nodes: usize) -> Self {
         let options = Options {
             audit: true,
             ..Options::default()
         };
         let plane = ControlPlane::start(options).await.unwrap();
         let fake = FakeNodes {
-            count: NODES,
+            count: nodes,
             ..FakeNodes::default()
         };
         plane.add_fake_nodes(fake, label).await.unwrap();
@@ -122,7 +123,7 @@ impl Bed {
     /// Starts another replica, which leads if no other does.
     pub(crate) async fn add_replica(&mut self) {
         let retain = format!("--retain={}s", RETAIN.as_secs());
-        self.start_replica(&retain).await;
+        self.start_replica(&[&retain]).await;
     }
 
     /// Ends all replicas and starts one whose finished pods stay, for tests that look at what is warm.
@@ -134,7 +135,15 @@ impl Bed {
 
     /// Starts another replica whose finished pods stay.
     pub(crate) async fn add_keeping_replica(&mut self) {
-        self.start_replica("--retain=2h").await;
+        self.start_replica(&["--retain=2h"]).await;
+    }
+
+    /// Ends all replicas and starts one with these flags, whose finished pods stay.
+    pub(crate) async fn only(&mut self, flags: &[&str]) {
+        self.replicas.clear();
+        let flags = [&["--retain=2h"], flags].concat();
+        self.start_replica(&flags).await;
+        self.led().await;
     }
 
     /// Ends all replicas and starts one as the next test expects it.
@@ -153,9 +162,9 @@ impl Bed {
         .await;
     }
 
-    async fn start_replica(&mut self, retain: &str) {
+    async fn start_replica(&mut self, flags: &[&str]) {
         // Short, so that a standby takes over within a test's patience.
-        let flags = [retain, "--lease-duration=2s"];
+        let flags = [flags, &["--lease-duration=2s"]].concat();
         let replica = Local::start_through(&self.plane, &binary(), &self.kubeconfig, &flags)
             .await
             .unwrap();
@@ -360,4 +369,13 @@ pub(crate) fn images(pod: &Pod) -> Vec<String> {
 /// How many of these were answered so.
 pub(crate) fn answered(events: &[AuditEvent], code: u64) -> usize {
     events.iter().filter(|event| event.code == code).count()
+}
+
+/// How often each pod was made, by its name.
+pub(crate) fn made_by_name(creates: &[AuditEvent]) -> BTreeMap<&str, usize> {
+    let mut made = BTreeMap::new();
+    for create in creates.iter().filter(|create| create.code == 201) {
+        *made.entry(create.name.as_str()).or_default() += 1;
+    }
+    made
 }

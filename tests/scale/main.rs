@@ -8,10 +8,13 @@
 mod bed;
 mod failover;
 mod fan_out;
+mod flags;
 mod latest_wins;
 mod machines;
 mod memory;
 mod outages;
 mod quota;
+mod refresh;
+mod rejected;
 mod soak;
 mod wrong_tag;

@@ -1,0 +1,197 @@
+//! What flags promise: limits that are kept, namespaces that are left alone, nodes that are believed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::watcher::{Config, Event, watcher};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::bed::{Bed, answered, bed, deployment, images, node, phase};
+
+/// Nodes of each Deployment.
+const NODES: usize = 50;
+
+/// Counts prefetch pods that wait for their images, all and by registry, at each event of a watch: what is under way is
+/// never more than what the API server has stored, in the order in which it did.
+struct Watch {
+    most: Arc<Mutex<BTreeMap<String, usize>>>,
+    task: JoinHandle<()>,
+}
+
+/// Not a registry: all of them.
+const ALL: &str = "";
+
+impl Watch {
+    fn start(bed: &Bed, namespace: &str) -> Self {
+        let most = Arc::new(Mutex::new(BTreeMap::new()));
+        let (api, counted) = (bed.api::<Pod>(namespace), most.clone());
+        let task = tokio::spawn(async move {
+            let mut waiting: BTreeMap<String, String> = BTreeMap::new();
+            let mut events = std::pin::pin!(watcher(api, Config::default()));
+            while let Some(event) = events.try_next().await.unwrap() {
+                match event {
+                    Event::Apply(pod) | Event::InitApply(pod) => {
+                        if ["", "Pending"].contains(&phase(&pod)) {
+                            let image = images(&pod).remove(0);
+                            let registry = image.split('/').next().unwrap_or_default();
+                            waiting.insert(pod.name_any(), registry.to_owned());
+                        } else {
+                            waiting.remove(&pod.name_any());
+                        }
+                    }
+                    Event::Delete(pod) => drop(waiting.remove(&pod.name_any())),
+                    Event::Init | Event::InitDone => {}
+                }
+                let mut now = BTreeMap::from([(ALL.to_owned(), waiting.len())]);
+                for registry in waiting.values() {
+                    *now.entry(registry.clone()).or_default() += 1;
+                }
+                let mut most = counted.lock().unwrap();
+                for (registry, count) in now {
+                    let highest = most.entry(registry).or_default();
+                    *highest = count.max(*highest);
+                }
+            }
+        });
+        Self { most, task }
+    }
+
+    fn end(self) -> BTreeMap<String, usize> {
+        assert!(!self.task.is_finished(), "the watch ended early");
+        self.task.abort();
+        self.most.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_nodes_pull_at_once_than_allowed() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.only(&["--max-pulling-nodes=7"]).await;
+    bed.namespace("pulling").await;
+    let watch = Watch::start(bed, "pulling");
+    for (name, slice) in [("web", "slice=3"), ("api", "slice=4")] {
+        bed.apply(&deployment("pulling", name, slice, &["acme/web:1"]))
+            .await;
+    }
+    for name in ["web", "api"] {
+        bed.event("pulling", name, "Prefetched").await;
+    }
+    let most = watch.end();
+    assert_eq!(most[ALL], 7, "the limit is kept, and used: {most:?}");
+    bed.clear("pulling").await;
+    bed.reset().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_nodes_pull_from_one_registry_than_allowed() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.only(&["--max-pulls-per-registry=4"]).await;
+    bed.namespace("registries").await;
+    let watch = Watch::start(bed, "registries");
+    for (name, slice, image) in [
+        ("web", "slice=3", "one.example/acme/web:1"),
+        ("api", "slice=4", "one.example/acme/api:1"),
+        ("jobs", "slice=5", "two.example/acme/jobs:1"),
+    ] {
+        bed.apply(&deployment("registries", name, slice, &[image]))
+            .await;
+    }
+    for name in ["web", "api", "jobs"] {
+        bed.event("registries", name, "Prefetched").await;
+    }
+    let most = watch.end();
+    assert_eq!((most["one.example"], most["two.example"]), (4, 4));
+    assert!(most[ALL] > 4, "one does not wait for the other: {most:?}");
+    bed.clear("registries").await;
+    bed.reset().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_named_namespaces_are_looked_at() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.only(&["--namespaces=inside,inside-too"]).await;
+    for namespace in ["outside", "inside", "inside-too"] {
+        bed.namespace(namespace).await;
+        bed.apply(&deployment(namespace, "web", "slice=6", &["acme/web:1"]))
+            .await;
+    }
+    for namespace in ["inside", "inside-too"] {
+        bed.event(namespace, "web", "Prefetched").await;
+    }
+    // It came first.
+    assert_eq!(bed.writes("outside", "create").len(), 0);
+    assert_eq!(bed.events("outside", "web").await, []);
+
+    // It is not the Deployment: one that looks everywhere takes it up.
+    bed.reset().await;
+    bed.event("outside", "web", "Prefetched").await;
+    for namespace in ["outside", "inside", "inside-too"] {
+        bed.clear(namespace).await;
+    }
+}
+
+async fn report_images(bed: &Bed, nodes: &[String], images: Value) {
+    for name in nodes {
+        let patch = json!({ "status": { "images": images } });
+        bed.nodes()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_report_the_images_are_left_out_where_they_can_be_believed() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.namespace("reported").await;
+    // Every other node of the slice.
+    let reporting: Vec<String> = (0..NODES / 2)
+        .map(|n| format!("fake-{}", n * 40 + 8))
+        .collect();
+    let images = json!([{ "names": ["docker.io/acme/web:1"], "sizeBytes": 1 }]);
+    report_images(bed, &reporting, images).await;
+    // It lists what they report, before anything is asked of it.
+    bed.only(&["--trust-node-images=true"]).await;
+
+    let with_secret = |name: &str| {
+        let mut object = deployment("reported", name, "slice=8", &["acme/web:1"]);
+        object["spec"]["template"]["spec"]["imagePullSecrets"] = json!([{ "name": "registry" }]);
+        object
+    };
+    bed.apply(&deployment("reported", "web", "slice=8", &["acme/web:1"]))
+        .await;
+    bed.event("reported", "web", "Prefetched").await;
+    let made = bed.writes("reported", "create");
+    assert_eq!(answered(&made, 201), NODES - reporting.len());
+    let pods = bed.pods("reported", Some("web")).await;
+    assert!(pods.iter().all(|pod| !reporting.contains(&node(pod))));
+
+    // With credentials, only a pull proves the right to the image.
+    bed.apply(&with_secret("private")).await;
+    bed.event("reported", "private", "Prefetched").await;
+    assert_eq!(bed.pods("reported", Some("private")).await.len(), NODES);
+
+    bed.only(&["--trust-node-images=false"]).await;
+    bed.apply(&deployment(
+        "reported",
+        "doubted",
+        "slice=8",
+        &["acme/web:1"],
+    ))
+    .await;
+    bed.event("reported", "doubted", "Prefetched").await;
+    assert_eq!(bed.pods("reported", Some("doubted")).await.len(), NODES);
+
+    report_images(bed, &reporting, Value::Null).await;
+    bed.clear("reported").await;
+    bed.reset().await;
+}

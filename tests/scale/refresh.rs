@@ -1,0 +1,87 @@
+//! Images that are prefetched again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::bed::{Bed, answered, bed, deployment, is_long, made_by_name, node, phase, until};
+
+/// Nodes of the Deployment.
+const NODES: usize = 50;
+
+/// Makes finished pods say that they ended before they did, as if that time had passed.
+async fn backdate(bed: &Bed, namespace: &str, by: SignedDuration) {
+    for pod in bed.pods(namespace, None).await {
+        let then = (Timestamp::now() - by).to_string();
+        let mut status = serde_json::to_value(&pod.status).unwrap();
+        for container in status["containerStatuses"].as_array_mut().unwrap() {
+            container["state"]["terminated"]["finishedAt"] = json!(then);
+        }
+        let patch = json!({ "status": { "containerStatuses": status["containerStatuses"] } });
+        bed.api::<Pod>(namespace)
+            .patch_status(
+                &pod.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_prefetched_again_when_their_time_has_come() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.only(&["--refresh=1m"]).await;
+    bed.namespace("refresh").await;
+    bed.apply(&deployment("refresh", "web", "slice=9", &["acme/web:1"]))
+        .await;
+    bed.event("refresh", "web", "Prefetched").await;
+    assert_eq!(answered(&bed.writes("refresh", "create"), 201), NODES);
+
+    let pods_of_now = async || -> BTreeSet<String> {
+        let pods = bed.pods("refresh", None).await;
+        pods.iter().filter_map(ResourceExt::uid).collect()
+    };
+    let first = pods_of_now().await;
+    if is_long() {
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert_eq!(pods_of_now().await, first, "not before their time");
+    } else {
+        println!("with pods that claim to be older; HEADSTART_LONG=1 waits for the minute");
+        backdate(bed, "refresh", SignedDuration::from_secs(90)).await;
+    }
+    until("every node to be prefetched again", async || {
+        let pods = bed.pods("refresh", None).await;
+        let done = pods.iter().filter(|pod| {
+            phase(pod) == "Succeeded" && pod.uid().is_some_and(|uid| !first.contains(&uid))
+        });
+        done.map(node).collect::<BTreeSet<_>>().len() == NODES
+    })
+    .await;
+    // A kubelet names the UID of the pod that it removes for good. kwok does not, and may hit the one that has come in its
+    // place; that is made once more.
+    let events = bed.plane.audit_events().unwrap();
+    let hit = |name: &str| {
+        let removals = events.iter().filter(|event| {
+            event.user == "admin" && event.verb == "delete" && event.resource == "pods"
+        });
+        let of_it = removals.filter(|event| event.namespace == "refresh" && event.name == name);
+        of_it.filter(|event| event.code == 200).count()
+    };
+    for (name, times) in made_by_name(&bed.writes("refresh", "create")) {
+        let most = 2 + hit(name);
+        assert!(
+            (2..=most).contains(&times),
+            "{name}: one at first and one again, not {times} of {most}"
+        );
+    }
+    bed.clear("refresh").await;
+    bed.reset().await;
+}
