@@ -12,6 +12,7 @@
     reason = "a benchmark that cannot go on says where"
 )]
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
@@ -32,8 +33,8 @@ const IN_FLIGHT: usize = 64;
 const PAUSE: Duration = Duration::from_secs(2);
 /// Only its own namespace: it would look after the raw pods too, which keep their labels so that kwok treats both alike.
 const FLAGS: [&str; 2] = ["--lease-duration=3s", "--namespaces=own"];
-/// Finished pods go at once: for counting what is written.
-const DELETING: &str = "--retain=0s";
+/// Finished pods go soon: for counting what is written.
+const DELETING: &str = "--retain=10s";
 /// What headstart acts as.
 const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 /// The share of the raw rate that headstart reaches.
@@ -105,16 +106,12 @@ async fn main() {
         };
         bench.plane.add_fake_nodes(fake, |_, _| {}).await.unwrap();
         existing = nodes;
-        let headstart = Local::start_through(&bench.plane, &binary, &kubeconfig, &FLAGS)
-            .await
-            .unwrap();
+        let headstart = leader(&bench.plane, &binary, &kubeconfig, &FLAGS).await;
         rows.push(bench.measure(nodes).await);
         drop(headstart);
         if nodes == COUNTED {
             let flags = [&FLAGS[..], &[DELETING]].concat();
-            let headstart = Local::start_through(&bench.plane, &binary, &kubeconfig, &flags)
-                .await
-                .unwrap();
+            let headstart = leader(&bench.plane, &binary, &kubeconfig, &flags).await;
             writes = bench.writes(nodes).await;
             drop(headstart);
         }
@@ -152,6 +149,22 @@ async fn main() {
     if has("--check") && !met {
         std::process::exit(1);
     }
+}
+
+/// Starts headstart, and waits until it leads: the one before has left a lease that runs out first.
+async fn leader(plane: &ControlPlane, binary: &Path, kubeconfig: &Path, flags: &[&str]) -> Local {
+    let local = Local::start_through(plane, binary, kubeconfig, flags)
+        .await
+        .unwrap();
+    let wait = Wait::new("headstart to lead", Duration::from_secs(60));
+    while !local
+        .get("/metrics")
+        .await
+        .is_ok_and(|metrics| metrics.contains("headstart_leader 1\n"))
+    {
+        wait.pause().await.unwrap();
+    }
+    local
 }
 
 impl Bench {
