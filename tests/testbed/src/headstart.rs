@@ -105,7 +105,14 @@ impl Installed {
     /// When something of it cannot be removed.
     pub async fn uninstall(self, control_plane: &ControlPlane) -> Result<()> {
         control_plane
-            .kubectl(&["delete", "-k", &self.path(), "--wait", "--timeout=120s"])
+            .kubectl(&[
+                "delete",
+                "-k",
+                &self.path(),
+                "--ignore-not-found",
+                "--wait",
+                "--timeout=120s",
+            ])
             .await
             .map(drop)
     }
