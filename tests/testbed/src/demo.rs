@@ -5,15 +5,15 @@ mod table;
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::json;
 
+use self::rollout::{Rollout, Subject};
 use crate::control_plane::{ControlPlane, Options};
 use crate::headstart::{Installed, Local};
 use crate::image::Image;
 use crate::kept::Cluster;
 use crate::nodes::{self, Nodes};
+use crate::rollout::{Strategy, deployment};
 use crate::{FakeNodes, progress};
-use rollout::{Rollout, Subject};
 
 const NAMESPACE: &str = "shop";
 const MIB: u64 = 1 << 20;
@@ -159,9 +159,10 @@ async fn on_fake_nodes(demo: &Demo) -> Result<Cluster> {
         ])
         .await?;
     let started = std::time::Instant::now();
-    let object = rollout::deployment(NAMESPACE, demo.replicas, "registry.example/shop/web:2");
+    let image = "registry.example/shop/web:2";
+    let object = deployment(NAMESPACE, demo.replicas, Strategy::OneByOne, image);
     cluster
-        .kubectl_with_input(&["apply", "-f", "-"], &json!(object).to_string())
+        .kubectl_with_input(&["apply", "-f", "-"], &object.to_string())
         .await?;
     let note = rollout::until_event(&cluster, NAMESPACE, "Prefetched").await?;
     println!(

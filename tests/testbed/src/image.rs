@@ -58,6 +58,19 @@ impl Image {
         self
     }
 
+    /// Puts a file with this text into every layer so far: layers that no other image has, and no node.
+    #[must_use]
+    pub fn marked(mut self, mark: &str) -> Self {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let file = json!({ "path": format!("/mark-{index}"), "content": mark, "mode": 0o644 });
+            match layer["files"].as_array_mut() {
+                Some(files) => files.push(file),
+                None => layer["files"] = json!([file]),
+            }
+        }
+        self
+    }
+
     /// Sets `USER`.
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
@@ -104,5 +117,29 @@ impl Image {
             "entrypoint": entrypoint,
             "layers": layers,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_changes_every_layer_and_keeps_what_is_in_it() {
+        let image = Image::default()
+            .file("/name", "web")
+            .tree("/usr/share".into(), 1000)
+            .marked("second");
+        let description = image.description("registry/web:1", None);
+        let layers = description["layers"].as_array().unwrap();
+        assert_eq!(layers[0]["files"].as_array().unwrap().len(), 2);
+        assert_eq!(layers[1]["tree"], "/usr/share");
+        for (index, layer) in layers.iter().enumerate() {
+            let mark = layer["files"].as_array().unwrap().last().unwrap();
+            assert_eq!(
+                (&mark["path"], &mark["content"]),
+                (&json!(format!("/mark-{index}")), &json!("second"))
+            );
+        }
     }
 }

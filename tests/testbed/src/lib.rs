@@ -6,6 +6,7 @@
 //! - [`fake_nodes`]: nodes by the thousand that only pretend (kwok)
 //! - [`nodes`]: kubelets with containerd, as root on Linux, and a [`registry`] for their [`image`]s
 //! - [`headstart`]: builds headstart and installs it from its own manifests
+//! - [`rollout`]: a Deployment to roll out, and what its users see of it when
 //! - [`writes`]: a stream of writes, to be noticed or not by those who write
 //! - [`demo`]: what `cargo demo` shows
 //! - [`kept`]: clusters that outlive the command that started them
@@ -21,6 +22,7 @@ pub mod nodes;
 pub mod process;
 pub mod progress;
 pub mod registry;
+pub mod rollout;
 pub mod run_dir;
 pub mod writes;
 

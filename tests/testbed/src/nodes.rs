@@ -278,6 +278,16 @@ impl Nodes {
             .map(drop)
     }
 
+    /// Pulls an image onto a node, without a pod and behind the kubelet's back.
+    ///
+    /// # Errors
+    /// When the node's containerd cannot pull it.
+    pub async fn pull_image(&self, node: &str, reference: &str) -> Result<()> {
+        self.ask_runtime("pull-image", node, &[reference])
+            .await
+            .map(drop)
+    }
+
     async fn ask_runtime(&self, what: &str, node: &str, arguments: &[&str]) -> Result<String> {
         let socket = self.control_plane.dir().join(node).join("containerd.sock");
         let mut command =

@@ -14,13 +14,16 @@ import (
 // criTimeout bounds one request to a container runtime.
 const criTimeout = 30 * time.Second
 
+// pullTimeout bounds a pull, which a limited registry makes last.
+const pullTimeout = 5 * time.Minute
+
 // newImagesCommand prints the names of a container runtime's images, one per line.
 func newImagesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:  "images SOCKET",
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			return withImageService(command.Context(), args[0], func(ctx context.Context, images runtime.ImageServiceClient) error {
+			return withImageService(command.Context(), args[0], criTimeout, func(ctx context.Context, images runtime.ImageServiceClient) error {
 				response, err := images.ListImages(ctx, &runtime.ListImagesRequest{})
 				if err != nil {
 					return err
@@ -44,7 +47,7 @@ func newRemoveImageCommand() *cobra.Command {
 		Use:  "remove-image SOCKET REFERENCE",
 		Args: cobra.ExactArgs(2),
 		RunE: func(command *cobra.Command, args []string) error {
-			return withImageService(command.Context(), args[0], func(ctx context.Context, images runtime.ImageServiceClient) error {
+			return withImageService(command.Context(), args[0], criTimeout, func(ctx context.Context, images runtime.ImageServiceClient) error {
 				_, err := images.RemoveImage(ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: args[1]}})
 				return err
 			})
@@ -52,13 +55,27 @@ func newRemoveImageCommand() *cobra.Command {
 	}
 }
 
-func withImageService(ctx context.Context, socket string, use func(context.Context, runtime.ImageServiceClient) error) error {
+// newPullImageCommand pulls an image into a container runtime, as a kubelet would.
+func newPullImageCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:  "pull-image SOCKET REFERENCE",
+		Args: cobra.ExactArgs(2),
+		RunE: func(command *cobra.Command, args []string) error {
+			return withImageService(command.Context(), args[0], pullTimeout, func(ctx context.Context, images runtime.ImageServiceClient) error {
+				_, err := images.PullImage(ctx, &runtime.PullImageRequest{Image: &runtime.ImageSpec{Image: args[1]}})
+				return err
+			})
+		},
+	}
+}
+
+func withImageService(ctx context.Context, socket string, timeout time.Duration, use func(context.Context, runtime.ImageServiceClient) error) error {
 	connection, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
 	defer connection.Close()
-	ctx, cancel := context.WithTimeout(ctx, criTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return use(ctx, runtime.NewImageServiceClient(connection))
 }

@@ -17,7 +17,7 @@ func main() {
 	defer stop()
 	root := &cobra.Command{Use: "tools", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(
-		newImageCommand(), newRegistryCommand(), newImagesCommand(), newRemoveImageCommand(),
+		newImageCommand(), newRegistryCommand(), newImagesCommand(), newRemoveImageCommand(), newPullImageCommand(),
 		newReapCommand(), newAddAddressCommand(), newGetCommand(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {

@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
-use serde_json::{Value, json};
 
 use crate::control_plane::ControlPlane;
 use crate::nodes::Nodes;
 use crate::process::Wait;
 use crate::registry::{RegistryRequest, node_address};
+use crate::rollout::{Strategy, deployment, is_complete};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -37,34 +37,16 @@ pub(super) struct Rollout {
     pub(super) waited: usize,
 }
 
-pub(super) fn deployment(namespace: &str, replicas: u16, image: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": { "namespace": namespace, "name": "web" },
-        "spec": {
-            "replicas": replicas,
-            "selector": { "matchLabels": { "app": "web" } },
-            "strategy": { "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
-            "template": {
-                "metadata": { "labels": { "app": "web" } },
-                "spec": {
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [{ "name": "app", "image": image }],
-                    // Every node runs some, so every node has to pull.
-                    "topologySpreadConstraints": [{
-                        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
-                        "labelSelector": { "matchLabels": { "app": "web" } },
-                    }],
-                },
-            },
-        },
-    })
-}
-
 impl Subject {
     /// Brings it to where an update begins: all replicas run the first image.
     pub(super) async fn prepare(&self, control_plane: &ControlPlane) -> Result<()> {
-        let object = deployment(self.namespace, self.replicas, &self.first_image).to_string();
+        let object = deployment(
+            self.namespace,
+            self.replicas,
+            Strategy::OneByOne,
+            &self.first_image,
+        )
+        .to_string();
         control_plane
             .kubectl_with_input(&["replace", "--force", "-f", "-"], &object)
             .await?;
@@ -184,21 +166,6 @@ fn running(pod: &Pod, image: &str) -> Option<(String, String)> {
             .any(|container| container.image.as_deref() == Some(image));
     runs.then(|| Some((pod.metadata.name.clone()?, spec.node_name.clone()?)))
         .flatten()
-}
-
-fn is_complete(deployment: &Deployment) -> bool {
-    let Some(status) = &deployment.status else {
-        return false;
-    };
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    status.observed_generation >= deployment.metadata.generation
-        && [
-            status.updated_replicas,
-            status.replicas,
-            status.available_replicas,
-        ]
-        .iter()
-        .all(|count| *count == wanted)
 }
 
 /// Of these pods, how many the kubelet had to pull for: it says so in an event of each.
