@@ -1,0 +1,131 @@
+//! What an image update takes, on real nodes: without headstart, with `enabled`, with `hold`, and with the images on every
+//! node beforehand, which is the limit.
+//!
+//!     cargo bench --bench rollout                 prints the table; `--help` lists the options
+//!     cargo bench --bench rollout -- --check      and fails when a goal is missed
+//!     cargo bench --bench rollout -- --write      and writes docs/rollout.svg
+//!
+//! The four take turns within each round on the same cluster, each with a Deployment of its own, so that what disturbs the
+//! machine disturbs all of them. Every update is to an image that no node has a layer of.
+
+mod rollout {
+    pub(crate) mod bed;
+    pub(crate) mod chart;
+    pub(crate) mod goals;
+    pub(crate) mod sample;
+    pub(crate) mod table;
+}
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use rollout::bed::Bed;
+use rollout::sample::{Sample, Samples, Strategy, Variant};
+use rollout::{chart, goals, table};
+use testbed::{assets, nodes, progress};
+
+/// Where `--write` writes the chart.
+const CHART: &str = "docs/rollout.svg";
+
+/// What an image update takes on real nodes, without and with headstart
+#[derive(Parser)]
+#[command(name = "rollout")]
+struct Arguments {
+    /// Sizes of the clusters, each started once
+    #[arg(long, value_delimiter = ',', default_value = "3,4,6", value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: Vec<u16>,
+    /// How often each variant has its turn; 0 shows what FILE has
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Append what is measured to FILE, and count what earlier runs have left there
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Fail when a goal is missed
+    #[arg(long)]
+    check: bool,
+    /// Write the chart to docs/rollout.svg
+    #[arg(long)]
+    write: bool,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // `cargo test` runs benches too, without `--bench`; there is nothing to test here.
+    if !arguments.bench {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(reason) = nodes::unavailable().filter(|_| arguments.rounds > 0) {
+        println!("nothing was measured: {reason}");
+        return exit(!arguments.check);
+    }
+    match run(&arguments).await {
+        Ok(met) => exit(met || !arguments.check),
+        Err(error) => {
+            eprintln!("rollout: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exit(well: bool) -> ExitCode {
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Measures and prints; whether every goal was met.
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let mut samples = Samples::open(arguments.resume.clone())?;
+    if arguments.rounds > 0 {
+        for &nodes in &arguments.nodes {
+            measure(nodes, arguments.rounds, &mut samples).await?;
+        }
+    }
+    print!("{}", table::markdown(&samples));
+    if arguments.write {
+        let path = assets::workspace_root().join(CHART);
+        std::fs::write(&path, chart::svg(&samples))?;
+        println!("\nThe chart is in {CHART}.");
+    }
+    let goals = goals::all(&samples);
+    println!("\n{}", goals::line(&goals));
+    Ok(!goals.is_empty() && goals.iter().all(|goal| goal.is_met()))
+}
+
+async fn measure(nodes: u16, rounds: usize, samples: &mut Samples) -> Result<()> {
+    let step = progress::Progress::start(format!("starting a cluster with {nodes} real nodes"));
+    let mut bed = Bed::start(nodes).await?;
+    step.done();
+    for round in 0..rounds {
+        let pull = bed.one_pull().await?;
+        progress::say(&format!(
+            "{nodes} nodes, round {} of {rounds}: one pull takes {pull:.2} s",
+            round + 1
+        ));
+        for strategy in Strategy::ALL {
+            for turn in 0..Variant::ALL.len() {
+                // Nobody is always the first.
+                let variant = Variant::ALL[(turn + round) % Variant::ALL.len()];
+                let update = bed.update(variant, strategy).await?;
+                let sample = Sample {
+                    nodes,
+                    strategy,
+                    variant,
+                    pull,
+                    update,
+                };
+                progress::say(&sample.to_string());
+                samples.add(sample)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The cluster that updates are measured on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use futures::stream::{self, StreamExt as _};
+use futures::{FutureExt as _, future};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::json;
+use testbed::control_plane::Options;
+use testbed::headstart::Installed;
+use testbed::process::Wait;
+use testbed::rollout::{self, Timeline, is_complete};
+use testbed::{Image, Nodes};
+
+use super::sample::{Strategy, Update, Variant};
+
+const REPLICAS: u16 = 12;
+/// What the registry takes for one image and one node; unpacking comes on top.
+const TRANSFER: f64 = 4.5;
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(300);
+/// So that the prefetch pods of one update are gone before the next is measured.
+const FLAGS: [&str; 1] = ["--retain=1s"];
+
+/// Directories of the Go that built the testbed, which is on every machine that has one, and how much of each makes a
+/// layer: sources in thousands of files, and programs.
+const TREES: [(&str, u64); 4] = [
+    ("src/cmd", 8 << 20),
+    ("src/crypto", 8 << 20),
+    ("test", 8 << 20),
+    ("bin", 20 << 20),
+];
+/// And what does not compress.
+const RANDOM: u64 = 4 << 20;
+
+/// A cluster with headstart, and a Deployment for each variant.
+pub(crate) struct Bed {
+    nodes: Nodes,
+    go: PathBuf,
+    /// Images made so far.
+    images: u64,
+    /// What each Deployment runs.
+    current: BTreeMap<&'static str, String>,
+}
+
+/// What happens during an update.
+enum News {
+    Pod(watcher::Event<Pod>),
+    Deployment(watcher::Event<Deployment>),
+    Written,
+}
+
+impl Bed {
+    pub(crate) async fn start(nodes: u16) -> Result<Self> {
+        let nodes = Nodes::start(nodes.into(), Options::default()).await?;
+        let _installed = Installed::on(&nodes, &FLAGS).await?;
+        let go = tokio::process::Command::new("go")
+            .args(["env", "GOROOT"])
+            .output()
+            .await?;
+        let mut bed = Self {
+            nodes,
+            go: String::from_utf8(go.stdout)?.trim().into(),
+            images: 0,
+            current: BTreeMap::new(),
+        };
+        for variant in Variant::ALL {
+            bed.deploy(variant).await?;
+        }
+        bed.limit_registry().await?;
+        for variant in Variant::ALL {
+            bed.until_at_rest(variant).await?;
+        }
+        Ok(bed)
+    }
+
+    /// The namespace and Deployment of a variant, with a first image of next to nothing.
+    async fn deploy(&mut self, variant: Variant) -> Result<()> {
+        let namespace = variant.namespace();
+        let image = Image::default()
+            .program("/pause", pause()?)
+            .entrypoint(&["/pause"])
+            .marked(namespace);
+        let image = self
+            .nodes
+            .registry()
+            .push(&format!("{namespace}/web:0"), &image)
+            .await?;
+        let mut labels = json!({});
+        if let Some(mode) = variant.label() {
+            labels["headstart.dev/prefetch"] = json!(mode);
+        }
+        let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+            { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace, "labels": labels } },
+            rollout::deployment(namespace, REPLICAS, rollout::Strategy::Quarters, &image),
+        ]});
+        self.nodes
+            .control_plane()
+            .kubectl_with_input(&["apply", "-f", "-"], &objects.to_string())
+            .await?;
+        self.current.insert(namespace, image);
+        Ok(())
+    }
+
+    /// Sets the bandwidth so that an image takes [`TRANSFER`]: how large one is depends on the machine's Go.
+    async fn limit_registry(&mut self) -> Result<()> {
+        let image = self.fresh_image("calibration").await?;
+        let first = self.first_node();
+        self.nodes.pull_image(&first, &image).await?;
+        let bytes = self.pulled(&image).await?;
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "some megabytes"
+        )]
+        let per_second = (bytes as f64 / TRANSFER) as u64;
+        self.nodes.registry().limit_bandwidth(per_second).await?;
+        self.forget(&image).await
+    }
+
+    fn first_node(&self) -> String {
+        self.nodes.names().swap_remove(0)
+    }
+
+    /// An image that shares no layer with any other.
+    async fn fresh_image(&mut self, repository: &str) -> Result<String> {
+        self.images += 1;
+        let mark = self.images;
+        let trees = TREES.iter().fold(
+            Image::default().program("/pause", pause()?),
+            |image, (directory, bytes)| image.tree(self.go.join(directory), *bytes),
+        );
+        let image = trees
+            .random_layer(RANDOM, mark)
+            .marked(&mark.to_string())
+            .entrypoint(&["/pause"]);
+        self.nodes
+            .registry()
+            .push(&format!("{repository}/web:{mark}"), &image)
+            .await
+    }
+
+    /// What the registry has given nodes of this image's repository since it last forgot.
+    async fn pulled(&self, image: &str) -> Result<u64> {
+        let repository = repository(image)?;
+        let requests = self.nodes.registry().requests().await?;
+        let of_nodes = requests.iter().filter(|request| {
+            // The bench itself pushes at the registry's own address.
+            request.repository == repository && request.method == "GET"
+        });
+        Ok(of_nodes.map(|request| request.bytes).sum())
+    }
+
+    /// Removes an image from every node.
+    async fn forget(&self, image: &str) -> Result<()> {
+        let names = self.nodes.names();
+        let removals = names
+            .iter()
+            .map(|node| self.nodes.remove_image(node, image));
+        future::try_join_all(removals).await.map(drop)
+    }
+
+    /// Pulls a fresh image onto every node at once.
+    async fn preload(&self, image: &str) -> Result<()> {
+        let names = self.nodes.names();
+        let pulls = names.iter().map(|node| self.nodes.pull_image(node, image));
+        future::try_join_all(pulls).await.map(drop)
+    }
+
+    /// What a pull of a fresh image by one node takes, in seconds, while nothing else happens.
+    pub(crate) async fn one_pull(&mut self) -> Result<f64> {
+        let image = self.fresh_image("pull").await?;
+        let first = self.first_node();
+        let started = Instant::now();
+        self.nodes.pull_image(&first, &image).await?;
+        let took = started.elapsed().as_secs_f64();
+        self.forget(&image).await?;
+        Ok(took)
+    }
+
+    /// Updates a variant's Deployment to a fresh image, and watches until it is complete.
+    pub(crate) async fn update(&mut self, variant: Variant, strategy: Strategy) -> Result<Update> {
+        let namespace = variant.namespace();
+        let client = self.nodes.control_plane().client()?;
+        let deployments: Api<Deployment> = Api::namespaced(client, namespace);
+        let change = Patch::Merge(json!({ "spec": { "strategy": strategy.of_testbed().spec() } }));
+        deployments
+            .patch(rollout::NAME, &PatchParams::default(), &change)
+            .await?;
+        let image = self.fresh_image(namespace).await?;
+        self.nodes.registry().forget_requests().await?;
+        if variant == Variant::Preloaded {
+            self.preload(&image).await?;
+        }
+        self.until_at_rest(variant).await?;
+        let seen = tokio::time::timeout(LIMIT, self.watch(&deployments, &image))
+            .await
+            .with_context(|| format!("waited {LIMIT:?} in vain for {image} to be rolled out"))??;
+        let update = Update {
+            complete: seen
+                .complete()
+                .context("it was said to be complete")?
+                .as_secs_f64(),
+            held: seen.held().map(|held| held.as_secs_f64()),
+            starts: seen.starts().iter().map(Duration::as_secs_f64).collect(),
+            lost: seen.lost().as_secs_f64(),
+            bytes: self.pulled(&image).await?,
+        };
+        self.until_at_rest(variant).await?;
+        if let Some(previous) = self.current.insert(namespace, image) {
+            self.forget(&previous).await?;
+        }
+        Ok(update)
+    }
+
+    /// Writes the image and watches until every replica runs it.
+    async fn watch(&self, deployments: &Api<Deployment>, image: &str) -> Result<Timeline> {
+        let client = self.nodes.control_plane().client()?;
+        let namespace = deployments
+            .namespace()
+            .context("Deployments are in a namespace")?;
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let selected = watcher::Config::default().labels(&format!("app={}", rollout::NAME));
+        let pods = watcher(pods, selected).default_backoff();
+        let states = watcher(deployments.clone(), watcher::Config::default()).default_backoff();
+        let mut watched = stream::select(
+            pods.map(|event| event.map(News::Pod)).boxed(),
+            states.map(|event| event.map(News::Deployment)).boxed(),
+        );
+        let mut timeline = Timeline::new(REPLICAS, image);
+        let mut lists = 0;
+        while lists < 2 {
+            let news = watched.next().await.context("a watch ended")??;
+            lists += usize::from(matches!(
+                news,
+                News::Pod(watcher::Event::InitDone) | News::Deployment(watcher::Event::InitDone)
+            ));
+            note(&mut timeline, news);
+        }
+        let change = Patch::Strategic(json!({
+            "spec": { "template": { "spec": { "containers": [{ "name": "app", "image": image }] } } }
+        }));
+        let parameters = PatchParams::default();
+        timeline.begin(Instant::now());
+        let written = deployments
+            .patch(rollout::NAME, &parameters, &change)
+            .map(|answer| answer.map(|_| Ok(News::Written)))
+            .into_stream()
+            .map(|answer| answer.map_err(anyhow::Error::from)?);
+        let watched = watched.map(|news| news.map_err(anyhow::Error::from));
+        let mut news = stream::select(written.boxed(), watched.boxed());
+        while timeline.complete().is_none() {
+            note(&mut timeline, news.next().await.context("a watch ended")??);
+        }
+        Ok(timeline)
+    }
+
+    /// Waits until nothing of earlier updates is going on: every replica runs, no other is left, and no prefetch pod.
+    async fn until_at_rest(&self, variant: Variant) -> Result<()> {
+        let client = self.nodes.control_plane().client()?;
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), variant.namespace());
+        let pods: Api<Pod> = Api::namespaced(client.clone(), variant.namespace());
+        let everywhere: Api<Pod> = Api::all(client);
+        let prefetch = ListParams::default().labels("app.kubernetes.io/managed-by=headstart");
+        let wait = Wait::new(format!("{} to be at rest", variant.namespace()), LIMIT);
+        loop {
+            let is_at_rest = is_complete(&deployments.get(rollout::NAME).await?)
+                && pods
+                    .list_metadata(&ListParams::default())
+                    .await?
+                    .items
+                    .len()
+                    == usize::from(REPLICAS)
+                && everywhere.list_metadata(&prefetch).await?.items.is_empty();
+            if is_at_rest {
+                return Ok(());
+            }
+            wait.pause().await?;
+        }
+    }
+}
+
+fn note(timeline: &mut Timeline, news: News) {
+    let now = Instant::now();
+    match news {
+        News::Pod(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+            timeline.pod(now, &pod);
+        }
+        News::Pod(watcher::Event::Delete(pod)) => timeline.pod_gone(now, &pod),
+        News::Deployment(
+            watcher::Event::Apply(deployment) | watcher::Event::InitApply(deployment),
+        ) => {
+            timeline.deployment(now, &deployment);
+        }
+        News::Pod(_) | News::Deployment(_) | News::Written => {}
+    }
+}
+
+fn pause() -> Result<PathBuf> {
+    Ok(testbed::assets::Assets::nodes()?.pause())
+}
+
+/// `shop/web` of `127.0.0.1:5000/shop/web:2`.
+fn repository(image: &str) -> Result<String> {
+    let parts = image
+        .split_once('/')
+        .and_then(|(_, name)| name.rsplit_once(':'));
+    let Some((repository, _)) = parts else {
+        bail!("{image} has no registry or no tag");
+    };
+    Ok(repository.to_owned())
+}

@@ -1,0 +1,239 @@
+//! What is measured, and what earlier runs have measured.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use testbed::rollout;
+
+/// How the images get to the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Variant {
+    Without,
+    Enabled,
+    Hold,
+    Preloaded,
+}
+
+impl Variant {
+    pub(crate) const ALL: [Self; 4] = [Self::Without, Self::Enabled, Self::Hold, Self::Preloaded];
+
+    /// The namespace of its Deployment.
+    pub(crate) fn namespace(self) -> &'static str {
+        match self {
+            Self::Without => "without",
+            Self::Enabled => "enabled",
+            Self::Hold => "hold",
+            Self::Preloaded => "preloaded",
+        }
+    }
+
+    /// The value of headstart's label on the namespace.
+    pub(crate) fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Without | Self::Preloaded => None,
+            Self::Enabled => Some("enabled"),
+            Self::Hold => Some("hold"),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Without => "without headstart",
+            Self::Enabled => "`enabled`",
+            Self::Hold => "`hold`",
+            Self::Preloaded => "preloaded",
+        }
+    }
+}
+
+/// How the Deployment replaces its pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Strategy {
+    OneByOne,
+    Quarters,
+}
+
+impl Strategy {
+    pub(crate) const ALL: [Self; 2] = [Self::OneByOne, Self::Quarters];
+
+    pub(crate) fn of_testbed(self) -> rollout::Strategy {
+        match self {
+            Self::OneByOne => rollout::Strategy::OneByOne,
+            Self::Quarters => rollout::Strategy::Quarters,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::OneByOne => "maxSurge 1, maxUnavailable 0",
+            Self::Quarters => "25 %, 25 % (the default)",
+        }
+    }
+}
+
+/// One update, in seconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Update {
+    /// From the write until every replica runs the new image.
+    pub(crate) complete: f64,
+    /// From the write until headstart resumed the Deployment, if it was paused by it.
+    pub(crate) held: Option<f64>,
+    /// Of each new pod, from scheduled to running.
+    pub(crate) starts: Vec<f64>,
+    /// Ready pods missing, times how long.
+    pub(crate) lost: f64,
+    /// What the registry has given the nodes, preloading included.
+    pub(crate) bytes: u64,
+}
+
+/// One update and where it was measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    pub(crate) nodes: u16,
+    pub(crate) strategy: Strategy,
+    pub(crate) variant: Variant,
+    /// What one pull by one node took in the same round, in seconds.
+    pub(crate) pull: f64,
+    #[serde(flatten)]
+    pub(crate) update: Update,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Update {
+            complete,
+            held,
+            starts,
+            lost,
+            bytes,
+        } = &self.update;
+        write!(
+            out,
+            "{} nodes, {}, {}: complete after {complete:.2} s",
+            self.nodes,
+            self.strategy.title(),
+            self.variant.title()
+        )?;
+        if let Some(held) = held {
+            write!(out, ", held {held:.2} s")?;
+        }
+        let (half, most) = (percentile(starts, 50), percentile(starts, 99));
+        write!(
+            out,
+            ", pods start in {half:.2} s (p99 {most:.2} s), {lost:.1} pod-seconds lost, {:.1} MB pulled",
+            megabytes(*bytes)
+        )
+    }
+}
+
+/// Everything measured so far.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    all: Vec<Sample>,
+    file: Option<PathBuf>,
+}
+
+impl Samples {
+    /// Begins with what the file has, if there is one.
+    pub(crate) fn open(file: Option<PathBuf>) -> Result<Self> {
+        let mut all = Vec::new();
+        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
+            let text = fs::read_to_string(file)?;
+            for line in text.lines() {
+                let sample = serde_json::from_str(line)
+                    .with_context(|| format!("{}: {line}", file.display()))?;
+                all.push(sample);
+            }
+        }
+        Ok(Self { all, file })
+    }
+
+    pub(crate) fn add(&mut self, sample: Sample) -> Result<()> {
+        if let Some(file) = &self.file {
+            let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+            writeln!(file, "{}", serde_json::to_string(&sample)?)?;
+        }
+        self.all.push(sample);
+        Ok(())
+    }
+
+    /// The sizes of clusters, in order.
+    pub(crate) fn nodes(&self) -> Vec<u16> {
+        let mut nodes: Vec<u16> = self.all.iter().map(|sample| sample.nodes).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    /// Of all updates of one kind, this figure.
+    pub(crate) fn figures(
+        &self,
+        nodes: u16,
+        strategy: Strategy,
+        variant: Variant,
+        figure: impl Fn(&Sample) -> Option<f64>,
+    ) -> Vec<f64> {
+        let alike = self.all.iter().filter(|sample| {
+            (sample.nodes, sample.strategy, sample.variant) == (nodes, strategy, variant)
+        });
+        alike.filter_map(figure).collect()
+    }
+
+    /// The median of it; NaN, which meets no goal, if there is none.
+    pub(crate) fn median(
+        &self,
+        nodes: u16,
+        strategy: Strategy,
+        variant: Variant,
+        figure: impl Fn(&Sample) -> Option<f64>,
+    ) -> f64 {
+        median(self.figures(nodes, strategy, variant, figure))
+    }
+
+    /// From the write until complete.
+    pub(crate) fn complete(&self, nodes: u16, strategy: Strategy, variant: Variant) -> f64 {
+        self.median(nodes, strategy, variant, |sample| {
+            Some(sample.update.complete)
+        })
+    }
+
+    /// What one pull takes on a cluster of this size.
+    pub(crate) fn pull(&self, nodes: u16) -> f64 {
+        let of_size = self.all.iter().filter(|sample| sample.nodes == nodes);
+        median(of_size.map(|sample| sample.pull).collect())
+    }
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match (values.len(), values.len() / 2) {
+        (0, _) => f64::NAN,
+        (length, middle) if length % 2 == 1 => values[middle],
+        (_, middle) => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// The smallest value that so many per cent of them do not exceed; of 12 pods, p99 is the slowest.
+pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// Millions of bytes.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no registry here gives petabytes"
+)]
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
