@@ -29,6 +29,7 @@ const STYLE: &str = "
   .enabled { fill: #3b82c4 }
   .hold { fill: #2f9e6e }
   .preloaded { fill: #a8b1ba }
+  .held { fill: #ffffff; opacity: .45 }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f6fc }
     .soft { fill: #9198a1 }
@@ -38,6 +39,7 @@ const STYLE: &str = "
     .enabled { fill: #5b9fdd }
     .hold { fill: #43b883 }
     .preloaded { fill: #6e7781 }
+    .held { fill: #0d1117 }
   }
 ";
 
@@ -73,7 +75,8 @@ pub(crate) fn svg(samples: &Samples) -> String {
     });
     let rounds = rounds(samples);
     let note = format!(
-        "Medians of {rounds} rounds; lines span the fastest and the slowest. One pull by one node takes {least:.1}–{most:.1} s. Real kubelets on one machine of two cores."
+        "Medians of {rounds} rounds; lines: fastest to slowest. One pull by one node: {least:.1} to {most:.1} s. Real kubelets on one machine with {} cores.",
+        std::thread::available_parallelism().map_or(1, usize::from)
     );
     text(&mut out, 16.0, HEIGHT - 10.0, "soft", &note);
     out + "</svg>\n"
@@ -90,11 +93,12 @@ fn legend(out: &mut String) {
         let title = match variant {
             Variant::Without => "without headstart",
             Variant::Enabled => "headstart, enabled",
-            Variant::Hold => "headstart, hold",
+            Variant::Hold => "headstart, hold (pale: held)",
             Variant::Preloaded => "images on every node beforehand (the limit)",
         };
         text(out, x + 18.0, 52.0, "", title);
-        x += 150.0;
+        // As wide as its words, about.
+        x += 50.0 + 6.2 * place(title.len());
     }
 }
 
@@ -149,14 +153,11 @@ fn panel(out: &mut String, samples: &Samples, strategy: Strategy, left: f64, hig
             let typical = samples.complete(nodes, strategy, variant);
             let (x, at) = (begin + width * place(index), y(typical));
             let centre = x + width / 2.0;
-            let _ = writeln!(
-                out,
-                "<rect class=\"{}\" x=\"{:.1}\" y=\"{at:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
-                variant.namespace(),
-                x + 1.0,
-                width - 2.0,
-                BOTTOM - at
-            );
+            bar(out, variant.namespace(), x, width, at);
+            let held = samples.median(nodes, strategy, variant, |sample| sample.update.held);
+            if !held.is_nan() {
+                bar(out, "held", x, width, y(held));
+            }
             let _ = writeln!(
                 out,
                 "<line class=\"range\" x1=\"{centre:.1}\" x2=\"{centre:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>",
@@ -172,6 +173,17 @@ fn panel(out: &mut String, samples: &Samples, strategy: Strategy, left: f64, hig
             );
         }
     }
+}
+
+/// From the axis up to there.
+fn bar(out: &mut String, class: &str, x: f64, width: f64, top: f64) {
+    let _ = writeln!(
+        out,
+        "<rect class=\"{class}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+        x + 1.0,
+        width - 2.0,
+        BOTTOM - top
+    );
 }
 
 /// Above every bar, with room for its value.

@@ -74,7 +74,7 @@ impl Strategy {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::OneByOne => "maxSurge 1, maxUnavailable 0",
-            Self::Quarters => "25 %, 25 % (the default)",
+            Self::Quarters => "maxSurge 25 %, maxUnavailable 25 %",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::sample::{Samples, Strategy, Variant, megabytes, percentile};
 /// A line per kind of update; every figure is a median over its rounds.
 pub(crate) fn markdown(samples: &Samples) -> String {
     let mut table = String::from(
-        "| nodes | maxSurge, maxUnavailable | images | rounds | apply → complete | of it held | pod start p50 | p99 | pod-seconds lost | pulled |\n\
+        "| nodes | strategy | images | rounds | apply → complete | of it held | pod start p50 | p99 | pod-seconds lost | pulled |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for nodes in samples.nodes() {
