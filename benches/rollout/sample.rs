@@ -92,6 +92,9 @@ pub(crate) struct Update {
     pub(crate) lost: f64,
     /// What the registry has given the nodes, preloading included.
     pub(crate) bytes: u64,
+    /// What it took beforehand to preload all nodes at once.
+    #[serde(default)]
+    pub(crate) preload: Option<f64>,
 }
 
 /// One update and where it was measured.
@@ -114,6 +117,7 @@ impl fmt::Display for Sample {
             starts,
             lost,
             bytes,
+            preload,
         } = &self.update;
         write!(
             out,
@@ -124,6 +128,9 @@ impl fmt::Display for Sample {
         )?;
         if let Some(held) = held {
             write!(out, ", held {held:.2} s")?;
+        }
+        if let Some(preload) = preload {
+            write!(out, ", preloaded in {preload:.2} s")?;
         }
         let (half, most) = (percentile(starts, 50), percentile(starts, 99));
         write!(
@@ -209,6 +216,12 @@ impl Samples {
     pub(crate) fn pull(&self, nodes: u16) -> f64 {
         let of_size = self.all.iter().filter(|sample| sample.nodes == nodes);
         median(of_size.map(|sample| sample.pull).collect())
+    }
+
+    /// What it takes there when all nodes pull at once; without headstart and without rollouts.
+    pub(crate) fn preload(&self, nodes: u16) -> f64 {
+        let of_size = self.all.iter().filter(|sample| sample.nodes == nodes);
+        median(of_size.filter_map(|sample| sample.update.preload).collect())
     }
 }
 

@@ -17,12 +17,15 @@ pub(crate) fn markdown(samples: &Samples) -> String {
             }
         }
     }
-    let pulls: Vec<String> = samples
-        .nodes()
-        .iter()
-        .map(|&nodes| format!("{:.2} s with {nodes} nodes", samples.pull(nodes)))
-        .collect();
-    let _ = writeln!(table, "\nOne pull by one node: {}.", pulls.join(", "));
+    for nodes in samples.nodes() {
+        let _ = write!(
+            table,
+            "\n{nodes} nodes: one pull takes {:.1} s, {:.1} s when all nodes pull at once.",
+            samples.pull(nodes),
+            samples.preload(nodes)
+        );
+    }
+    table.push('\n');
     table
 }
 
