@@ -20,10 +20,14 @@ pub(crate) fn markdown(samples: &Samples) -> String {
     for nodes in samples.nodes() {
         let _ = write!(
             table,
-            "\n{nodes} nodes: one pull takes {:.1} s, {:.1} s when all nodes pull at once.",
-            samples.pull(nodes),
-            samples.preload(nodes)
+            "\n{nodes} nodes: one pull takes {:.1} s",
+            samples.pull(nodes)
         );
+        let preload = samples.preload(nodes);
+        if !preload.is_nan() {
+            let _ = write!(table, ", {preload:.1} s when all nodes pull at once");
+        }
+        table.push('.');
     }
     table.push('\n');
     table
