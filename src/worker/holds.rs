@@ -2,6 +2,7 @@
 //!
 //! That a rollout waits, and until when, is in the Deployment. What is kept here is what was said of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +60,9 @@ pub(super) struct Ended {
 impl Desk {
     /// Looks at every hold: time passes.
     pub(super) fn check_holds(&mut self) {
-        let mut keys = self.worker.cluster.held();
-        keys.extend(self.holds.keys().cloned());
+        // Those that were held are looked at too: somebody may have ended that.
+        let mut keys: HashSet<Key> = self.holds.keys().cloned().collect();
+        keys.extend(self.worker.cluster.held());
         for key in keys {
             self.check_hold(&key);
         }
@@ -114,7 +116,8 @@ impl Desk {
         } else {
             Ending::Updated
         };
-        self.say_resumed(&hold.workload, hold.held, ending, "");
+        let detail = notes::why(ending, None, None);
+        self.say_resumed(&hold.workload, hold.held, ending, &detail);
     }
 
     /// Says once for each set of images that the rollout waits, as soon as it is known for how many nodes.
@@ -174,27 +177,20 @@ impl Desk {
             self.endings.clone(),
             self.writes.clone(),
         );
-        self.tasks.spawn(async move {
-            let end = async {
-                let of = ending.is_of_images().then_some(&workload.revision);
-                let resumed = resume(&client, &workload.key, of).await;
-                // Fails only when the worker has ended.
-                let _ = endings
-                    .send(Ended {
-                        workload: workload.clone(),
-                        held,
-                        ending,
-                        detail,
-                        resumed,
-                    })
-                    .await;
+        let end = async move {
+            let of = ending.is_of_images().then_some(&workload.revision);
+            let resumed = resume(&client, &workload.key, of).await;
+            let ended = Ended {
+                workload,
+                held,
+                ending,
+                detail,
+                resumed,
             };
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => {}
-                () = end => {}
-            }
-        });
+            // Fails only when the worker has ended.
+            let _ = endings.send(ended).await;
+        };
+        self.tasks.spawn(cancel.run_until_cancelled_owned(end));
     }
 
     /// It is known what came of ending a hold.
@@ -220,10 +216,13 @@ impl Desk {
         let reporter = &self.worker.reporter;
         match resumed {
             Resumed::Yes => self.say_resumed(&workload, held, ending, &detail),
-            Resumed::ByHand => self.say_resumed(&workload, held, Ending::ByHand, ""),
+            Resumed::ByHand => {
+                let detail = notes::why(Ending::ByHand, None, None);
+                self.say_resumed(&workload, held, Ending::ByHand, &detail);
+            }
             Resumed::StaysPaused => {
                 info!(deployment = %key, "stays paused: its manifest says so");
-                let note = notes::left_paused(ending, &detail);
+                let note = notes::left_paused(&detail);
                 reporter.report(&workload, Reason::RolloutLeftPaused, &began(held), note);
             }
             Resumed::NotHeld => {}
@@ -246,7 +245,7 @@ impl Desk {
         let reason = ending.reason();
         info!(deployment = %workload.key, reason, ?after, "resumed");
         self.worker.metrics.hold_ended(reason, after);
-        let note = notes::resumed(ending, after, detail);
+        let note = notes::resumed(after, detail);
         self.worker
             .reporter
             .report(workload, Reason::RolloutResumed, &began(held), note);

@@ -124,20 +124,12 @@ pub(super) fn why(ending: Ending, progress: Option<Progress>, trouble: Option<&s
 }
 
 /// A rollout waits no longer.
-pub(super) fn resumed(ending: Ending, after: Duration, detail: &str) -> String {
-    let detail = match detail {
-        "" => why(ending, None, None),
-        detail => detail.to_owned(),
-    };
+pub(super) fn resumed(after: Duration, detail: &str) -> String {
     format!("After {:.0} s: {detail}", after.as_secs_f64())
 }
 
 /// A rollout need not wait, but is to stay paused.
-pub(super) fn left_paused(ending: Ending, detail: &str) -> String {
-    let detail = match detail {
-        "" => why(ending, None, None),
-        detail => detail.to_owned(),
-    };
+pub(super) fn left_paused(detail: &str) -> String {
     format!(
         "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true"
     )

@@ -154,18 +154,57 @@ impl Cluster {
             let replicas = self
                 .kubectl(&["get", "pods", "-n", "headstart", "-o", "name"])
                 .await;
-            let lease = self
-                .kubectl(&[
-                    "get",
-                    "lease",
-                    "-n",
-                    "headstart",
-                    "headstart",
-                    "-o",
-                    "jsonpath={.spec.holderIdentity}",
-                ])
-                .await;
-            replicas.lines().count() == 2 && replicas.contains(&lease) && !lease.is_empty()
+            let leader = self.leader().await;
+            replicas.lines().count() == 2 && replicas.contains(&leader) && !leader.is_empty()
+        })
+        .await;
+    }
+
+    /// The replica that leads, by its lease; empty if none does.
+    pub(crate) async fn leader(&self) -> String {
+        self.kubectl(&[
+            "get",
+            "lease",
+            "-n",
+            "headstart",
+            "headstart",
+            "-o",
+            "jsonpath={.spec.holderIdentity}",
+        ])
+        .await
+    }
+
+    /// Has headstart run so many replicas, and waits for none of them.
+    pub(crate) async fn scale_headstart(&self, replicas: usize) {
+        let replicas = format!("--replicas={replicas}");
+        self.kubectl(&[
+            "scale",
+            "-n",
+            "headstart",
+            "deployment/headstart",
+            &replicas,
+        ])
+        .await;
+    }
+
+    /// Allows no pod in a namespace, by the quota `no-pods`.
+    pub(crate) async fn allow_no_pods(&self, namespace: &str) {
+        let quota = json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "namespace": namespace, "name": "no-pods" },
+            "spec": { "hard": { "pods": "0" } },
+        });
+        self.apply(&quota).await;
+        until("the quota to be in force", async || {
+            let hard = [
+                "get",
+                "resourcequota",
+                "-n",
+                namespace,
+                "no-pods",
+                "-o",
+                "jsonpath={.status.hard.pods}",
+            ];
+            self.kubectl(&hard).await == "0"
         })
         .await;
     }

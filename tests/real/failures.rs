@@ -102,15 +102,7 @@ async fn a_webhook_that_is_gone_wrong_or_hangs_never_fails_a_write() {
     let well = timed_create(cluster, "well").await;
     let as_installed = calls(cluster).await;
 
-    cluster
-        .kubectl(&[
-            "scale",
-            "-n",
-            "headstart",
-            "deployment/headstart",
-            "--replicas=0",
-        ])
-        .await;
+    cluster.scale_headstart(0).await;
     until("headstart to be gone", async || {
         cluster
             .kubectl(&["get", "pods", "-n", "headstart", "-o", "name"])
@@ -174,15 +166,7 @@ async fn a_webhook_that_is_gone_wrong_or_hangs_never_fails_a_write() {
     );
 
     call(cluster, &as_installed).await;
-    cluster
-        .kubectl(&[
-            "scale",
-            "-n",
-            "headstart",
-            "deployment/headstart",
-            "--replicas=2",
-        ])
-        .await;
+    cluster.scale_headstart(2).await;
     cluster
         .headstart
         .wait_until_ready(cluster.control_plane())

@@ -9,24 +9,7 @@ async fn a_full_quota_is_said_once_and_not_run_against() {
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     cluster.namespace("full", Some("enabled")).await;
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "namespace": "full", "name": "no-pods" },
-        "spec": { "hard": { "pods": "0" } },
-    });
-    cluster.apply(&quota).await;
-    until("the quota to be in force", async || {
-        let hard = [
-            "get",
-            "resourcequota",
-            "-n",
-            "full",
-            "no-pods",
-            "-o",
-            "jsonpath={.status.hard.pods}",
-        ];
-        cluster.kubectl(&hard).await == "0"
-    })
-    .await;
+    cluster.allow_no_pods("full").await;
     let image = cluster.push("full/app:1").await;
     let mut object = deployment("full", "web", waiting(&image));
     object["spec"]["replicas"] = json!(0);

@@ -190,22 +190,7 @@ async fn a_hold_ends_when_nothing_can_be_prefetched() {
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     let web = Web::new(cluster, "hold-nothing").await;
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "namespace": web.namespace, "name": "no-pods" },
-        "spec": { "hard": { "pods": "0" } },
-    });
-    cluster.apply(&quota).await;
-    until("the quota to be in force", async || {
-        let hard = [
-            "get",
-            "resourcequota",
-            "no-pods",
-            "-o",
-            "jsonpath={.status.hard.pods}",
-        ];
-        web.kubectl(&hard).await == "0"
-    })
-    .await;
+    cluster.allow_no_pods(web.namespace).await;
     cluster.apply(&web.manifest(UNREACHABLE)).await;
     web.until_resumed("exceeded quota: no-pods").await;
 

@@ -6,32 +6,6 @@ use testbed::control_plane::Component;
 use super::{UNREACHABLE, Web};
 use crate::cluster::{Cluster, cluster, until};
 
-async fn leader(cluster: &Cluster) -> String {
-    let holder = [
-        "get",
-        "lease",
-        "-n",
-        "headstart",
-        "headstart",
-        "-o",
-        "jsonpath={.spec.holderIdentity}",
-    ];
-    cluster.kubectl(&holder).await
-}
-
-async fn scale_headstart(cluster: &Cluster, replicas: usize) {
-    let replicas = format!("--replicas={replicas}");
-    cluster
-        .kubectl(&[
-            "scale",
-            "-n",
-            "headstart",
-            "deployment/headstart",
-            &replicas,
-        ])
-        .await;
-}
-
 async fn until_back(cluster: &Cluster) {
     let ready = cluster.headstart.wait_until_ready(cluster.control_plane());
     ready.await.unwrap();
@@ -45,12 +19,12 @@ async fn a_hold_outlives_its_leader_and_a_crash_of_every_replica() {
     cluster.apply(&web.manifest(UNREACHABLE)).await;
     web.until_said("RolloutHeld", 1).await;
     let held = web.hold().await.unwrap();
-    let first = leader(cluster).await;
+    let first = cluster.leader().await;
     cluster
         .kubectl(&["delete", "pod", "-n", "headstart", &first])
         .await;
     until("another leader", async || {
-        let now = leader(cluster).await;
+        let now = cluster.leader().await;
         !now.is_empty() && now != first
     })
     .await;
@@ -87,13 +61,13 @@ async fn a_hold_that_ran_out_while_nobody_was_there_ends_when_somebody_is() {
         .await;
     web.until_said("RolloutHeld", 1).await;
     let held = web.hold().await.unwrap();
-    scale_headstart(cluster, 0).await;
+    cluster.scale_headstart(0).await;
     until("the time of the hold to be up", async || {
         Timestamp::now() > held.until.unwrap()
     })
     .await;
     assert_eq!(web.hold().await, Some(held), "there was nobody to end it");
-    scale_headstart(cluster, 2).await;
+    cluster.scale_headstart(2).await;
     until_back(cluster).await;
     web.until_resumed("the time is up").await;
     web.assert_free().await;
