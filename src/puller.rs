@@ -98,6 +98,8 @@ enum Refusal {
     Definite(String),
     /// It may pass, but did not in all attempts.
     Exhausted(String),
+    /// It was no longer wanted.
+    Unwanted,
 }
 
 impl From<Refusal> for Answer {
@@ -105,6 +107,7 @@ impl From<Refusal> for Answer {
         match refusal {
             Refusal::Definite(message) => Self::Refused(message),
             Refusal::Exhausted(message) => Self::Failed(message),
+            Refusal::Unwanted => Self::Cancelled,
         }
     }
 }
@@ -132,8 +135,15 @@ impl Puller {
         self.concurrency
     }
 
-    /// Creates one pod and reports what came of it, whatever that is.
-    pub async fn create(self, job: Job, results: mpsc::Sender<Created>, cancel: CancellationToken) {
+    /// Creates one pod and reports what came of it, whatever that is. Once it is `unwanted` no attempt is begun, but one
+    /// that is under way is waited for, so that it is known whether there is a pod; `end` ends that too.
+    pub async fn create(
+        self,
+        job: Job,
+        results: mpsc::Sender<Created>,
+        unwanted: CancellationToken,
+        end: CancellationToken,
+    ) {
         let Job {
             id,
             lane,
@@ -143,12 +153,10 @@ impl Puller {
             method,
             replaces,
         } = job;
-        let answer = tokio::select! {
-            biased;
-            // The leader has changed or the images have: whatever was sent is found by its label.
-            () = cancel.cancelled() => Answer::Cancelled,
-            answer = self.answer(&place, &revision, &workload, method, replaces) => answer,
-        };
+        let answer = self.answer(&place, &revision, &workload, method, replaces, &unwanted);
+        // Where the leader changes, the next finds whatever was sent by its label.
+        let answer = end.run_until_cancelled(answer).await;
+        let answer = answer.unwrap_or(Answer::Cancelled);
         // Fails only when the worker has ended.
         let created = Created {
             id,
@@ -166,6 +174,7 @@ impl Puller {
         workload: &Workload,
         method: PullMethod,
         replaces: Option<String>,
+        unwanted: &CancellationToken,
     ) -> Answer {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &place.key.namespace);
         let mut pod = prefetch_pod(workload, &place.node, method, &self.settings);
@@ -175,7 +184,7 @@ impl Puller {
         labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
         if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
             let delete = || self.delete_one(&api, name, &uid);
-            let gone = Self::attempt(&self.deletes, delete).await;
+            let gone = Self::attempt(&self.deletes, unwanted, delete).await;
             if let Err(refusal) = gone {
                 return refusal.into();
             }
@@ -191,7 +200,7 @@ impl Puller {
                 Err(error) => Err(error),
             }
         };
-        Self::attempt(&self.creates, create)
+        Self::attempt(&self.creates, unwanted, create)
             .await
             .map_or_else(Answer::from, Answer::Created)
     }
@@ -201,21 +210,17 @@ impl Puller {
         self,
         namespace: String,
         pods: Vec<(String, String)>,
-        cancel: CancellationToken,
+        end: CancellationToken,
     ) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let delete = |(name, uid): (String, String)| {
-            let (api, puller, cancel, namespace) = (&api, &self, &cancel, &namespace);
+            let (api, puller, end, namespace) = (&api, &self, &end, &namespace);
             async move {
                 let delete = || puller.delete_one(api, &name, &uid);
-                let attempts = Self::attempt(&puller.deletes, delete);
-                tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => {}
-                    result = attempts => if let Err(refusal) = result {
-                        // It is asked for again after a while.
-                        warn!(%namespace, pod = %name, ?refusal, "cannot delete a prefetch pod");
-                    }
+                let attempts = Self::attempt(&puller.deletes, end, delete);
+                if let Some(Err(refusal)) = end.run_until_cancelled(attempts).await {
+                    // It is asked for again after a while.
+                    warn!(%namespace, pod = %name, ?refusal, "cannot delete a prefetch pod");
                 }
             }
         };
@@ -258,20 +263,26 @@ impl Puller {
         }
     }
 
-    /// Tries a write until it succeeds, is refused for good, or has been tried often enough.
+    /// Tries a write until it succeeds, is refused for good, is no longer wanted, or has been tried often enough.
     async fn attempt<T, F: Future<Output = kube::Result<T>>>(
         room: &Semaphore,
+        unwanted: &CancellationToken,
         mut write: impl FnMut() -> F,
     ) -> Result<T, Refusal> {
         let mut pause = FIRST_PAUSE;
         let mut last = String::new();
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            // Never closed. The permit is not held during a pause.
-            let permit = room.acquire().await;
+            let turn = async {
+                if attempt > 0 {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                // Never closed. The permit is not held during a pause.
+                room.acquire().await
+            };
+            let Some(permit) = unwanted.run_until_cancelled(turn).await else {
+                return Err(Refusal::Unwanted);
+            };
             let result = timeout(WRITE_TIMEOUT, write()).await;
             drop(permit);
             last = match result {

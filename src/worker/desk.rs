@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::Worker;
+use super::expectations::Expectation;
 use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
 use super::notes;
@@ -24,9 +25,6 @@ use crate::domain::workload::{Key, Workload};
 use crate::puller::Created;
 use crate::report::Reason;
 
-/// How long a pod that was created may stay unseen before its node is judged anew: a watch that was cut shows it
-/// within its own back-off, and then there is nothing left to show it.
-pub(super) const UNSEEN: Duration = Duration::from_secs(60);
 /// Where nothing is to be woken: far enough, and no overflow.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -53,6 +51,8 @@ pub(super) struct Desk {
     pub(super) held_up: HashSet<Key>,
     /// Creates on their way.
     pub(super) in_flight: usize,
+    /// Where a pod is still to show.
+    pub(super) expected: HashMap<Place, Expectation>,
     /// UIDs of the nodes that were judged when they joined, by name.
     pub(super) known_nodes: HashMap<Arc<str>, Arc<str>>,
     /// UIDs of pods whose deletion is under way or done, so that each is asked for once; and since when.
@@ -87,6 +87,7 @@ impl Desk {
             parked: HashMap::new(),
             held_up: HashSet::new(),
             in_flight: 0,
+            expected: HashMap::new(),
             known_nodes: HashMap::new(),
             deleting: HashMap::new(),
             holds: HashMap::new(),
@@ -153,12 +154,7 @@ impl Desk {
                         self.line_up(&place);
                     }
                 }
-                Wake::Unseen(place) => {
-                    if self.stage(&place) == Some(Stage::Unseen) {
-                        self.set(&place, Stage::UnderWay);
-                        self.look(&place);
-                    }
-                }
+                Wake::Unseen(place) => self.on_unseen(&place),
             }
         }
     }
@@ -206,17 +202,21 @@ impl Desk {
         self.check_hold(key);
     }
 
-    /// Forgets a prefetch; whether there was one. Its pods are judged by what is wanted now.
+    /// Forgets a prefetch; whether there was one. Its pods are judged by what is wanted now, those on their way when
+    /// they show.
     pub(super) fn drop_work(&mut self, key: &Key) -> bool {
         let Some(work) = self.works.remove(key) else {
             return false;
         };
         work.cancel.cancel();
         for node in work.spots.into_keys() {
-            self.free(&Place {
+            let place = Place {
                 key: key.clone(),
                 node,
-            });
+            };
+            if !self.expected.contains_key(&place) {
+                self.free(&place);
+            }
         }
         true
     }

@@ -4,13 +4,14 @@
 //! One task owns all of it and never waits for the API server: writes run beside it and report back. Nothing it
 //! remembers is needed by the next leader, who finds prefetch pods by label and the rest in the Deployments.
 //!
-//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`machines`], [`holds`] and
-//!   [`upkeep`] are parts of it
+//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`expectations`], [`machines`],
+//!   [`holds`] and [`upkeep`] are parts of it
 //! - [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
 //!   return data
 
 mod backoff;
 mod desk;
+mod expectations;
 mod holds;
 mod lane;
 mod ledger;

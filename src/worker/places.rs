@@ -6,10 +6,11 @@ use tracing::{debug, info};
 
 use super::backoff;
 use super::desk::{Desk, Wake};
+use super::expectations::CaughtUp;
 use super::notes;
 use super::work::{Stage, failed_stage};
-use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
+use crate::cluster::{Place, PrefetchPod};
 use crate::domain::outcome::{Failure, FailureKind};
 use crate::domain::workload::Key;
 use crate::report::Reason;
@@ -21,8 +22,17 @@ impl Desk {
         self.sweep_place(place);
     }
 
-    /// Judges a node by the pods on it.
+    /// Judges a node by the pods on it, unless one is still to show.
     pub(super) fn look(&mut self, place: &Place) {
+        let pods = self.worker.cluster.pods_at(&place.key, &place.node);
+        match self.caught_up(place, &pods) {
+            CaughtUp::NotYet => {}
+            caught_up => self.decide(place, &pods, caught_up),
+        }
+    }
+
+    /// How far a node is by the pods on it.
+    pub(super) fn decide(&mut self, place: &Place, pods: &[PrefetchPod], caught_up: CaughtUp) {
         let Place { key, node } = place;
         let refresh = self
             .works
@@ -32,26 +42,17 @@ impl Desk {
             self.free(place);
             return;
         };
-        let Some(spot) = work.spots.get_mut(node) else {
+        let Some(spot) = work.spots.get(node) else {
             self.free(place);
             return;
         };
         let (stage, attempts, sent) = (spot.stage, spot.attempts, spot.sent);
-        // Its create is answered soon. And what is warm stays so until it is refreshed: pods go, images stay.
-        if matches!(stage, Stage::Sent | Stage::Warm) {
+        // Pods go, images stay: until it is refreshed.
+        if stage == Stage::Warm {
             return;
         }
-        let pods = self.worker.cluster.pods_at(key, node);
-        if let Some((uid, since)) = &spot.expected {
-            if stage == Stage::Unseen && !pods.iter().any(|pod| *pod.uid == **uid) {
-                // What is there is from before.
-                return;
-            }
-            self.worker.metrics.watch_lag(since.elapsed());
-            spot.expected = None;
-        }
         let standards = work.standards(node, refresh, Timestamp::now());
-        match judge(&work.workload, &pods, standards) {
+        match judge(&work.workload, pods, standards) {
             Verdict::Warm => {
                 work.set(node, Stage::Warm);
                 // What was warm when we came says nothing of how long it took.
@@ -93,7 +94,6 @@ impl Desk {
                 self.conclude(key);
             }
             Verdict::Lacks { failures, .. } => match stage {
-                Stage::Unseen if failures.is_empty() => {}
                 // Found by a new leader.
                 Stage::Waiting if !failures.is_empty() && attempts == 0 => {
                     self.try_later(place, &failures);
@@ -103,7 +103,12 @@ impl Desk {
                     self.free(place);
                     self.line_up(place);
                 }
-                Stage::Unseen | Stage::UnderWay => {
+                // It waited for a pod of the rollout before.
+                Stage::Waiting if caught_up == CaughtUp::Now => {
+                    self.free(place);
+                    self.line_up(place);
+                }
+                Stage::Sent | Stage::UnderWay => {
                     if failures.is_empty() {
                         self.worker.metrics.image(FailureKind::Lost.reason());
                     } else {

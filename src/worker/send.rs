@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::backoff;
-use super::desk::{Desk, UNSEEN, Wake};
+use super::desk::{Desk, Wake};
+use super::expectations::Expectation;
 use super::ledger::Full;
 use super::work::Stage;
 use crate::cluster::Place;
@@ -68,7 +69,10 @@ impl Desk {
         let Some(work) = self.works.get_mut(key) else {
             return Sent::No;
         };
-        if work.spots.get(node).map(|spot| spot.stage) != Some(Stage::Waiting) {
+        // Where a pod of the rollout before is still to show, it is lined up again when that has.
+        if work.spots.get(node).map(|spot| spot.stage) != Some(Stage::Waiting)
+            || self.expected.contains_key(place)
+        {
             return Sent::Later;
         }
         let pods = cluster.pods_at(key, node);
@@ -115,6 +119,7 @@ impl Desk {
         };
         let name = pod_name(&variant.workload, node);
         let replaces = pods.into_iter().find(|pod| pod.name == name);
+        let replaces = replaces.map(|pod| pod.uid);
         let job = Job {
             id: work.id,
             lane,
@@ -122,8 +127,10 @@ impl Desk {
             revision: work.workload.revision.clone(),
             workload: variant.workload,
             method,
-            replaces: replaces.map(|pod| pod.uid),
+            replaces: replaces.clone(),
         };
+        self.expected
+            .insert(place.clone(), Expectation::new(name, replaces));
         work.set(node, Stage::Sent);
         if let Some(spot) = work.spots.get_mut(node) {
             spot.sent = true;
@@ -131,11 +138,9 @@ impl Desk {
         work.lanes[lane].gate.sent();
         self.ledger.hold(place, &variant.registries);
         self.in_flight += 1;
-        let create =
-            self.worker
-                .puller
-                .clone()
-                .create(job, self.results.clone(), work.cancel.clone());
+        let puller = self.worker.puller.clone();
+        let (unwanted, end) = (work.cancel.clone(), self.writes.clone());
+        let create = puller.create(job, self.results.clone(), unwanted, end);
         self.tasks.spawn(create);
         Sent::Yes
     }
@@ -151,44 +156,32 @@ impl Desk {
         self.in_flight -= 1;
         let now = Instant::now();
         let ours = self.works.get_mut(&place.key).filter(|work| work.id == id);
-        let Some(work) = ours else {
-            // The images have changed meanwhile. Whatever was created is found by its label.
-            if self.stage(&place) != Some(Stage::Sent) {
-                self.free(&place);
-                self.look(&place);
-            }
-            return;
-        };
         // Of the lane that it was sent in: the node may be gone by now, and the others wait for this answer.
-        let opens = work.lanes[lane].gate.answered(now);
+        let opens = ours.and_then(|work| {
+            if matches!(answer, Answer::Created(_)) {
+                work.refusals = 0;
+            }
+            work.lanes[lane].gate.answered(now)
+        });
         if let Some(at) = opens {
             self.wake_at(at, Wake::Work(place.key.clone()));
         }
-        let Some(work) = self.works.get_mut(&place.key) else {
-            return;
-        };
-        if work.spots.get(&place.node).map(|spot| spot.stage) != Some(Stage::Sent) {
-            self.look(&place);
+        if let Answer::Created(uid) = answer {
+            self.expect_to_see(&place, uid);
+            self.on_place(&place);
             return;
         }
-        match answer {
-            Answer::Created(uid) => {
-                work.refusals = 0;
-                work.set(&place.node, Stage::Unseen);
-                if let Some(spot) = work.spots.get_mut(&place.node) {
-                    spot.expected = uid.map(|uid| (uid.into(), now));
+        let stage = self.stage(&place);
+        self.expect_nothing(&place);
+        // Otherwise the images have changed meanwhile, or the node has.
+        if stage == Some(Stage::Sent) {
+            match answer {
+                Answer::Refused(message) => self.refused(&place, &message),
+                Answer::Failed(message) => {
+                    warn!(deployment = %place.key, node = %place.node, error = %message, "a prefetch pod could not be created");
+                    self.try_later(&place, &[]);
                 }
-                self.wake_at(now + UNSEEN, Wake::Unseen(place.clone()));
-                self.look(&place);
-            }
-            Answer::Refused(message) => self.refused(&place, &message),
-            Answer::Failed(message) => {
-                warn!(deployment = %place.key, node = %place.node, error = %message, "a prefetch pod could not be created");
-                self.try_later(&place, &[]);
-            }
-            Answer::Cancelled => {
-                self.free(&place);
-                self.line_up(&place);
+                Answer::Created(_) | Answer::Cancelled => self.line_up(&place),
             }
         }
     }
@@ -196,7 +189,6 @@ impl Desk {
     /// Asking again would meet the same answer, and so would the other pods of the Deployment: quota, a policy, a
     /// namespace that is going. They wait for long, or for the next change.
     fn refused(&mut self, place: &Place, message: &str) {
-        self.free(place);
         let Some(work) = self.works.get_mut(&place.key) else {
             return;
         };

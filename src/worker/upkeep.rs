@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::desk::Desk;
+use super::expectations::Expectation;
 use super::sweep::due_at;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
@@ -95,6 +96,10 @@ impl Desk {
     }
 
     pub(super) fn sweep_place(&mut self, place: &Place) {
+        // A pod that goes before it was known to be there is waited for in vain. It is looked at with the answer.
+        if self.expected.get(place).is_some_and(Expectation::is_open) {
+            return;
+        }
         if self.deleting.len() >= DELETING {
             self.swept.remove(&place.key);
             return;

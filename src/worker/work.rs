@@ -24,10 +24,8 @@ pub(super) enum Stage {
     Waiting,
     /// A pod is to be sent after a pause.
     BackOff,
-    /// A create is on its way.
+    /// A create is on its way, or the watch has not shown its pod yet.
     Sent,
-    /// The pod was created, and the watch has not shown it yet.
-    Unseen,
     /// A pod is at it.
     UnderWay,
     /// Every image is there.
@@ -58,8 +56,6 @@ pub(super) struct Spot {
     pub(super) attempts: u8,
     /// We sent a pod for this rollout: what it was to bring and did not, is lost.
     pub(super) sent: bool,
-    /// The UID of the pod that was created and not seen yet, and when.
-    pub(super) expected: Option<(Box<str>, Instant)>,
 }
 
 /// The same Deployment with the images that some nodes lack.
@@ -102,7 +98,7 @@ pub(super) struct Work {
     pub(super) closed: bool,
     /// When it was last looked at for what is to be prefetched again.
     pub(super) looked_through: Instant,
-    /// Ends the creates on their way.
+    /// Ends the attempts to create its pods.
     pub(super) cancel: CancellationToken,
     variants: HashMap<Vec<usize>, Variant>,
 }
@@ -176,7 +172,6 @@ impl Work {
             stage: Stage::Waiting,
             attempts: 0,
             sent: false,
-            expected: None,
         };
         if self.spots.insert(node.clone(), spot).is_none() {
             self.open += 1;

@@ -1,7 +1,8 @@
 //! The cluster that the tests share, and what they ask of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
@@ -39,7 +40,30 @@ pub(crate) struct Bed {
     pub(crate) replicas: Vec<Local>,
 }
 
-pub(crate) type Turn = MutexGuard<'static, Option<Bed>>;
+/// One test's turn on the cluster. A test that fails leaves it in nobody knows what state: the next has a new one.
+pub(crate) struct Turn(MutexGuard<'static, Option<Bed>>);
+
+impl Deref for Turn {
+    type Target = Option<Bed>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.take();
+        }
+    }
+}
 
 /// Whether each test runs at its full size.
 pub(crate) fn is_long() -> bool {
@@ -50,7 +74,7 @@ pub(crate) fn is_long() -> bool {
     long
 }
 
-/// One test's turn on the cluster.
+/// Waits for a turn.
 pub(crate) async fn bed() -> Turn {
     let mut turn = BED.lock().await;
     if turn.is_none() {
@@ -59,7 +83,7 @@ pub(crate) async fn bed() -> Turn {
     if let Some(bed) = turn.as_mut() {
         bed.client = bed.plane.client().unwrap();
     }
-    turn
+    Turn(turn)
 }
 
 /// Waits until it is so.
@@ -150,6 +174,15 @@ impl Bed {
     pub(crate) async fn reset(&mut self) {
         self.replicas.clear();
         self.add_replica().await;
+        self.led().await;
+    }
+
+    /// Ends all replicas and starts one that reaches the API server by this way, whose finished pods stay.
+    pub(crate) async fn only_through(&mut self, kubeconfig: &Path, flags: &[&str]) {
+        self.replicas.clear();
+        let flags = [&["--retain=2h"], flags].concat();
+        let replica = Local::start_through(&self.plane, &binary(), kubeconfig, &flags).await;
+        self.replicas.push(replica.unwrap());
         self.led().await;
     }
 

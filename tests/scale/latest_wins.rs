@@ -1,13 +1,18 @@
 //! Many Deployments at once, some updated again while they are at it.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use axum::extract::Request;
 use futures::future::join_all;
 use headstart::domain::contract::DEPLOYMENT_LABEL;
+use http::Method;
 use kube::ResourceExt as _;
 
 use crate::bed::{Bed, bed, deployment, images, is_long, node, phase, until};
+use crate::proxy::{Manner, Proxy};
 
 /// Nodes of a slice that are in the third of all that `third=true` selects.
 const SLICE: usize = 15;
@@ -98,5 +103,60 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     }
     bed.clear("many").await;
     bed.clear("few").await;
+    bed.reset().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_on_their_way_when_the_images_change_are_waited_for() {
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let slow = {
+        let sent = sent.clone();
+        move |request: &Request| {
+            if request.method() == Method::POST && request.uri().path().ends_with("/pods") {
+                sent.fetch_add(1, Ordering::Relaxed);
+                Manner::Late(Duration::from_secs(2))
+            } else {
+                Manner::Pass
+            }
+        }
+    };
+    let proxy = Proxy::start(bed, slow).await;
+    let flags = ["--lease-duration=2s", "--pods-per-node=4"];
+    bed.only_through(&proxy.kubeconfig, &flags).await;
+    bed.namespace("late").await;
+    let web = |image: &str| {
+        deployment(
+            "late",
+            "web",
+            "slice=1,third=true",
+            &[image, "acme/common:1"],
+        )
+    };
+    bed.apply(&web("acme/web:1")).await;
+    until("the first creates to be on their way", async || {
+        sent.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    bed.apply(&web("acme/web:2")).await;
+    until("the newest images to be everywhere", async || {
+        let warm = bed.warm("late").await;
+        let has = |image: &str| {
+            let of_web = warm.get("web").into_iter().flatten();
+            of_web.filter(|(_, found)| found == image).count() == SLICE
+        };
+        has("acme/web:2") && has("acme/common:1")
+    })
+    .await;
+    let mut common = BTreeSet::new();
+    for pod in bed.pods("late", None).await {
+        if images(&pod).iter().any(|image| image == "acme/common:1") {
+            assert!(common.insert(node(&pod)), "{} pulls it twice", node(&pod));
+        }
+    }
+    let old = bed.writes("late", "create").len() - SLICE;
+    assert!(old > 0, "some were on their way");
+    bed.clear("late").await;
     bed.reset().await;
 }

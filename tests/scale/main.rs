@@ -13,6 +13,7 @@ mod latest_wins;
 mod machines;
 mod memory;
 mod outages;
+mod proxy;
 mod quota;
 mod refresh;
 mod rejected;

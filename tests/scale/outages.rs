@@ -1,28 +1,20 @@
 //! An API server that goes, and one that is hard to reach.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::response::Response;
-use futures::StreamExt as _;
+use axum::extract::Request;
 use headstart::domain::contract::{MANAGED_BY_LABEL, MANAGER};
-use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use testbed::Component;
-use testbed::headstart::Local;
 use testbed::progress::say;
-use tokio::net::TcpListener;
 
-use crate::bed::{Bed, bed, binary, deployment, is_long, phase, until};
+use crate::bed::{Bed, bed, deployment, is_long, phase, until};
+use crate::proxy::{Manner, Proxy};
 
 const NODES: usize = 300;
 /// Most requests in a minute in which nothing happens: the leader reads and renews its lease 7.5 times each per lease
@@ -124,70 +116,21 @@ async fn an_api_server_that_goes_in_the_middle_costs_nothing_but_time() {
     bed.reset().await;
 }
 
-/// Stands between headstart and the API server, and misbehaves.
-struct Trouble {
-    client: Client,
-    requests: AtomicUsize,
-    on: AtomicBool,
-}
-
-impl Trouble {
-    /// Of every five requests one is refused for load, one in fifteen each: too many, broken, no answer. Watches are
-    /// cut after a second.
-    async fn pass(
-        State(trouble): State<Arc<Self>>,
-        request: Request,
-    ) -> Result<Response, Infallible> {
-        let on = trouble.on.load(Ordering::Relaxed);
-        let number = trouble.requests.fetch_add(1, Ordering::Relaxed);
-        if on && number.is_multiple_of(5) {
-            let code = match number / 5 % 3 {
-                0 => 429,
-                1 => 500,
-                _ => {
-                    tokio::time::sleep(Duration::from_secs(3)).await;
-                    504
-                }
-            };
-            let answer = Response::builder()
-                .status(code)
-                .header("Retry-After", "1")
-                .body(Body::from("trouble"));
-            return Ok(answer.unwrap());
-        }
-        let watches = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.contains("watch=true"));
-        let (parts, body) = request.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-        let mut upstream = http::Request::builder().method(parts.method).uri(parts.uri);
-        for name in ["content-type", "accept"] {
-            if let Some(value) = parts.headers.get(name) {
-                upstream = upstream.header(name, value);
-            }
-        }
-        let upstream = upstream
-            .body(kube::client::Body::from(body.to_vec()))
-            .unwrap();
-        let Ok(answer) = trouble.client.send(upstream).await else {
-            let gone = Response::builder().status(502).body(Body::empty());
-            return Ok(gone.unwrap());
+/// Of every five requests one is refused for load, one in fifteen each: too many, broken, no answer. Watches are cut
+/// after a second.
+fn trouble(number: usize, request: &Request) -> Manner {
+    if number.is_multiple_of(5) {
+        return match number / 5 % 3 {
+            0 => Manner::Refuse(429, Duration::ZERO),
+            1 => Manner::Refuse(500, Duration::ZERO),
+            _ => Manner::Refuse(504, Duration::from_secs(3)),
         };
-        let (parts, body) = answer.into_parts();
-        let data = body.into_data_stream();
-        let body = if on && watches {
-            let end = tokio::time::sleep(Duration::from_secs(1));
-            Body::from_stream(data.take_until(end))
-        } else {
-            Body::from_stream(data)
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = parts.status;
-        if let Some(kind) = parts.headers.get("content-type") {
-            response.headers_mut().insert("content-type", kind.clone());
-        }
-        Ok(response)
+    }
+    let query = request.uri().query();
+    if query.is_some_and(|query| query.contains("watch=true")) {
+        Manner::Cut(Duration::from_secs(1))
+    } else {
+        Manner::Pass
     }
 }
 
@@ -195,40 +138,29 @@ impl Trouble {
 async fn a_fifth_of_all_requests_failing_and_watches_cut_every_second_is_survived() {
     let mut turn = bed().await;
     let bed = turn.as_mut().unwrap();
-    let file = Kubeconfig::read_from(&bed.kubeconfig).unwrap();
-    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .unwrap();
-    config.default_retry = false;
-    config.read_timeout = None;
-    let trouble = Arc::new(Trouble {
-        client: Client::try_from(config).unwrap(),
-        requests: AtomicUsize::new(0),
-        on: AtomicBool::new(false),
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let proxy = Router::new()
-        .fallback(Trouble::pass)
-        .with_state(trouble.clone());
-    let serving = tokio::spawn(async move { axum::serve(listener, proxy).await });
-    let through = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "proxy",
-        "clusters": [{ "name": "proxy", "cluster": { "server": format!("http://{address}") } }],
-        "users": [{ "name": "none", "user": {} }],
-        "contexts": [{ "name": "proxy", "context": { "cluster": "proxy", "user": "none" } }],
-    });
-    let kubeconfig = bed.plane.dir().join("proxy.kubeconfig");
-    std::fs::write(&kubeconfig, through.to_string()).unwrap();
+    let (count, on) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let manners = {
+        let (count, on) = (count.clone(), on.clone());
+        move |request: &Request| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            if on.load(Ordering::Relaxed) {
+                trouble(number, request)
+            } else {
+                Manner::Pass
+            }
+        }
+    };
+    let proxy = Proxy::start(bed, manners).await;
 
     // The only replica, so that all it does passes through. Its lease is longer, so that it keeps it.
-    bed.replicas.clear();
-    let flags = ["--retain=60s", "--lease-duration=30s"];
-    let replica = Local::start_through(&bed.plane, &binary(), &kubeconfig, &flags).await;
-    let replica = replica.unwrap();
+    bed.only_through(&proxy.kubeconfig, &["--lease-duration=30s"])
+        .await;
     bed.namespace("trouble").await;
-    trouble.on.store(true, Ordering::Relaxed);
-    let (begun, before) = (Instant::now(), trouble.requests.load(Ordering::Relaxed));
+    on.store(true, Ordering::Relaxed);
+    let (begun, before) = (Instant::now(), count.load(Ordering::Relaxed));
     let seconds = if is_long() { 60 } else { 15 };
     let mut rollouts = 0;
     while rollouts < 2 || begun.elapsed() < Duration::from_secs(seconds) {
@@ -238,7 +170,7 @@ async fn a_fifth_of_all_requests_failing_and_watches_cut_every_second_is_survive
             .await;
         all_warm(bed, "trouble", &image).await;
     }
-    let requests = trouble.requests.load(Ordering::Relaxed) - before;
+    let requests = count.load(Ordering::Relaxed) - before;
     eprintln!(
         "{rollouts} rollouts to {NODES} nodes in {:.1} s of trouble, {requests} requests",
         begun.elapsed().as_secs_f64()
@@ -256,9 +188,7 @@ async fn a_fifth_of_all_requests_failing_and_watches_cut_every_second_is_survive
     let bound = rollouts * NODES * 4 + usize::try_from(begun.elapsed().as_secs()).unwrap() * 40;
     assert!(requests < bound, "{requests} requests, of {bound}");
 
-    trouble.on.store(false, Ordering::Relaxed);
+    on.store(false, Ordering::Relaxed);
     bed.clear("trouble").await;
-    drop(replica);
-    serving.abort();
     bed.reset().await;
 }
