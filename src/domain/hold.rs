@@ -3,6 +3,8 @@
 //! A hold is written into the Deployment itself: `spec.paused`, a label by which any leader finds it, and since and until
 //! when. Nothing else is remembered, so nothing can be forgotten.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -27,22 +29,34 @@ pub struct Held {
 impl Held {
     /// Reads a Deployment's marks; `None` without the label.
     pub fn read(deployment: &Deployment) -> Option<Self> {
-        let labels = deployment.metadata.labels.as_ref()?;
-        if labels.get(HELD_LABEL).map(String::as_str) != Some(HELD_VALUE) {
+        let metadata = &deployment.metadata;
+        Self::marked(
+            metadata.labels.as_ref(),
+            metadata.annotations.as_ref(),
+            is_paused(deployment),
+        )
+    }
+
+    /// The same of its labels and annotations.
+    pub(super) fn marked(
+        labels: Option<&BTreeMap<String, String>>,
+        annotations: Option<&BTreeMap<String, String>>,
+        paused: bool,
+    ) -> Option<Self> {
+        if labels?.get(HELD_LABEL).map(String::as_str) != Some(HELD_VALUE) {
             return None;
         }
-        let annotations = deployment.metadata.annotations.as_ref();
         let time = |key| annotations?.get(key)?.parse().ok();
         Some(Self {
             since: time(HELD_SINCE),
             until: time(HELD_UNTIL),
-            paused: is_paused(deployment),
+            paused,
         })
     }
 }
 
 /// Whether a Deployment is paused, by whomever.
-pub(super) fn is_paused(deployment: &Deployment) -> bool {
+fn is_paused(deployment: &Deployment) -> bool {
     let spec = deployment.spec.as_ref();
     spec.and_then(|spec| spec.paused).unwrap_or(false)
 }

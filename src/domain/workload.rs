@@ -1,13 +1,14 @@
 //! What a Deployment asks of a prefetch: its images, where its pods may land, and how far its rollout is.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use sha2::{Digest, Sha256};
 
 use super::annotation::Annotations;
 use super::contract::{Mode, UnknownMode, labelled_mode};
-use super::hold::{Held, is_paused};
+use super::hold::Held;
 use super::placement::Placement;
 use super::selector::Selector;
 
@@ -16,10 +17,11 @@ mod rollout;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use images::Asked;
 pub use images::{Image, MAX_IMAGES, Refusal, Refused};
 pub use rollout::Rollout;
 
-use images::images_of;
+use images::{asked_by, images_of};
 use rollout::rollout_of;
 
 /// Names a Deployment.
@@ -121,50 +123,100 @@ pub struct Workload {
     pub held: Option<Held>,
 }
 
+/// What of a Deployment is read for all that is decided when a write is admitted.
+pub(crate) struct Read<'a> {
+    /// Namespace and name.
+    pub(crate) key: Key,
+    /// `metadata.generation`.
+    pub(crate) generation: Option<i64>,
+    /// `metadata.labels`.
+    pub(crate) labels: Option<&'a BTreeMap<String, String>>,
+    /// `metadata.annotations`.
+    pub(crate) annotations: Option<&'a BTreeMap<String, String>>,
+    /// `spec.paused`.
+    pub(crate) paused: Option<bool>,
+    /// `spec.replicas`.
+    pub(crate) replicas: Option<i32>,
+    /// `status`.
+    pub(crate) status: Option<&'a DeploymentStatus>,
+}
+
 impl Workload {
     /// Reads a Deployment; `None` if it has no name or no template, which no stored one lacks.
     pub fn from_deployment(deployment: &Deployment) -> Option<Self> {
         let metadata = &deployment.metadata;
-        let key = Key {
-            namespace: metadata.namespace.clone()?,
-            name: metadata.name.clone()?,
-        };
         let spec = deployment.spec.as_ref()?;
         let pod = spec.template.spec.as_ref()?;
-        let annotations = Annotations::read(metadata.annotations.as_ref());
-        let more = annotations
-            .images
-            .as_ref()
-            .map(|images| images.0.as_slice());
-        let (images, refused) = images_of(pod, more.unwrap_or_default());
+        let read = Read {
+            key: Key {
+                namespace: metadata.namespace.clone()?,
+                name: metadata.name.clone()?,
+            },
+            generation: metadata.generation,
+            labels: metadata.labels.as_ref(),
+            annotations: metadata.annotations.as_ref(),
+            paused: spec.paused,
+            replicas: spec.replicas,
+            status: deployment.status.as_ref(),
+        };
+        let workload = Self::reviewed(read, asked_by(pod));
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        let secrets = pod.image_pull_secrets.iter().flatten();
         Some(Self {
-            key,
             uid: metadata.uid.clone().unwrap_or_default(),
-            mode: labelled_mode(metadata.labels.as_ref()),
-            revision: Revision::of(&images, &refused),
-            images,
-            refused,
             placement: Placement::from_pod_spec(pod),
             // An invalid selector is no reason not to prefetch: the API server stores none.
-            pods: annotations
+            pods: workload
+                .annotations
                 .max_nodes
                 .and_then(|_| Selector::try_from(&spec.selector).ok()),
-            annotations,
-            image_pull_secrets: pod
-                .image_pull_secrets
-                .iter()
-                .flatten()
+            image_pull_secrets: secrets
                 .map(|secret| secret.name.clone())
                 .filter(|name| !name.is_empty())
                 .collect(),
             service_account: named(&pod.service_account_name),
             runtime_class: named(&pod.runtime_class_name),
-            replicas: spec.replicas.unwrap_or(1),
-            rollout: rollout_of(deployment),
-            paused: is_paused(deployment),
-            held: Held::read(deployment),
+            ..workload
         })
+    }
+
+    /// A Deployment as far as a review is read: not where its pods may land, nor with whose credentials they pull.
+    pub(crate) fn reviewed<'a>(read: Read<'_>, images: impl Iterator<Item = Asked<'a>>) -> Self {
+        let Read {
+            key,
+            generation,
+            labels,
+            annotations: given,
+            paused,
+            replicas,
+            status,
+        } = read;
+        let annotations = Annotations::read(given);
+        let more = annotations.images.as_ref();
+        let more = more.map_or([].as_slice(), |images| images.0.as_slice());
+        let (images, refused) = images_of(images, more);
+        let replicas = replicas.unwrap_or(1);
+        let paused = paused.unwrap_or(false);
+        Self {
+            key,
+            uid: String::new(),
+            mode: labelled_mode(labels),
+            revision: Revision::of(&images, &refused),
+            images,
+            refused,
+            placement: Placement::default(),
+            annotations,
+            pods: None,
+            image_pull_secrets: Vec::new(),
+            service_account: None,
+            runtime_class: None,
+            replicas,
+            rollout: status.map_or_else(Rollout::default, |status| {
+                rollout_of(generation, replicas, status)
+            }),
+            paused,
+            held: Held::marked(labels, given, paused),
+        }
     }
 
     /// The same with only some of its images, by their positions: what a node lacks that has the others already.

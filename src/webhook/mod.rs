@@ -8,6 +8,7 @@
 //! No answer waits for anything but the request's own bytes; under load a review is allowed without being looked at,
 //! since the watch brings the object all the same.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,13 +16,14 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
+use futures::FutureExt;
 use json_patch::Patch;
 use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, warn};
 
 mod answer;
 mod body;
+mod object;
 mod patch;
 mod prefix;
 mod review;
@@ -68,7 +70,6 @@ pub fn router(webhook: Webhook) -> Router {
         .route(MUTATE, post(mutate))
         .route(HOLD, post(hold))
         .route(VALIDATE, post(validate))
-        .layer(CatchPanicLayer::new())
         .with_state(webhook)
 }
 
@@ -90,15 +91,26 @@ impl Webhook {
         request: Request,
         decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
     ) -> Result<Answer, Refused> {
-        let answer = match self.receive(request).await {
-            Ok(Received::Whole(body, _room)) => decide(self, &body),
-            Ok(Received::Beginning(prefix)) => self.shed(&prefix),
-            Err(refused) => Err(refused),
-        };
+        let answer = AssertUnwindSafe(self.answer(request, decide));
+        let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
+            let what = "this is a bug; the log says where".into();
+            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, what))
+        });
         if answer.is_err() {
             self.metrics.admission(Decision::Refused);
         }
         answer
+    }
+
+    async fn answer(
+        &self,
+        request: Request,
+        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
+    ) -> Result<Answer, Refused> {
+        match self.receive(request).await? {
+            Received::Whole(body, _room) => decide(self, &body),
+            Received::Beginning(prefix) => self.shed(&prefix),
+        }
     }
 
     async fn receive(&self, request: Request) -> Result<Received, Refused> {

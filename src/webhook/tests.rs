@@ -448,3 +448,23 @@ async fn a_forged_review_cannot_make_us_remember_much() {
     let (status, _) = served.post("application/json", long.to_string()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_bug_costs_one_answer_and_no_connection() {
+    let webhook = Webhook {
+        hints: Arc::default(),
+        metrics: Arc::default(),
+        own_namespace: "headstart".into(),
+        budget: Budget::default(),
+        gate: None,
+    };
+    let request = HttpRequest::post(MUTATE)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from("{}"))
+        .unwrap();
+    let answer = webhook.serve(request, |_, _| panic!("on purpose")).await;
+    let Err(Refused(status, _)) = answer else {
+        panic!("there can be no answer");
+    };
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::review::Subject;
+use super::object::Subject;
 use crate::domain::annotation::Annotations;
 use crate::domain::contract::labelled_mode;
 

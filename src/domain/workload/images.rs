@@ -40,26 +40,50 @@ pub enum Refusal {
     TooMany,
 }
 
-/// Init containers' images first, as a pod pulls them, then containers', those of image volumes, and `more`.
-pub(super) fn images_of(pod: &PodSpec, more: &[String]) -> (Vec<Image>, Vec<Refused>) {
+/// An image as a template asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The reference; empty where there is none.
+    pub(crate) image: &'a str,
+    /// When the registry is asked.
+    pub(crate) pull_policy: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn new(image: Option<&'a str>, pull_policy: Option<&'a str>) -> Self {
+        Self {
+            image: image.unwrap_or_default(),
+            pull_policy,
+        }
+    }
+}
+
+/// Init containers' images first, as a pod pulls them, then containers', then those of image volumes.
+pub(super) fn asked_by(pod: &PodSpec) -> impl Iterator<Item = Asked<'_>> {
     let containers = pod.init_containers.iter().flatten().chain(&pod.containers);
-    let of_containers = containers.map(|c| {
-        (
-            c.image.as_deref().unwrap_or_default(),
-            c.image_pull_policy.as_deref(),
-        )
-    });
-    let of_volumes = pod.volumes.iter().flatten().filter_map(|volume| {
+    let of_containers =
+        containers.map(|c| Asked::new(c.image.as_deref(), c.image_pull_policy.as_deref()));
+    let volumes = pod.volumes.iter().flatten();
+    let of_volumes = volumes.filter_map(|volume| {
         let image = volume.image.as_ref()?;
-        Some((
-            image.reference.as_deref().unwrap_or_default(),
+        Some(Asked::new(
+            image.reference.as_deref(),
             image.pull_policy.as_deref(),
         ))
     });
-    let of_annotation = more.iter().map(|image| (image.as_str(), None));
+    of_containers.chain(of_volumes)
+}
+
+/// Each image once: those asked for, and `more`.
+pub(super) fn images_of<'a>(
+    asked: impl Iterator<Item = Asked<'a>>,
+    more: &[String],
+) -> (Vec<Image>, Vec<Refused>) {
+    let more = more.iter().map(|image| (image.as_str(), None));
     let mut images: Vec<Image> = Vec::new();
     let mut refused: Vec<Refused> = Vec::new();
-    for (given, policy) in of_containers.chain(of_volumes).chain(of_annotation) {
+    let asked = asked.map(|Asked { image, pull_policy }| (image, pull_policy));
+    for (given, policy) in asked.chain(more) {
         // A template may leave an image empty for another controller to fill in; with Never it says that
         // the image is not to be pulled.
         if given.is_empty() || policy == Some("Never") {

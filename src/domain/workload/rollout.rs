@@ -1,6 +1,6 @@
 //! How far the Deployment controller is with a Deployment.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// Condition type and reasons of the Deployment controller (`pkg/controller/deployment/util`).
@@ -35,10 +35,12 @@ impl Rollout {
     }
 }
 
-pub(super) fn rollout_of(deployment: &Deployment) -> Rollout {
-    let Some(status) = deployment.status.as_ref() else {
-        return Rollout::default();
-    };
+/// `replicas` is how many are asked for, of the Deployment's `generation`.
+pub(super) fn rollout_of(
+    generation: Option<i64>,
+    replicas: i32,
+    status: &DeploymentStatus,
+) -> Rollout {
     let progressing = status
         .conditions
         .iter()
@@ -46,26 +48,24 @@ pub(super) fn rollout_of(deployment: &Deployment) -> Rollout {
         .find(|c| c.type_ == PROGRESSING);
     let reason = progressing.and_then(|c| c.reason.as_deref());
     let gave_up = reason == Some(PROGRESS_DEADLINE_EXCEEDED);
-    let observed = status.observed_generation >= deployment.metadata.generation;
+    let observed = status.observed_generation >= generation;
     let failing = gave_up || status.unavailable_replicas.unwrap_or(0) > 0;
     Rollout {
         settled: observed && (gave_up || reason == Some(NEW_REPLICA_SET_AVAILABLE)),
         progressed: progressing
             .and_then(|c| c.last_update_time.as_ref())
             .map(|time| time.0),
-        complete: observed && !failing && has_all(deployment, status),
+        complete: observed && !failing && has_all(replicas, status),
         failing,
     }
 }
 
-fn has_all(deployment: &Deployment, status: &DeploymentStatus) -> bool {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    let wanted = wanted.unwrap_or(1);
+fn has_all(replicas: i32, status: &DeploymentStatus) -> bool {
     [
         status.updated_replicas,
         status.replicas,
         status.available_replicas,
     ]
     .into_iter()
-    .all(|count| count.unwrap_or(0) == wanted)
+    .all(|count| count.unwrap_or(0) == replicas)
 }

@@ -78,10 +78,7 @@ fn the_revision_follows_the_images_and_nothing_else() {
 #[test]
 fn a_rollout_is_recent_until_it_settled_longer_than_the_window_ago() {
     let at = |status: serde_json::Value| {
-        let deployment: Deployment =
-            serde_json::from_value(json!({"metadata": {"generation": 2}, "status": status}))
-                .unwrap();
-        rollout_of(&deployment)
+        rollout_of(Some(2), 1, &serde_json::from_value(status).unwrap())
     };
     let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
     let window = SignedDuration::from_mins(5);
