@@ -86,6 +86,15 @@ pub(crate) async fn bed() -> Turn {
     Turn(turn)
 }
 
+/// Waits for a turn, for a test with a cluster of its own; at full size that one needs the machine to itself.
+pub(crate) async fn alone() -> Turn {
+    let mut turn = Turn(BED.lock().await);
+    if is_long() {
+        turn.take();
+    }
+    turn
+}
+
 /// Waits until it is so.
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     let wait = Wait::new(what, LIMIT);
