@@ -71,18 +71,19 @@ impl From<&str> for Revision {
 /// 64 bits of SHA-256 over the parts, as 16 hexadecimal digits: fits a label and a name, and does not
 /// collide among the objects of one cluster.
 pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    use fmt::Write;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    hash.finalize()[..8]
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 0xf)]);
+    let bytes = hash.finalize();
+    let digits = bytes
         .iter()
-        .fold(String::with_capacity(16), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        .take(8)
+        .flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
+    digits.collect()
 }
 
 /// A Deployment, reduced to what a prefetch needs to know.

@@ -39,13 +39,14 @@ pub(super) struct Request<'a, O = Object<'a>> {
     name: Option<String>,
     namespace: Option<String>,
     dry_run: Option<bool>,
+    // Boxed, because what is large is moved often on its way out of a parser.
     #[serde(default = "none")]
-    object: Option<O>,
+    object: Option<Box<O>>,
     #[serde(default = "none")]
-    old_object: Option<O>,
+    old_object: Option<Box<O>>,
 }
 
-fn none<O>() -> Option<O> {
+fn none<O>() -> Option<Box<O>> {
     None
 }
 
@@ -133,7 +134,7 @@ impl<'a> Request<'a> {
             return Parsed::Other { uid };
         }
         let subject =
-            |object: Object<'a>| object.into_subject(name.as_deref(), namespace.as_deref());
+            |object: Box<Object<'a>>| object.into_subject(name.as_deref(), namespace.as_deref());
         let Some(new) = object.and_then(subject) else {
             return Parsed::Other { uid };
         };
