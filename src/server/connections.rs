@@ -62,8 +62,17 @@ struct State {
     since: Instant,
     /// Requests whose heads have been read, and that are not answered yet.
     in_flight: usize,
-    /// When the first byte of a head came.
-    head: Option<Instant>,
+    /// What has come of the next one.
+    head: Head,
+}
+
+/// How much of the next request's head is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    None,
+    Begun,
+    /// Since when it has been seen that the rest is not there.
+    Awaited(Instant),
 }
 
 impl Connections {
@@ -75,7 +84,7 @@ impl Connections {
                 served: false,
                 since: Instant::now(),
                 in_flight: 0,
-                head: None,
+                head: Head::None,
             }),
         });
         let mut table = lock(&self.table);
@@ -117,27 +126,32 @@ impl Slot {
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = lock(&self.state);
         state.in_flight += 1;
-        state.head = None;
+        state.head = Head::None;
         InFlight(self.clone())
     }
 
-    /// Bytes came in.
-    fn heard(&self, at: Instant) {
+    /// Bytes came in. Mostly all of a request, so that nobody looks at the clock for its head.
+    fn heard(&self) {
         let mut state = lock(&self.state);
-        if state.in_flight == 0 && state.head.is_none() {
-            state.head = Some(at);
+        if state.in_flight == 0 && state.head == Head::None {
+            state.head = Head::Begun;
         }
     }
 
     /// When this silence has lasted too long; never while a request is answered, whose body has its own limit.
-    fn deadline(&self, heads: bool) -> Option<Instant> {
-        let state = lock(&self.state);
-        match state.head.filter(|_| heads) {
-            _ if state.in_flight > 0 => None,
-            Some(head) => Some(head + HEAD_TIMEOUT),
-            None if state.served => Some(state.since + IDLE_TIMEOUT),
-            None => Some(state.since + FIRST_REQUEST_TIMEOUT),
+    fn deadline(&self) -> Option<Instant> {
+        let mut state = lock(&self.state);
+        if state.in_flight > 0 {
+            return None;
         }
+        if state.head == Head::Begun {
+            state.head = Head::Awaited(Instant::now());
+        }
+        Some(match state.head {
+            Head::Awaited(since) => since + HEAD_TIMEOUT,
+            _ if state.served => state.since + IDLE_TIMEOUT,
+            _ => state.since + FIRST_REQUEST_TIMEOUT,
+        })
     }
 }
 
@@ -183,12 +197,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Ready(result) => {
                 if this.heads && buffer.filled().len() > before {
-                    this.slot.heard(Instant::now());
+                    this.slot.heard();
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                while let Some(deadline) = this.slot.deadline(this.heads) {
+                while let Some(deadline) = this.slot.deadline() {
                     if deadline < this.alarm.deadline() {
                         this.alarm.as_mut().reset(deadline);
                     }

@@ -14,7 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::Refused;
@@ -35,9 +35,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_millis(200);
 
 /// A request's body.
-pub(super) enum Received {
+pub(super) enum Received<'a> {
     /// All of it. The permit is its share of the budget.
-    Whole(Bytes, Option<OwnedSemaphorePermit>),
+    Whole(Bytes, Option<SemaphorePermit<'a>>),
     /// No room or no time: the beginning of it.
     Beginning(Vec<u8>),
 }
@@ -69,12 +69,12 @@ pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
 }
 
 /// Reads a body.
-pub(super) async fn receive(
+pub(super) async fn receive<'a>(
     headers: &HeaderMap,
     mut body: Body,
-    budget: &Budget,
+    budget: &'a Budget,
     deadline: Instant,
-) -> Result<Received, Refused> {
+) -> Result<Received<'a>, Refused> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -151,14 +151,14 @@ fn too_large() -> Refused {
 impl Budget {
     /// All that is left.
     #[cfg(test)]
-    pub(super) fn take_all(self) -> OwnedSemaphorePermit {
+    pub(super) fn take_all(&self) -> SemaphorePermit<'_> {
         let all = u32::try_from(self.0.available_permits()).unwrap();
-        self.0.try_acquire_many_owned(all).unwrap()
+        self.0.try_acquire_many(all).unwrap()
     }
 
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let cost = u32::try_from(bytes.saturating_mul(COST)).ok()?;
-        self.0.clone().try_acquire_many_owned(cost).ok()
+        self.0.try_acquire_many(cost).ok()
     }
 }
 
@@ -166,11 +166,11 @@ struct Reading<'a> {
     budget: &'a Budget,
     read: usize,
     buffer: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<SemaphorePermit<'a>>,
     shed: bool,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     fn take(&mut self, chunk: &[u8]) -> Result<(), Refused> {
         self.read = self.read.saturating_add(chunk.len());
         if self.read > MAX_BODY {
@@ -200,7 +200,7 @@ impl Reading<'_> {
         self.permit = None;
     }
 
-    fn finish(self) -> Received {
+    fn finish(self) -> Received<'a> {
         if self.shed {
             Received::Beginning(self.buffer)
         } else {
@@ -233,7 +233,7 @@ mod tests {
         Body::from_stream(stream::iter((0..bytes / 8192).map(move |_| chunk())))
     }
 
-    async fn read(body: Body, budget: &Budget) -> Result<Received, Refused> {
+    async fn read(body: Body, budget: &Budget) -> Result<Received<'_>, Refused> {
         receive(&HeaderMap::new(), body, budget, Instant::now() + TIMEOUT).await
     }
 

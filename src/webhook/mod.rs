@@ -50,7 +50,7 @@ pub const HOLD: &str = "/hold";
 pub const VALIDATE: &str = "/validate";
 
 /// What an answer needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Webhook {
     /// Where reviews wait for their confirmation.
     pub hints: Arc<Hints>,
@@ -70,18 +70,21 @@ pub fn router(webhook: Webhook) -> Router {
         .route(MUTATE, post(mutate))
         .route(HOLD, post(hold))
         .route(VALIDATE, post(validate))
-        .with_state(webhook)
+        .with_state(Arc::new(webhook))
 }
 
-async fn mutate(State(webhook): State<Webhook>, request: Request) -> Result<Answer, Refused> {
+async fn mutate(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::mutate).await
 }
 
-async fn hold(State(webhook): State<Webhook>, request: Request) -> Result<Answer, Refused> {
+async fn hold(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::hold).await
 }
 
-async fn validate(State(webhook): State<Webhook>, request: Request) -> Result<Answer, Refused> {
+async fn validate(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::validate).await
 }
 
@@ -113,7 +116,7 @@ impl Webhook {
         }
     }
 
-    async fn receive(&self, request: Request) -> Result<Received, Refused> {
+    async fn receive(&self, request: Request) -> Result<Received<'_>, Refused> {
         let (parts, body) = request.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {

@@ -383,7 +383,7 @@ async fn a_review_that_there_is_no_room_for_is_allowed_unread() {
             "x".repeat(padding)
         )
     };
-    let all = served.budget.clone().take_all();
+    let all = served.budget.take_all();
     let (status, answer) = served.post("application/json", body(100_000)).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let answer: Value = serde_json::from_str(&answer).unwrap();
