@@ -185,6 +185,11 @@ impl Cluster {
         self.lock().pods.has(key)
     }
 
+    /// Whether a Deployment has prefetch pods that have not ended.
+    pub fn has_running_pods(&self, key: &Key) -> bool {
+        self.lock().pods.are_running(key)
+    }
+
     /// Which of these UIDs no prefetch pod has any more.
     pub fn gone<'a>(&self, uids: impl Iterator<Item = &'a String>) -> HashSet<String> {
         let mut gone: HashSet<&String> = uids.collect();

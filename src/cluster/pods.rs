@@ -83,6 +83,16 @@ impl Pods {
         found.collect()
     }
 
+    pub(super) fn are_running(&self, key: &Key) -> bool {
+        let names = self.places.get(key).into_iter().flat_map(HashMap::values);
+        let mut id = (key.clone(), String::new());
+        names.flatten().any(|name| {
+            id.1.clone_from(name);
+            let pod = self.table.current.get(&id);
+            pod.is_some_and(|pod| pod.outcome.ended.is_none())
+        })
+    }
+
     /// Shares equal lists; forgets those that no pod has any more when there are many.
     fn share(&mut self, images: Vec<Option<ImageRef>>) -> Arc<[Option<ImageRef>]> {
         const MANY: usize = 256;

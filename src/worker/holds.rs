@@ -25,11 +25,17 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// When a hold is looked at again that was ended and does not look so: far beyond any lag of a watch.
 const UNSEEN: Duration = Duration::from_secs(60);
 
+/// How long a rollout whose images are there waits for the kubelets to have taken down the prefetch pods that brought
+/// them: within a second or two of the last, and meanwhile the first of its own pods would start the slower for it.
+const SETTLING: Duration = Duration::from_secs(3);
+
 /// A rollout that waits, as last seen.
 #[derive(Debug)]
 pub(super) struct Hold {
     workload: Arc<Workload>,
     held: Held,
+    /// Since when its images have been where they were to be.
+    warm: Option<Instant>,
     /// It was said for which images it waits.
     announced: Option<Revision>,
     state: State,
@@ -68,6 +74,13 @@ impl Desk {
         }
     }
 
+    /// A prefetch pod changed: a rollout may wait for its end only.
+    pub(super) fn check_settling(&mut self, key: &Key) {
+        if self.holds.get(key).is_some_and(|hold| hold.warm.is_some()) {
+            self.check_hold(key);
+        }
+    }
+
     /// Looks at a Deployment's hold, if it has one.
     pub(super) fn check_hold(&mut self, key: &Key) {
         let Some((workload, mode)) = self.worker.cluster.stored(key) else {
@@ -81,6 +94,7 @@ impl Desk {
         let fresh = || Hold {
             workload: workload.clone(),
             held,
+            warm: None,
             announced: None,
             state: State::Waits,
         };
@@ -88,6 +102,9 @@ impl Desk {
         if hold.held.since != held.since || hold.workload.uid != workload.uid {
             // Another one, of which the watch did not show the beginning.
             *hold = fresh();
+        }
+        if hold.workload.revision != workload.revision {
+            hold.warm = None;
         }
         hold.workload = workload.clone();
         hold.held = held;
@@ -166,6 +183,12 @@ impl Desk {
             None => Some(Ending::SwitchedOff),
         };
         let Some(ending) = ending else { return };
+        if ending == Ending::Warm {
+            let since = *hold.warm.get_or_insert(now);
+            if now < since + SETTLING && self.worker.cluster.has_running_pods(key) {
+                return;
+            }
+        }
         let detail = notes::why(
             ending,
             progress,

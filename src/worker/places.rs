@@ -20,6 +20,7 @@ impl Desk {
     pub(super) fn on_place(&mut self, place: &Place) {
         self.look(place);
         self.sweep_place(place);
+        self.check_settling(&place.key);
     }
 
     /// Judges a node by the pods on it, unless one is still to show.
