@@ -50,6 +50,35 @@ pub(crate) struct Bed {
     current: BTreeMap<&'static str, String>,
 }
 
+/// The machine's CPU time since it started, in ticks.
+#[derive(Clone, Copy)]
+struct CpuTime {
+    all: f64,
+    idle: f64,
+}
+
+impl CpuTime {
+    /// From the first line of Linux' `/proc/stat`: idle and waiting for the disk are its fourth and fifth number.
+    fn now() -> Result<Self> {
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().unwrap_or_default();
+        let ticks: Vec<f64> = line
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            all: ticks.iter().sum(),
+            idle: ticks.iter().skip(3).take(2).sum(),
+        })
+    }
+
+    fn busy_since(self, begun: Self) -> f64 {
+        1.0 - (self.idle - begun.idle) / (self.all - begun.all)
+    }
+}
+
 /// What happens during an update.
 enum News {
     Pod(watcher::Event<Pod>),
@@ -204,7 +233,7 @@ impl Bed {
             _ => None,
         };
         self.until_at_rest(variant).await?;
-        let seen = tokio::time::timeout(LIMIT, self.watch(&deployments, &image))
+        let (seen, busy) = tokio::time::timeout(LIMIT, self.watch(&deployments, &image))
             .await
             .with_context(|| format!("waited {LIMIT:?} in vain for {image} to be rolled out"))??;
         let update = Update {
@@ -217,6 +246,7 @@ impl Bed {
             lost: seen.lost().as_secs_f64(),
             bytes: self.pulled(&image).await?,
             preload,
+            busy: Some(busy),
         };
         self.until_at_rest(variant).await?;
         if let Some(previous) = self.current.insert(namespace, image) {
@@ -225,8 +255,9 @@ impl Bed {
         Ok(update)
     }
 
-    /// Writes the image and watches until every replica runs it.
-    async fn watch(&self, deployments: &Api<Deployment>, image: &str) -> Result<Timeline> {
+    /// Writes the image and watches until every replica runs it; and the share of the machine's CPU time that was used
+    /// from then on, or from the end of the hold.
+    async fn watch(&self, deployments: &Api<Deployment>, image: &str) -> Result<(Timeline, f64)> {
         let client = self.nodes.control_plane().client()?;
         let namespace = deployments
             .namespace()
@@ -261,10 +292,16 @@ impl Bed {
             .map(|answer| answer.map_err(anyhow::Error::from)?);
         let watched = watched.map(|news| news.map_err(anyhow::Error::from));
         let mut news = stream::select(written.boxed(), watched.boxed());
+        let mut begun = CpuTime::now()?;
         while timeline.complete().is_none() {
+            let was_held = timeline.held().is_some();
             note(&mut timeline, news.next().await.context("a watch ended")??);
+            if timeline.held().is_some() && !was_held {
+                begun = CpuTime::now()?;
+            }
         }
-        Ok(timeline)
+        let busy = CpuTime::now()?.busy_since(begun);
+        Ok((timeline, busy))
     }
 
     /// Waits until nothing of earlier updates is going on: every replica runs, no other is left, and no prefetch pod.

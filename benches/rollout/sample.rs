@@ -95,6 +95,9 @@ pub(crate) struct Update {
     /// What it took beforehand to preload all nodes at once.
     #[serde(default)]
     pub(crate) preload: Option<f64>,
+    /// The share of the machine's CPU time that was used from the write, or the end of the hold, until complete.
+    #[serde(default)]
+    pub(crate) busy: Option<f64>,
 }
 
 /// One update and where it was measured.
@@ -118,6 +121,7 @@ impl fmt::Display for Sample {
             lost,
             bytes,
             preload,
+            busy,
         } = &self.update;
         write!(
             out,
@@ -137,7 +141,11 @@ impl fmt::Display for Sample {
             out,
             ", pods start in {half:.2} s (p99 {most:.2} s), {lost:.1} pod-seconds lost, {:.1} MB pulled",
             megabytes(*bytes)
-        )
+        )?;
+        match busy {
+            Some(busy) => write!(out, ", CPU {:.0} % busy", busy * 100.0),
+            None => Ok(()),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use super::sample::{Samples, Strategy, Variant, megabytes, percentile};
 /// A line per kind of update; every figure is a median over its rounds.
 pub(crate) fn markdown(samples: &Samples) -> String {
     let mut table = String::from(
-        "| nodes | strategy | images | rounds | apply → complete | of it held | pod start p50 | p99 | pod-seconds lost | pulled |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| nodes | strategy | images | rounds | apply → complete | of it held | pod start p50 | p99 | pod-seconds lost | pulled | CPU busy |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for nodes in samples.nodes() {
         for strategy in Strategy::ALL {
@@ -54,13 +54,15 @@ fn row(samples: &Samples, nodes: u16, strategy: Strategy, variant: Variant) -> S
     let pulled = samples.median(nodes, strategy, variant, |sample| {
         Some(megabytes(sample.update.bytes))
     });
+    let busy = samples.median(nodes, strategy, variant, |sample| sample.update.busy);
     format!(
-        "| {nodes} | {} | {} | {} | {:.1} s ({least:.1}–{most:.1}) | {held} | {:.2} s | {:.2} s | {lost:.1} | {pulled:.0} MB |\n",
+        "| {nodes} | {} | {} | {} | {:.1} s ({least:.1}–{most:.1}) | {held} | {:.2} s | {:.2} s | {lost:.1} | {pulled:.0} MB | {:.0} % |\n",
         strategy.title(),
         variant.title(),
         completes.len(),
         samples.complete(nodes, strategy, variant),
         start(50),
         start(99),
+        busy * 100.0,
     )
 }
