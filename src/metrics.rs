@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,91 +13,12 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::outcome::{Outcome, PodOutcome};
 
+mod labels;
 #[cfg(test)]
 mod tests;
 
-/// What came of a review.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Decision {
-    /// Noted for the worker.
-    Noted,
-    /// Noted, and its rollout waits for its images or, by this write, no longer does.
-    Held,
-    /// Not a change of images, or not ours.
-    Ignored,
-    /// A dry run, which has no effect.
-    DryRun,
-    /// No room to note it; the watch brings the object all the same.
-    Overflow,
-    /// Allowed without being read: no room or no time.
-    Shed,
-    /// headstart's label and annotations have values that can be acted on.
-    Valid,
-    /// They do not: the one thing that is ever denied.
-    Denied,
-    /// Not a review.
-    Refused,
-}
-
-impl Decision {
-    /// All of them, in their order.
-    const ALL: [Self; 9] = [
-        Self::Noted,
-        Self::Held,
-        Self::Ignored,
-        Self::DryRun,
-        Self::Overflow,
-        Self::Shed,
-        Self::Valid,
-        Self::Denied,
-        Self::Refused,
-    ];
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DecisionLabel {
-    decision: Decision,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: String,
-}
-
-/// What a watch watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Watched {
-    /// Namespaces.
-    Namespaces,
-    /// Deployments.
-    Deployments,
-    /// Nodes.
-    Nodes,
-    /// Prefetch pods.
-    Pods,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WatchLabel {
-    resource: Watched,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PodLabel {
-    outcome: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndingLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabel {
-    verb: &'static str,
-    code: String,
-}
+use labels::{CallLabel, DecisionLabel, EndingLabel, OutcomeLabel, PodLabel, WatchLabel};
+pub use labels::{Decision, Watched};
 
 /// What is still to be done.
 #[derive(Clone, Copy, Debug, Default)]

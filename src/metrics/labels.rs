@@ -1,0 +1,86 @@
+//! What counts are told apart by.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+
+/// What came of a review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Decision {
+    /// Noted for the worker.
+    Noted,
+    /// Noted, and its rollout waits for its images or, by this write, no longer does.
+    Held,
+    /// Not a change of images, or not ours.
+    Ignored,
+    /// A dry run, which has no effect.
+    DryRun,
+    /// No room to note it; the watch brings the object all the same.
+    Overflow,
+    /// Allowed without being read: no room or no time.
+    Shed,
+    /// headstart's label and annotations have values that can be acted on.
+    Valid,
+    /// They do not: the one thing that is ever denied.
+    Denied,
+    /// Not a review.
+    Refused,
+}
+
+impl Decision {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Noted,
+        Self::Held,
+        Self::Ignored,
+        Self::DryRun,
+        Self::Overflow,
+        Self::Shed,
+        Self::Valid,
+        Self::Denied,
+        Self::Refused,
+    ];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DecisionLabel {
+    pub(super) decision: Decision,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabel {
+    pub(super) outcome: String,
+}
+
+/// What a watch watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Watched {
+    /// Namespaces.
+    Namespaces,
+    /// Deployments.
+    Deployments,
+    /// Nodes.
+    Nodes,
+    /// Prefetch pods.
+    Pods,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WatchLabel {
+    pub(super) resource: Watched,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PodLabel {
+    pub(super) outcome: &'static str,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EndingLabel {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CallLabel {
+    pub(super) verb: &'static str,
+    pub(super) code: String,
+}

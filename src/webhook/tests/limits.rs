@@ -1,0 +1,102 @@
+//! What callers cannot do, and what they are answered when there is no room.
+
+use super::*;
+
+#[tokio::test]
+async fn a_review_that_there_is_no_room_for_is_allowed_unread() {
+    let served = serve();
+    let object = deployment("app:1");
+    // As the API server orders it, and too large for what is left.
+    let review = review_of("CREATE", &object, &Value::Null);
+    let body = |padding: usize| {
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{},"padding":"{}"}}"#,
+            review["request"],
+            "x".repeat(padding)
+        )
+    };
+    let all = served.budget.take_all();
+    let (status, answer) = served.post("application/json", body(100_000)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        answer["response"],
+        json!({"uid": review["request"]["uid"], "allowed": true})
+    );
+    assert!(!served.noted(&object));
+    let (status, _) = served.post("application/json", "x".repeat(100_000)).await;
+    assert_eq!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "it names no review to allow"
+    );
+    drop(all);
+    served.post("application/json", body(100_000)).await;
+    assert!(served.noted(&object));
+}
+
+#[test]
+fn the_uid_is_found_in_the_beginning_of_a_review_and_nowhere_else() {
+    let whole = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"705ab4f5","kind":{"group":"apps"}}}"#;
+    let found = |prefix: &str| prefix::uid_of_prefix(prefix.as_bytes());
+    for end in 0..=whole.len() {
+        let known = end > whole.find("\",\"kind\":{").unwrap();
+        assert_eq!(found(&whole[..end]).is_some(), known, "{}", &whole[..end]);
+    }
+    assert_eq!(found(whole).as_deref(), Some("705ab4f5"));
+    for not_one in [
+        &whole.replace("v1", "v1beta1"),
+        &whole.replace("AdmissionReview", "Pod"),
+        &whole.replace("705ab4f5", ""),
+        r#"{"request":{"object":{"uid":"705ab4f5"}}}"#,
+        r#"["uid","705ab4f5"]"#,
+        "",
+    ] {
+        assert_eq!(found(not_one), None, "{not_one}");
+    }
+}
+
+/// Three bytes of JSON for what would take a kilobyte as Kubernetes' own type, and names that would fill the hints.
+#[tokio::test]
+async fn a_forged_review_cannot_make_us_remember_much() {
+    let served = serve();
+    let lists = format!("[{}{{}}]", "{},".repeat(1_000_000));
+    let body = review_of("CREATE", &deployment("app:1"), &Value::Null)
+        .to_string()
+        .replace(r#"[{"image":"app:1","name":"app"}]"#, &lists);
+    assert!(body.len() > 3_000_000);
+    let (status, answer) = served.post("application/json", body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let mut long = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    long["request"]["name"] = json!("x".repeat(1_000_000));
+    served.review(&long).await;
+    assert_eq!(
+        served
+            .hints
+            .expire(Instant::now() + crate::queue::HINT_LIFETIME),
+        0
+    );
+    long["request"]["uid"] = json!("x".repeat(1_000_000));
+    let (status, _) = served.post("application/json", long.to_string()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_bug_costs_one_answer_and_no_connection() {
+    let webhook = Webhook {
+        hints: Arc::default(),
+        metrics: Arc::default(),
+        own_namespace: "headstart".into(),
+        budget: Budget::default(),
+        gate: None,
+    };
+    let request = HttpRequest::post(MUTATE)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from("{}"))
+        .unwrap();
+    let answer = webhook.serve(request, |_, _| panic!("on purpose")).await;
+    let Err(Refused(status, _)) = answer else {
+        panic!("there can be no answer");
+    };
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+}
