@@ -228,23 +228,17 @@ impl Desk {
             return;
         };
         let (puller, surveys) = (self.worker.puller.clone(), self.surveys.clone());
-        let cancel = self.writes.clone();
-        self.tasks.spawn(async move {
-            let survey = async {
-                let running_on = puller.nodes_running(&workload.key, &pods).await;
-                let situation = Situation {
-                    running_on,
-                    ..Situation::default()
-                };
-                // Fails only when the worker has ended.
-                let _ = surveys.send((workload, situation)).await;
+        let survey = async move {
+            let running_on = puller.nodes_running(&workload.key, &pods).await;
+            let situation = Situation {
+                running_on,
+                ..Situation::default()
             };
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => {}
-                () = survey => {}
-            }
-        });
+            // Fails only when the worker has ended.
+            let _ = surveys.send((workload, situation)).await;
+        };
+        let end = self.writes.clone();
+        self.tasks.spawn(end.run_until_cancelled_owned(survey));
     }
 
     /// It is known where a Deployment runs; meanwhile its images may have changed.
