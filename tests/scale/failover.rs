@@ -7,6 +7,8 @@ use crate::bed::{bed, deployment, is_long, until};
 
 /// Nodes of the Deployment.
 const NODES: usize = 150;
+/// Finished pods that Kubernetes' own garbage collector leaves (`--terminated-pod-gc-threshold`'s default).
+const FINISHED_KEPT: usize = 12_500;
 const SELECTOR: &str = "third=true,slice in (0,1,2,3,4,5,6,7,8,9)";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +44,8 @@ async fn a_killed_leader_loses_no_image_and_leaves_no_pod() {
     }
     let made = bed.made_once("failover");
     assert!(made > NODES * kills * 9 / 10, "{made}");
-    assert_eq!(bed.pods("failover", None).await.len(), NODES * kills);
+    let left = bed.pods("failover", None).await.len();
+    assert_eq!(left, (NODES * kills).min(FINISHED_KEPT));
     bed.clear("failover").await;
     bed.reset().await;
 }
