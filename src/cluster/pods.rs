@@ -75,21 +75,25 @@ impl Pods {
 
     pub(super) fn at(&self, key: &Key, node: &str) -> Vec<PrefetchPod> {
         let names = self.places.get(key).and_then(|nodes| nodes.get(node));
-        let mut id = (key.clone(), String::new());
-        let found = names.into_iter().flatten().filter_map(|name| {
-            id.1.clone_from(name);
-            self.table.current.get(&id).cloned()
-        });
-        found.collect()
+        let found = self.named(key, names.into_iter().flatten());
+        found.cloned().collect()
     }
 
     pub(super) fn are_running(&self, key: &Key) -> bool {
         let names = self.places.get(key).into_iter().flat_map(HashMap::values);
+        let mut found = self.named(key, names.flatten());
+        found.any(|pod| pod.outcome.ended.is_none())
+    }
+
+    fn named<'a>(
+        &'a self,
+        key: &Key,
+        names: impl Iterator<Item = &'a String>,
+    ) -> impl Iterator<Item = &'a PrefetchPod> {
         let mut id = (key.clone(), String::new());
-        names.flatten().any(|name| {
+        names.filter_map(move |name| {
             id.1.clone_from(name);
-            let pod = self.table.current.get(&id);
-            pod.is_some_and(|pod| pod.outcome.ended.is_none())
+            self.table.current.get(&id)
         })
     }
 

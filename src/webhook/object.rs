@@ -26,7 +26,7 @@ pub(super) struct Object<'a> {
     status: Option<Status>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Metadata {
     name: Option<String>,
     namespace: Option<String>,
@@ -76,7 +76,7 @@ struct Pod<'a> {
 }
 
 /// How far the rollout before this write is.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
     observed_generation: Option<i64>,

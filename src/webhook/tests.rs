@@ -21,19 +21,21 @@ fn serve() -> Served {
 }
 
 fn serve_through(gate: Option<Gate>) -> Served {
-    let hints = Arc::new(Hints::default());
-    let budget = Budget::default();
-    let webhook = Webhook {
-        hints: hints.clone(),
+    let webhook = webhook(gate);
+    Served {
+        hints: webhook.hints.clone(),
+        budget: webhook.budget.clone(),
+        router: router(webhook),
+    }
+}
+
+fn webhook(gate: Option<Gate>) -> Webhook {
+    Webhook {
+        hints: Arc::default(),
         metrics: Arc::default(),
         own_namespace: "headstart".into(),
-        budget: budget.clone(),
+        budget: Budget::default(),
         gate,
-    };
-    Served {
-        hints,
-        budget,
-        router: router(webhook),
     }
 }
 

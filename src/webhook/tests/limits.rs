@@ -83,13 +83,7 @@ async fn a_forged_review_cannot_make_us_remember_much() {
 
 #[tokio::test]
 async fn a_bug_costs_one_answer_and_no_connection() {
-    let webhook = Webhook {
-        hints: Arc::default(),
-        metrics: Arc::default(),
-        own_namespace: "headstart".into(),
-        budget: Budget::default(),
-        gate: None,
-    };
+    let webhook = webhook(None);
     let request = HttpRequest::post(MUTATE)
         .header(CONTENT_TYPE, "application/json")
         .body(Body::from("{}"))
