@@ -61,21 +61,19 @@ pub struct Created {
     pub lane: usize,
     /// The Deployment and the node.
     pub place: Place,
-    /// What the API server said.
-    pub answer: Answer,
+    /// The UID that it is stored with, `None` if it was there already.
+    pub stored: Result<Option<String>, Refusal>,
 }
 
-/// What the API server said to a pod.
+/// Why a write was given up.
 #[derive(Debug)]
-pub enum Answer {
-    /// It is stored, with this UID; without one, it was there already.
-    Created(Option<String>),
+pub enum Refusal {
     /// Asking again would meet the same answer: quota, a policy, a namespace that is going.
-    Refused(String),
+    Definite(String),
     /// It failed in a way that may pass, but did not in all attempts.
-    Failed(String),
+    Exhausted(String),
     /// It was no longer wanted.
-    Cancelled,
+    Unwanted,
 }
 
 /// Creates and deletes prefetch pods.
@@ -89,27 +87,6 @@ pub struct Puller {
     concurrency: usize,
     settings: Arc<PodSettings>,
     metrics: Arc<Metrics>,
-}
-
-/// Why a write was given up.
-#[derive(Debug)]
-enum Refusal {
-    /// Asking again would meet the same answer: quota, a policy, a namespace that is going.
-    Definite(String),
-    /// It may pass, but did not in all attempts.
-    Exhausted(String),
-    /// It was no longer wanted.
-    Unwanted,
-}
-
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Definite(message) => Self::Refused(message),
-            Refusal::Exhausted(message) => Self::Failed(message),
-            Refusal::Unwanted => Self::Cancelled,
-        }
-    }
 }
 
 impl Puller {
@@ -153,21 +130,21 @@ impl Puller {
             method,
             replaces,
         } = job;
-        let answer = self.answer(&place, &revision, &workload, method, replaces, &unwanted);
+        let storing = self.store(&place, &revision, &workload, method, replaces, &unwanted);
         // Where the leader changes, the next finds whatever was sent by its label.
-        let answer = end.run_until_cancelled(answer).await;
-        let answer = answer.unwrap_or(Answer::Cancelled);
+        let stored = end.run_until_cancelled(storing).await;
+        let stored = stored.unwrap_or(Err(Refusal::Unwanted));
         // Fails only when the worker has ended.
         let created = Created {
             id,
             lane,
             place,
-            answer,
+            stored,
         };
         let _ = results.send(created).await;
     }
 
-    async fn answer(
+    async fn store(
         &self,
         place: &Place,
         revision: &Revision,
@@ -175,7 +152,7 @@ impl Puller {
         method: PullMethod,
         replaces: Option<String>,
         unwanted: &CancellationToken,
-    ) -> Answer {
+    ) -> Result<Option<String>, Refusal> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &place.key.namespace);
         let mut pod = prefetch_pod(workload, &place.node, method, &self.settings);
         // It is named after the images it pulls, and labelled with the rollout that it is for: the same where the
@@ -184,10 +161,7 @@ impl Puller {
         labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
         if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
             let delete = || self.delete_one(&api, name, &uid);
-            let gone = Self::attempt(&self.deletes, unwanted, delete).await;
-            if let Err(refusal) = gone {
-                return refusal.into();
-            }
+            Self::attempt(&self.deletes, unwanted, delete).await?;
         }
         let create = || async {
             match api.create(&PostParams::default(), &pod).await {
@@ -200,9 +174,7 @@ impl Puller {
                 Err(error) => Err(error),
             }
         };
-        Self::attempt(&self.creates, unwanted, create)
-            .await
-            .map_or_else(Answer::from, Answer::Created)
+        Self::attempt(&self.creates, unwanted, create).await
     }
 
     /// Deletes pods of one namespace, each only if it is still the one that was meant (by UID).

@@ -4,10 +4,7 @@
 //! announced: a caller that announces much and sends nothing takes nothing from others. Who finds no room is not kept
 //! waiting: its body is read and dropped, all but the beginning, which names the review to allow.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -15,7 +12,7 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refused;
 
@@ -88,30 +85,22 @@ pub(super) async fn receive<'a>(
         permit: None,
         shed: false,
     };
-    let mut late = pin!(sleep_until(deadline));
     loop {
-        let mut frame = pin!(body.frame());
-        let frame = match at_hand(frame.as_mut()).await {
-            Some(frame) => frame,
-            None => tokio::select! {
-                biased;
-                frame = frame => frame,
-                () = late.as_mut() => {
-                    reading.shed();
-                    break;
-                }
-            },
-        };
-        let chunk = match frame {
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            None => break,
-            Some(Err(error)) => {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
                 return Err(Refused(
                     StatusCode::BAD_REQUEST,
                     format!("the body broke off: {error}"),
                 ));
             }
+            Err(_) => {
+                reading.shed();
+                break;
+            }
         };
+        let chunk = frame.into_data().unwrap_or_default();
         // The usual case: all of it came with the headers, and is not copied.
         if reading.read == 0
             && announced == Some(chunk.len())
@@ -122,23 +111,6 @@ pub(super) async fn receive<'a>(
         reading.take(&chunk)?;
     }
     Ok(reading.finish())
-}
-
-/// What a future yields when it is asked for the second time at the latest. hyper hands over what came with the head once
-/// it was asked for it, before the task of the connection ends its turn. A timer for that would be set and taken away
-/// with each request, and whoever sets one wakes the thread that waits for all of them.
-async fn at_hand<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    let mut asked = false;
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if asked => Poll::Ready(None),
-        Poll::Pending => {
-            asked = true;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
 }
 
 fn too_large() -> Refused {

@@ -16,7 +16,7 @@ use crate::cluster::verdict::{Verdict, judge};
 use crate::domain::plan::plan;
 use crate::domain::pod::pod_name;
 use crate::domain::workload::Key;
-use crate::puller::{Answer, Created, Job};
+use crate::puller::{Created, Job, Refusal};
 use crate::report::Reason;
 
 impl Desk {
@@ -151,14 +151,14 @@ impl Desk {
             id,
             lane,
             place,
-            answer,
+            stored,
         } = created;
         self.in_flight -= 1;
         let now = Instant::now();
         let ours = self.works.get_mut(&place.key).filter(|work| work.id == id);
         // Of the lane that it was sent in: the node may be gone by now, and the others wait for this answer.
         let opens = ours.and_then(|work| {
-            if matches!(answer, Answer::Created(_)) {
+            if stored.is_ok() {
                 work.refusals = 0;
             }
             work.lanes[lane].gate.answered(now)
@@ -166,22 +166,25 @@ impl Desk {
         if let Some(at) = opens {
             self.wake_at(at, Wake::Work(place.key.clone()));
         }
-        if let Answer::Created(uid) = answer {
-            self.expect_to_see(&place, uid);
-            self.on_place(&place);
-            return;
-        }
+        let refusal = match stored {
+            Ok(uid) => {
+                self.expect_to_see(&place, uid);
+                self.on_place(&place);
+                return;
+            }
+            Err(refusal) => refusal,
+        };
         let stage = self.stage(&place);
         self.expect_nothing(&place);
         // Otherwise the images have changed meanwhile, or the node has.
         if stage == Some(Stage::Sent) {
-            match answer {
-                Answer::Refused(message) => self.refused(&place, &message),
-                Answer::Failed(message) => {
+            match refusal {
+                Refusal::Definite(message) => self.refused(&place, &message),
+                Refusal::Exhausted(message) => {
                     warn!(deployment = %place.key, node = %place.node, error = %message, "a prefetch pod could not be created");
                     self.try_later(&place, &[]);
                 }
-                Answer::Created(_) | Answer::Cancelled => self.line_up(&place),
+                Refusal::Unwanted => self.line_up(&place),
             }
         }
     }
