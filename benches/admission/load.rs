@@ -46,29 +46,47 @@ impl fmt::Display for Cell {
 #[derive(Default)]
 pub(crate) struct Measured {
     latencies: Vec<Duration>,
-    time: Duration,
-    cpu: Duration,
+    turns: Vec<Turn>,
+}
+
+/// Requests per second of a turn, and of the server's CPU time in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) per_second: f64,
+    pub(crate) per_cpu_second: f64,
 }
 
 impl Measured {
     pub(crate) fn add(&mut self, (latencies, time): (Vec<Duration>, Duration), cpu: Duration) {
+        let requests = latencies.len() as f64;
+        self.turns.push(Turn {
+            per_second: requests / time.as_secs_f64(),
+            per_cpu_second: requests / cpu.as_secs_f64(),
+        });
         self.latencies.extend(latencies);
         self.latencies.sort_unstable();
-        self.time += time;
-        self.cpu += cpu;
     }
 
-    pub(crate) fn per_second(&self) -> f64 {
-        self.latencies.len() as f64 / self.time.as_secs_f64()
+    /// The median of a figure over all turns.
+    pub(crate) fn median(&self, figure: fn(&Turn) -> f64) -> f64 {
+        median(self.turns.iter().map(figure))
     }
 
-    pub(crate) fn per_cpu_second(&self) -> f64 {
-        self.latencies.len() as f64 / self.cpu.as_secs_f64()
+    /// The median of what a figure is of another server's in the same round: what disturbs a round disturbs both.
+    pub(crate) fn ratio(&self, other: &Self, figure: fn(&Turn) -> f64) -> f64 {
+        let rounds = self.turns.iter().zip(&other.turns);
+        median(rounds.map(|(own, other)| figure(own) / figure(other)))
     }
 
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         self.latencies[(self.latencies.len() - 1) * percent / 100]
     }
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 pub(crate) struct Load {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use futures::FutureExt;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -86,7 +87,12 @@ pub(super) async fn receive<'a>(
         shed: false,
     };
     loop {
-        let frame = match timeout_at(deadline, body.frame()).await {
+        // Mostly it is there, and takes no timer.
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => Ok(frame),
+            None => timeout_at(deadline, body.frame()).await,
+        };
+        let frame = match frame {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(error))) => {
@@ -107,6 +113,11 @@ pub(super) async fn receive<'a>(
             && let Some(permit) = budget.take(chunk.len())
         {
             return Ok(Received::Whole(chunk, Some(permit)));
+        }
+        if reading.read == 0 {
+            // As far as it is paid for.
+            let room = announced.unwrap_or_default().min(chunk.len() * COST);
+            reading.buffer.reserve(room);
         }
         reading.take(&chunk)?;
     }
