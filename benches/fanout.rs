@@ -25,6 +25,7 @@ use serde_json::json;
 use testbed::control_plane::Options;
 use testbed::headstart::Local;
 use testbed::process::Wait;
+use testbed::statistics::median;
 use testbed::{ControlPlane, FakeNodes};
 
 /// As headstart's default for `--max-writes`.
@@ -189,13 +190,13 @@ impl Bench {
             println!("{nodes} nodes, round {round}: raw {bare:.0}/s, headstart {rate:.0}/s");
             own.push(rate);
             raw.push(bare);
-            total.push(whole);
+            total.push(whole.as_secs_f64());
         }
         Row {
             nodes,
-            raw: median(raw, f64::total_cmp),
-            headstart: median(own, f64::total_cmp),
-            total: median(total, Duration::cmp),
+            raw: median(raw),
+            headstart: median(own),
+            total: Duration::from_secs_f64(median(total)),
         }
     }
 
@@ -353,9 +354,4 @@ impl Bench {
 
 fn per_second(count: usize, took: Duration) -> f64 {
     f64::from(u32::try_from(count).unwrap()) / took.as_secs_f64().max(0.001)
-}
-
-fn median<T>(mut rounds: Vec<T>, by: impl Fn(&T, &T) -> std::cmp::Ordering) -> T {
-    rounds.sort_by(by);
-    rounds.swap_remove(rounds.len() / 2)
 }

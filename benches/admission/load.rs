@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use testbed::statistics::median;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -69,24 +70,22 @@ impl Measured {
 
     /// The median of a figure over all turns.
     pub(crate) fn median(&self, figure: fn(&Turn) -> f64) -> f64 {
-        median(self.turns.iter().map(figure))
+        median(self.turns.iter().map(figure).collect())
     }
 
     /// The median of what a figure is of another server's in the same round: what disturbs a round disturbs both.
     pub(crate) fn ratio(&self, other: &Self, figure: fn(&Turn) -> f64) -> f64 {
         let rounds = self.turns.iter().zip(&other.turns);
-        median(rounds.map(|(own, other)| figure(own) / figure(other)))
+        median(
+            rounds
+                .map(|(own, other)| figure(own) / figure(other))
+                .collect(),
+        )
     }
 
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         self.latencies[(self.latencies.len() - 1) * percent / 100]
     }
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.collect();
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 pub(crate) struct Load {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use testbed::rollout;
+use testbed::statistics::median;
 
 /// How the images get to the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,15 +231,6 @@ impl Samples {
     pub(crate) fn preload(&self, nodes: u16) -> f64 {
         let of_size = self.all.iter().filter(|sample| sample.nodes == nodes);
         median(of_size.filter_map(|sample| sample.update.preload).collect())
-    }
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match (values.len(), values.len() / 2) {
-        (0, _) => f64::NAN,
-        (length, middle) if length % 2 == 1 => values[middle],
-        (_, middle) => f64::midpoint(values[middle - 1], values[middle]),
     }
 }
 

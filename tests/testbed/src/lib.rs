@@ -24,6 +24,7 @@ pub mod progress;
 pub mod registry;
 pub mod rollout;
 pub mod run_dir;
+pub mod statistics;
 pub mod writes;
 
 pub use control_plane::{Component, ControlPlane};
