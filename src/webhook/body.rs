@@ -81,6 +81,7 @@ pub(super) async fn receive<'a>(
     }
     let mut reading = Reading {
         budget,
+        announced: announced.unwrap_or_default(),
         read: 0,
         buffer: Vec::new(),
         permit: None,
@@ -114,11 +115,6 @@ pub(super) async fn receive<'a>(
         {
             return Ok(Received::Whole(chunk, Some(permit)));
         }
-        if reading.read == 0 {
-            // As far as it is paid for.
-            let room = announced.unwrap_or_default().min(chunk.len() * COST);
-            reading.buffer.reserve(room);
-        }
         reading.take(&chunk)?;
     }
     Ok(reading.finish())
@@ -147,6 +143,7 @@ impl Budget {
 
 struct Reading<'a> {
     budget: &'a Budget,
+    announced: usize,
     read: usize,
     buffer: Vec<u8>,
     permit: Option<SemaphorePermit<'a>>,
@@ -162,7 +159,11 @@ impl<'a> Reading<'a> {
         if !self.shed {
             match (self.budget.take(chunk.len()), &mut self.permit) {
                 (Some(more), Some(permit)) => permit.merge(more),
-                (Some(first), none) => *none = Some(first),
+                (Some(first), none) => {
+                    *none = Some(first);
+                    let paid_for = chunk.len() * COST;
+                    self.buffer.reserve(self.announced.min(paid_for));
+                }
                 (None, _) => self.shed(),
             }
         }
