@@ -51,7 +51,10 @@ fn rounds(nodes: usize) -> usize {
 
 struct Bench {
     plane: ControlPlane,
-    client: Client,
+    /// Who deploys: connected beforehand, as the raw client is.
+    user: Client,
+    /// Who creates the raw pods.
+    raw: Client,
 }
 
 /// What one size came to, in creates per second: medians.
@@ -88,8 +91,9 @@ async fn main() {
     let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
         .await
         .unwrap();
-    let client = Client::try_from(config).unwrap();
-    let bench = Bench { plane, client };
+    let raw = Client::try_from(config).unwrap();
+    let user = plane.client().unwrap();
+    let bench = Bench { plane, user, raw };
     bench.namespace("raw", false).await;
     bench.namespace("own", true).await;
     let binary = tokio::task::spawn_blocking(testbed::headstart::binary)
@@ -170,7 +174,7 @@ async fn leader(plane: &ControlPlane, binary: &Path, kubeconfig: &Path, flags: &
 
 impl Bench {
     async fn namespace(&self, name: &str, opted_in: bool) {
-        let api: Api<Namespace> = Api::all(self.plane.client().unwrap());
+        let api: Api<Namespace> = Api::all(self.user.clone());
         let mode = if opted_in { "enabled" } else { "disabled" };
         let namespace =
             json!({ "metadata": { "name": name, "labels": { "headstart.dev/prefetch": mode } } });
@@ -204,7 +208,7 @@ impl Bench {
     async fn writes(&self, nodes: usize) -> f64 {
         let begun = Timestamp::now();
         self.roll_out("own", "counted", "acme/counted:1").await;
-        let pods: Api<Pod> = Api::namespaced(self.plane.client().unwrap(), "own");
+        let pods: Api<Pod> = Api::namespaced(self.user.clone(), "own");
         let wait = Wait::new("headstart to delete its pods", Duration::from_secs(600));
         // All were made before the first is gone: a pull takes longer.
         self.wait_for(&pods, nodes).await;
@@ -227,7 +231,7 @@ impl Bench {
     }
 
     async fn roll_out(&self, namespace: &str, name: &str, image: &str) -> Deployment {
-        let api: Api<Deployment> = Api::namespaced(self.plane.client().unwrap(), namespace);
+        let api: Api<Deployment> = Api::namespaced(self.user.clone(), namespace);
         let labels = json!({ "app": name });
         let deployment = json!({
             "metadata": { "name": name },
@@ -251,7 +255,7 @@ impl Bench {
             &format!("acme/web:{round}"),
         )
         .await;
-        let pods: Api<Pod> = Api::namespaced(self.plane.client().unwrap(), "own");
+        let pods: Api<Pod> = Api::namespaced(self.user.clone(), "own");
         let found = self.wait_for(&pods, nodes).await;
         let created = self.creates("own", begun);
         assert_eq!(created.len(), nodes, "one create for each");
@@ -278,7 +282,7 @@ impl Bench {
 
     /// The same pods, by the same kind of client.
     async fn raw(&self, pods: Vec<Pod>) -> f64 {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), "raw");
+        let api: Api<Pod> = Api::namespaced(self.raw.clone(), "raw");
         // headstart may create nothing but pods that a Deployment owns, and the garbage collector looks whether it is there.
         let owner = self.roll_out("raw", "owner", "acme/web:1").await;
         let owner = owner.controller_owner_ref(&()).unwrap();
@@ -335,7 +339,7 @@ impl Bench {
     }
 
     async fn clear(&self, namespace: &str) {
-        let client = self.plane.client().unwrap();
+        let client = self.user.clone();
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let all = ListParams::default();
         deployments
