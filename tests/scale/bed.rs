@@ -373,6 +373,16 @@ impl Bed {
             .await
             .unwrap();
     }
+
+    /// Says of a pod what its kubelet would.
+    pub(crate) async fn set_pod_status(&self, pod: &Pod, status: Value) {
+        let namespace = pod.namespace().unwrap();
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.api::<Pod>(&namespace)
+            .patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
 }
 
 /// What tells nodes apart, by number.

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::bed::{Bed, answered, bed, deployment, is_long, made_by_name, node, phase, until};
@@ -22,15 +20,9 @@ async fn backdate(bed: &Bed, namespace: &str, by: SignedDuration) {
         for container in status["containerStatuses"].as_array_mut().unwrap() {
             container["state"]["terminated"]["finishedAt"] = json!(then);
         }
-        let patch = json!({ "status": { "containerStatuses": status["containerStatuses"] } });
-        bed.api::<Pod>(namespace)
-            .patch_status(
-                &pod.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(patch),
-            )
-            .await
-            .unwrap();
+        let containers = &status["containerStatuses"];
+        bed.set_pod_status(&pod, json!({ "containerStatuses": containers }))
+            .await;
     }
 }
 

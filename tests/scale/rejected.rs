@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, bed, deployment, made_by_name, until};
@@ -57,18 +57,6 @@ async fn next_pod(bed: &Bed, before: Option<&Pod>) -> Pod {
     newest().await.unwrap()
 }
 
-async fn set_status(bed: &Bed, pod: &Pod, status: Value) {
-    let patch = json!({ "status": status });
-    bed.api::<Pod>("rejected")
-        .patch_status(
-            &pod.name_any(),
-            &PatchParams::default(),
-            &Patch::Merge(patch),
-        )
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
     let turn = bed().await;
@@ -87,7 +75,7 @@ async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
             "phase": "Failed", "reason": "OutOfpods",
             "message": "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110",
         });
-        set_status(bed, &pod, status).await;
+        bed.set_pod_status(&pod, status).await;
         pod = next_pod(bed, Some(&pod)).await;
         let took = rejected.elapsed();
         assert!(took >= Duration::from_secs(pause), "again after {took:?}");
@@ -108,7 +96,7 @@ async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
         })
         .collect();
     let status = json!({ "phase": "Succeeded", "containerStatuses": containers });
-    set_status(bed, &pod, status).await;
+    bed.set_pod_status(&pod, status).await;
     let note = bed.event("rejected", "web", "Prefetched").await;
     assert!(note.contains(&format!("{} nodes", OTHERS + 1)), "{note}");
 
