@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 /// Most open connections. An API server keeps a handful.
 pub(super) const MAX_CONNECTIONS: usize = 1024;
@@ -48,8 +49,8 @@ pub(super) struct Place {
 /// What a connection is doing.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// Cancelled when another one needs the room.
-    pub(super) evicted: CancellationToken,
+    /// What serves it, and ends when another one needs the room.
+    task: OnceLock<AbortHandle>,
     /// Held for a few assignments.
     state: Mutex<State>,
 }
@@ -79,7 +80,7 @@ impl Connections {
     /// Room for one more; another connection may have to go for it.
     pub(super) fn enter(self: &Arc<Self>) -> Place {
         let slot = Arc::new(Slot {
-            evicted: CancellationToken::new(),
+            task: OnceLock::new(),
             state: Mutex::new(State {
                 served: false,
                 since: Instant::now(),
@@ -94,10 +95,14 @@ impl Connections {
                 (state.served, state.since)
             };
             let least = table.open.iter().min_by_key(|(_, slot)| rank(slot));
-            if let Some(number) = least.map(|(number, _)| *number)
+            let least = least.map(|(number, _)| *number);
+            if let Some(number) = least
                 && let Some(victim) = table.open.remove(&number)
             {
-                victim.evicted.cancel();
+                debug!(number, "closing a connection to make room");
+                if let Some(task) = victim.task.get() {
+                    task.abort();
+                }
             }
         }
         let number = table.next;
@@ -122,6 +127,12 @@ impl Drop for Place {
 pub(super) struct InFlight(Arc<Slot>);
 
 impl Slot {
+    /// This task serves it.
+    pub(super) fn served_by(&self, task: AbortHandle) {
+        // Set once, where the connection is accepted.
+        let _ = self.task.set(task);
+    }
+
     /// The head of a request was read.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = lock(&self.state);
@@ -259,38 +270,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::pending;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::task::JoinSet;
 
     #[tokio::test(start_paused = true)]
     async fn who_never_had_an_answer_makes_room_first_then_who_had_it_longest_ago() {
         let connections = Arc::new(Connections::default());
         let mut places = Vec::new();
+        let mut served = JoinSet::new();
         for index in 0..MAX_CONNECTIONS {
             tokio::time::advance(Duration::from_millis(1)).await;
             let place = connections.enter();
+            let task = served.spawn(pending::<()>());
+            place.slot.served_by(task);
             // Two silent ones among the many.
             if !matches!(index, 300 | 700) {
                 drop(place.slot.begin());
             }
             places.push(place);
         }
-        let gone = |places: &[Place]| {
-            let evicted = |place: &Place| place.slot.evicted.is_cancelled();
+        let gone = async |places: &[Place]| {
+            // A task that was aborted ends when it has its turn.
+            tokio::task::yield_now().await;
+            let ended = |place: &Place| place.slot.task.get().unwrap().is_finished();
             (0..places.len())
-                .filter(|index| evicted(&places[*index]))
+                .filter(|index| ended(&places[*index]))
                 .collect::<Vec<_>>()
         };
         let mut newcomers = vec![connections.enter()];
-        assert_eq!(gone(&places), [300]);
+        assert_eq!(gone(&places).await, [300]);
         newcomers.push(connections.enter());
-        assert_eq!(gone(&places), [300, 700]);
+        assert_eq!(gone(&places).await, [300, 700]);
         drop(newcomers[0].slot.begin());
         drop(newcomers[1].slot.begin());
         newcomers.push(connections.enter());
-        assert_eq!(gone(&places), [0, 300, 700]);
+        assert_eq!(gone(&places).await, [0, 300, 700]);
         drop(newcomers.pop());
         newcomers.push(connections.enter());
-        assert_eq!(gone(&places), [0, 300, 700], "there was room again");
+        assert_eq!(gone(&places).await, [0, 300, 700], "there was room again");
     }
 
     #[tokio::test(start_paused = true)]

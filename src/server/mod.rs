@@ -83,10 +83,16 @@ pub async fn serve_tls(
     let tasks = TaskTracker::new();
     // Whoever wanted to know may have gone.
     let _ = accepting.send(());
+    // Looked at for each request, where a token takes a lock that all connections share.
+    let last = Arc::new(AtomicBool::new(false));
     loop {
         let accepted = tokio::select! {
             biased;
             () = closing.cancelled() => break,
+            () = draining.cancelled(), if !last.load(Ordering::Relaxed) => {
+                last.store(true, Ordering::Relaxed);
+                continue;
+            }
             accepted = accept(&listener) => accepted,
         };
         let Some((stream, peer)) = accepted else {
@@ -97,17 +103,16 @@ pub async fn serve_tls(
             slot: place.slot.clone(),
             peer,
             router: router.clone(),
-            draining: draining.clone(),
+            last: last.clone(),
             watcher: graceful.watcher(),
         };
         let (acceptor, closing) = (acceptor.clone(), closing.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = place.slot.evicted.cancelled() => debug!(%peer, "closed to make room"),
-                () = connection.serve(stream, acceptor, closing) => {}
-            }
+        let slot = place.slot.clone();
+        let task = tasks.spawn(async move {
+            connection.serve(stream, acceptor, closing).await;
+            drop(place);
         });
+        slot.served_by(task.abort_handle());
     }
     drop(listener);
     tasks.close();
@@ -127,7 +132,8 @@ struct Connection {
     slot: Arc<Slot>,
     peer: SocketAddr,
     router: Router,
-    draining: CancellationToken,
+    /// Whether requests are answered as the last of their connections.
+    last: Arc<AtomicBool>,
     watcher: Watcher,
 }
 
@@ -137,7 +143,7 @@ impl Connection {
             slot,
             peer,
             router,
-            draining,
+            last,
             watcher,
         } = self;
         let handshake = async {
@@ -159,18 +165,16 @@ impl Connection {
             Err(_) => return info!(%peer, "TLS handshake timed out"),
         };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        // For each request: to clone a token itself takes the lock that all connections share.
-        let draining = Arc::new(draining);
         let service = service_fn({
             let slot = slot.clone();
             move |request: hyper::Request<Incoming>| {
                 let answering = slot.begin();
                 let answer = router.clone().oneshot(request.map(Body::new));
-                let draining = draining.clone();
+                let last = last.clone();
                 async move {
                     let mut response = answer.await?;
                     // HTTP/2 forbids the header, and has GOAWAY instead.
-                    if !http2 && draining.is_cancelled() {
+                    if !http2 && last.load(Ordering::Relaxed) {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);
                     }
