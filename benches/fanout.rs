@@ -339,14 +339,13 @@ impl Bench {
     }
 
     async fn clear(&self, namespace: &str) {
-        let client = self.user.clone();
-        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        let deployments: Api<Deployment> = Api::namespaced(self.user.clone(), namespace);
         let all = ListParams::default();
         deployments
             .delete_collection(&DeleteParams::default(), &all)
             .await
             .unwrap();
-        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let pods: Api<Pod> = Api::namespaced(self.user.clone(), namespace);
         let now = DeleteParams::default().grace_period(0);
         let wait = Wait::new("pods to go", Duration::from_secs(300));
         while self.count(&pods).await > 0 {
