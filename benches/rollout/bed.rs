@@ -197,6 +197,13 @@ impl Bed {
         future::try_join_all(removals).await.map(drop)
     }
 
+    /// Leaves the kubelets nothing to collect of this update, or they would do it while another one is measured.
+    async fn remove_ended_pods(&self) -> Result<()> {
+        let names = self.nodes.names();
+        let removals = names.iter().map(|node| self.nodes.remove_ended_pods(node));
+        future::try_join_all(removals).await.map(drop)
+    }
+
     /// Pulls a fresh image onto every node at once; how many seconds that took.
     async fn preload(&self, image: &str) -> Result<f64> {
         let started = Instant::now();
@@ -252,6 +259,7 @@ impl Bed {
         if let Some(previous) = self.current.insert(namespace, image) {
             self.forget(&previous).await?;
         }
+        self.remove_ended_pods().await?;
         Ok(update)
     }
 

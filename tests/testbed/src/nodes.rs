@@ -288,6 +288,17 @@ impl Nodes {
             .map(drop)
     }
 
+    /// Removes what a node's container runtime still keeps of pods that have ended. Its kubelet does so about once a minute,
+    /// for all of them at once, and keeps the machine busy with it for seconds.
+    ///
+    /// # Errors
+    /// When the node's containerd does not answer, or cannot remove one.
+    pub async fn remove_ended_pods(&self, node: &str) -> Result<()> {
+        self.ask_runtime("remove-ended-pods", node, &[])
+            .await
+            .map(drop)
+    }
+
     async fn ask_runtime(&self, what: &str, node: &str, arguments: &[&str]) -> Result<String> {
         let socket = self.control_plane.dir().join(node).join("containerd.sock");
         let mut command =

@@ -17,6 +17,9 @@ const criTimeout = 30 * time.Second
 // pullTimeout bounds a pull, which a limited registry makes last.
 const pullTimeout = 5 * time.Minute
 
+// removeTimeout bounds the removal of all pods of a container runtime that have ended, each of which runs network plugins.
+const removeTimeout = time.Minute
+
 // newImagesCommand prints the names of a container runtime's images, one per line.
 func newImagesCommand() *cobra.Command {
 	return &cobra.Command{
@@ -69,7 +72,38 @@ func newPullImageCommand() *cobra.Command {
 	}
 }
 
+// newRemoveEndedPodsCommand removes what a container runtime still keeps of pods that have ended, as a kubelet does about
+// once a minute.
+func newRemoveEndedPodsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:  "remove-ended-pods SOCKET",
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return withConnection(command.Context(), args[0], removeTimeout, func(ctx context.Context, connection *grpc.ClientConn) error {
+				pods := runtime.NewRuntimeServiceClient(connection)
+				ended := &runtime.PodSandboxFilter{State: &runtime.PodSandboxStateValue{State: runtime.PodSandboxState_SANDBOX_NOTREADY}}
+				response, err := pods.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{Filter: ended})
+				if err != nil {
+					return err
+				}
+				for _, pod := range response.Items {
+					if _, err := pods.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: pod.Id}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
 func withImageService(ctx context.Context, socket string, timeout time.Duration, use func(context.Context, runtime.ImageServiceClient) error) error {
+	return withConnection(ctx, socket, timeout, func(ctx context.Context, connection *grpc.ClientConn) error {
+		return use(ctx, runtime.NewImageServiceClient(connection))
+	})
+}
+
+func withConnection(ctx context.Context, socket string, timeout time.Duration, use func(context.Context, *grpc.ClientConn) error) error {
 	connection, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -77,5 +111,5 @@ func withImageService(ctx context.Context, socket string, timeout time.Duration,
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return use(ctx, runtime.NewImageServiceClient(connection))
+	return use(ctx, connection)
 }

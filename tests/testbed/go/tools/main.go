@@ -18,7 +18,7 @@ func main() {
 	root := &cobra.Command{Use: "tools", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(
 		newImageCommand(), newRegistryCommand(), newImagesCommand(), newRemoveImageCommand(), newPullImageCommand(),
-		newReapCommand(), newAddAddressCommand(), newGetCommand(),
+		newRemoveEndedPodsCommand(), newReapCommand(), newAddAddressCommand(), newGetCommand(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
