@@ -89,31 +89,37 @@ impl Connections {
             }),
         });
         let mut table = lock(&self.table);
-        if table.open.len() >= MAX_CONNECTIONS {
-            let rank = |slot: &Slot| {
-                let state = lock(&slot.state);
-                (state.served, state.since)
-            };
-            let least = table.open.iter().min_by_key(|(_, slot)| rank(slot));
-            let least = least.map(|(number, _)| *number);
-            if let Some(number) = least
-                && let Some(victim) = table.open.remove(&number)
-            {
-                debug!(number, "closing a connection to make room");
-                if let Some(task) = victim.task.get() {
-                    task.abort();
-                }
-            }
-        }
+        let victim = table.make_room();
         let number = table.next;
         table.next += 1;
         table.open.insert(number, slot.clone());
         drop(table);
+        // Ended without the lock, which its place takes when it goes.
+        if let Some(task) = victim.as_ref().and_then(|victim| victim.task.get()) {
+            debug!("closing a connection to make room");
+            task.abort();
+        }
         Place {
             connections: self.clone(),
             number,
             slot,
         }
+    }
+}
+
+impl Table {
+    /// Takes out the connection that has to go, if there is no room for one more.
+    fn make_room(&mut self) -> Option<Arc<Slot>> {
+        if self.open.len() < MAX_CONNECTIONS {
+            return None;
+        }
+        let rank = |slot: &Slot| {
+            let state = lock(&slot.state);
+            (state.served, state.since)
+        };
+        let least = self.open.iter().min_by_key(|(_, slot)| rank(slot));
+        let number = *least?.0;
+        self.open.remove(&number)
     }
 }
 

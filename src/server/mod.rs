@@ -32,7 +32,7 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
-use connections::{Connections, Slot, Watched};
+use connections::{Connections, Place, Watched};
 
 /// How long a TLS handshake may take. As long as Go's server gives it: on a starved machine the API server's own may be
 /// slow, and one that does not come takes a place that is the first to be given away.
@@ -99,19 +99,15 @@ pub async fn serve_tls(
             continue;
         };
         let place = connections.enter();
+        let slot = place.slot.clone();
         let connection = Connection {
-            slot: place.slot.clone(),
+            place,
             peer,
             router: router.clone(),
             last: last.clone(),
             watcher: graceful.watcher(),
         };
-        let (acceptor, closing) = (acceptor.clone(), closing.clone());
-        let slot = place.slot.clone();
-        let task = tasks.spawn(async move {
-            connection.serve(stream, acceptor, closing).await;
-            drop(place);
-        });
+        let task = tasks.spawn(connection.serve(stream, acceptor.clone(), closing.clone()));
         slot.served_by(task.abort_handle());
     }
     drop(listener);
@@ -129,7 +125,7 @@ pub async fn serve_tls(
 
 /// What serving one connection takes.
 struct Connection {
-    slot: Arc<Slot>,
+    place: Place,
     peer: SocketAddr,
     router: Router,
     /// Whether requests are answered as the last of their connections.
@@ -140,7 +136,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor, closing: CancellationToken) {
         let Self {
-            slot,
+            place,
             peer,
             router,
             last,
@@ -166,7 +162,7 @@ impl Connection {
         };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let service = service_fn({
-            let slot = slot.clone();
+            let slot = place.slot.clone();
             move |request: hyper::Request<Incoming>| {
                 let answering = slot.begin();
                 let answer = router.clone().oneshot(request.map(Body::new));
@@ -183,7 +179,7 @@ impl Connection {
                 }
             }
         });
-        let io = TokioIo::new(Watched::new(stream, slot, !http2));
+        let io = TokioIo::new(Watched::new(stream, place.slot.clone(), !http2));
         let ended = if http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
