@@ -104,10 +104,6 @@ pub(super) const NODE: &[Recipe] = &[
         "github.com/containernetworking/plugins/plugins/main/bridge",
     ),
     cni(
-        "loopback",
-        "github.com/containernetworking/plugins/plugins/main/loopback",
-    ),
-    cni(
         "host-local",
         "github.com/containernetworking/plugins/plugins/ipam/host-local",
     ),
