@@ -20,6 +20,9 @@ const pullTimeout = 5 * time.Minute
 // removeTimeout bounds the removal of all pods of a container runtime that have ended, each of which runs network plugins.
 const removeTimeout = time.Minute
 
+// retryPause is between two attempts.
+const retryPause = 100 * time.Millisecond
+
 // newImagesCommand prints the names of a container runtime's images, one per line.
 func newImagesCommand() *cobra.Command {
 	return &cobra.Command{
@@ -82,16 +85,26 @@ func newRemoveEndedPodsCommand() *cobra.Command {
 			return withConnection(command.Context(), args[0], removeTimeout, func(ctx context.Context, connection *grpc.ClientConn) error {
 				pods := runtime.NewRuntimeServiceClient(connection)
 				ended := &runtime.PodSandboxFilter{State: &runtime.PodSandboxStateValue{State: runtime.PodSandboxState_SANDBOX_NOTREADY}}
-				response, err := pods.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{Filter: ended})
-				if err != nil {
-					return err
-				}
-				for _, pod := range response.Items {
-					if _, err := pods.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: pod.Id}); err != nil {
+				for {
+					response, err := pods.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{Filter: ended})
+					if err != nil {
 						return err
 					}
+					for _, pod := range response.Items {
+						if _, removed := pods.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: pod.Id}); removed != nil {
+							err = removed
+						}
+					}
+					if err == nil {
+						return nil
+					}
+					// The kubelet may be at the same: then it is gone when looked for again.
+					select {
+					case <-ctx.Done():
+						return err
+					case <-time.After(retryPause):
+					}
 				}
-				return nil
 			})
 		},
 	}
