@@ -96,7 +96,6 @@ impl Connections {
         drop(table);
         // Ended without the lock, which its place takes when it goes.
         if let Some(task) = victim.as_ref().and_then(|victim| victim.task.get()) {
-            debug!("closing a connection to make room");
             task.abort();
         }
         Place {
@@ -119,6 +118,7 @@ impl Table {
         };
         let least = self.open.iter().min_by_key(|(_, slot)| rank(slot));
         let number = *least?.0;
+        debug!(number, "closing a connection to make room");
         self.open.remove(&number)
     }
 }
