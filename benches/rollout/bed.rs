@@ -188,28 +188,29 @@ impl Bed {
         Ok(of_nodes.map(|request| request.bytes).sum())
     }
 
+    async fn on_every_node(&self, ask: impl AsyncFn(&str) -> Result<()>) -> Result<()> {
+        let names = self.nodes.names();
+        let asked = names.iter().map(|node| ask(node));
+        future::try_join_all(asked).await.map(drop)
+    }
+
     /// Removes an image from every node.
     async fn forget(&self, image: &str) -> Result<()> {
-        let names = self.nodes.names();
-        let removals = names
-            .iter()
-            .map(|node| self.nodes.remove_image(node, image));
-        future::try_join_all(removals).await.map(drop)
+        self.on_every_node(async |node| self.nodes.remove_image(node, image).await)
+            .await
     }
 
     /// Leaves the kubelets nothing to collect of this update, or they would do it while another one is measured.
     async fn remove_ended_pods(&self) -> Result<()> {
-        let names = self.nodes.names();
-        let removals = names.iter().map(|node| self.nodes.remove_ended_pods(node));
-        future::try_join_all(removals).await.map(drop)
+        self.on_every_node(async |node| self.nodes.remove_ended_pods(node).await)
+            .await
     }
 
     /// Pulls a fresh image onto every node at once; how many seconds that took.
     async fn preload(&self, image: &str) -> Result<f64> {
         let started = Instant::now();
-        let names = self.nodes.names();
-        let pulls = names.iter().map(|node| self.nodes.pull_image(node, image));
-        future::try_join_all(pulls).await?;
+        self.on_every_node(async |node| self.nodes.pull_image(node, image).await)
+            .await?;
         Ok(started.elapsed().as_secs_f64())
     }
 

@@ -82,31 +82,34 @@ func newRemoveEndedPodsCommand() *cobra.Command {
 		Use:  "remove-ended-pods SOCKET",
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			return withConnection(command.Context(), args[0], removeTimeout, func(ctx context.Context, connection *grpc.ClientConn) error {
-				pods := runtime.NewRuntimeServiceClient(connection)
-				ended := &runtime.PodSandboxFilter{State: &runtime.PodSandboxStateValue{State: runtime.PodSandboxState_SANDBOX_NOTREADY}}
-				for {
-					response, err := pods.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{Filter: ended})
-					if err != nil {
-						return err
-					}
-					for _, pod := range response.Items {
-						if _, removed := pods.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: pod.Id}); removed != nil {
-							err = removed
-						}
-					}
-					if err == nil {
-						return nil
-					}
-					// The kubelet may be at the same: then it is gone when looked for again.
-					select {
-					case <-ctx.Done():
-						return err
-					case <-time.After(retryPause):
-					}
-				}
-			})
+			return withConnection(command.Context(), args[0], removeTimeout, removeEndedPods)
 		},
+	}
+}
+
+func removeEndedPods(ctx context.Context, connection *grpc.ClientConn) error {
+	pods := runtime.NewRuntimeServiceClient(connection)
+	ended := &runtime.PodSandboxFilter{State: &runtime.PodSandboxStateValue{State: runtime.PodSandboxState_SANDBOX_NOTREADY}}
+	for {
+		response, err := pods.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{Filter: ended})
+		if err != nil {
+			return err
+		}
+		var failed error
+		for _, pod := range response.Items {
+			if _, err := pods.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: pod.Id}); err != nil {
+				failed = err
+			}
+		}
+		if failed == nil {
+			return nil
+		}
+		// The kubelet may be at the same: then it is gone when looked for again.
+		select {
+		case <-ctx.Done():
+			return failed
+		case <-time.After(retryPause):
+		}
 	}
 }
 
