@@ -10,6 +10,10 @@ use crate::domain::workload::Workload;
 /// As a time to delete a pod: whenever that is looked at.
 const AT_ONCE: Option<Timestamp> = Some(Timestamp::MIN);
 
+/// How long a pod stays at least that could not get its images and has not ended: the kubelet asks again after 10 s, and
+/// after 20 s more, and by then has read the pull secret that it was too early for, or the tag is there.
+const SECOND_CHANCE: SignedDuration = SignedDuration::from_secs(60);
+
 /// When a pod is to be deleted, if neither it nor its Deployment changes before. `workload` is the Deployment, `None`
 /// if that is gone or opted out; `retain` is how long finished pods stay, `refresh` how often it is prefetched again.
 pub(super) fn due_at(
@@ -60,7 +64,9 @@ pub(super) fn due_at(
         .into_iter()
         .flatten()
         .max();
-    after(since, retain)
+    let tried_on = pod.outcome.ended.is_none() && !pod.outcome.is_warm();
+    let least = if tried_on { SECOND_CHANCE } else { retain };
+    after(since, retain.max(least))
 }
 
 #[cfg(test)]
@@ -114,6 +120,19 @@ mod tests {
         let refused = Outcome::Failed(failure(FailureKind::NotFound));
         let nothing = pod(&old, vec![refused.clone(), refused], None);
         assert!(due(Some(&new), &nothing, 101));
+    }
+
+    #[test]
+    fn a_pod_that_the_kubelet_still_tries_gets_a_second_chance_however_short_the_retention() {
+        let web = settled(&["a:1"]);
+        let refused = Outcome::Failed(failure(FailureKind::Unauthorized));
+        let short = SignedDuration::from_secs(3);
+        let due = |outcome: Outcome, ended| {
+            due_at(Some(&web), &pod(&web, vec![outcome], ended), short, None)
+        };
+        assert_eq!(due(refused.clone(), None), Some(at(260)));
+        assert_eq!(due(refused, Some(120)), Some(at(203)), "it has ended");
+        assert_eq!(due(Outcome::Pulled, None), Some(at(203)), "it has all");
     }
 
     #[test]

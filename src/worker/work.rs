@@ -95,7 +95,9 @@ pub(super) struct Work {
     pub(super) trouble: Option<String>,
     /// When its pull secrets or its placement last changed.
     pub(super) revised: Option<Timestamp>,
-    pub(super) closed: bool,
+    /// How many nodes were short of an image when all were decided; `None` while some are not, or if that is to be said
+    /// again.
+    pub(super) closed: Option<usize>,
     /// When it was last looked at for what is to be prefetched again.
     pub(super) looked_through: Instant,
     /// Ends the attempts to create its pods.
@@ -143,7 +145,7 @@ impl Work {
             refused_until: None,
             trouble: None,
             revised: None,
-            closed: false,
+            closed: None,
             looked_through: Instant::now(),
             cancel,
             variants: HashMap::new(),
@@ -175,7 +177,7 @@ impl Work {
         };
         if self.spots.insert(node.clone(), spot).is_none() {
             self.open += 1;
-            self.closed = false;
+            self.closed = None;
             self.lanes[lane].ready.push_back(node.clone());
         }
     }
@@ -335,7 +337,7 @@ impl Work {
         self.refused_until = None;
         self.trouble = None;
         self.refusals = 0;
-        self.closed = false;
+        self.closed = None;
     }
 
     /// What pods on a node must meet. Each node's time to refresh is its own, or all would pull at once.

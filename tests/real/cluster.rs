@@ -294,11 +294,13 @@ impl Cluster {
 
     /// Waits for headstart's word that this many prefetches of a Deployment are done.
     pub(crate) async fn until_prefetched(&self, namespace: &str, deployment: &str, times: usize) {
-        let what = format!("{times} prefetches of {namespace}/{deployment}");
-        until(&what, async || {
-            self.events(namespace, deployment, "Prefetched").await.len() >= times
-        })
-        .await;
+        let wait = Wait::new(format!("{times} prefetches"), LIMIT);
+        while self.events(namespace, deployment, "Prefetched").await.len() < times {
+            if let Err(in_vain) = wait.pause().await {
+                let events = self.kubectl(&["get", "events,pods", "-n", namespace]).await;
+                panic!("{in_vain} of {namespace}/{deployment}; what there is:\n{events}");
+            }
+        }
     }
 
     /// The nodes whose own containerd has an image.

@@ -1,8 +1,8 @@
-//! What a registry answers to those it does not know.
+//! What a registry answers to those it does not know, and to those it knows a little later.
 
 use serde_json::json;
 
-use crate::cluster::{cluster, deployment, until, waiting};
+use crate::cluster::{EVERY_NODE, cluster, deployment, until, waiting};
 
 #[tokio::test]
 async fn a_wrong_pull_secret_is_reported_with_image_node_and_the_registrys_answer() {
@@ -36,4 +36,30 @@ async fn a_wrong_pull_secret_is_reported_with_image_node_and_the_registrys_answe
     cluster
         .kubectl(&["delete", "deployment", "-n", "refused", "web"])
         .await;
+}
+
+#[tokio::test]
+async fn a_pull_secret_that_comes_late_is_enough_without_a_change_of_the_deployment() {
+    let Some(turn) = cluster().await else { return };
+    let cluster = turn.as_ref().unwrap();
+    cluster.namespace("late", Some("enabled")).await;
+    let registry = cluster.nodes.private_registry();
+    let image = registry
+        .push("late/app:1", &cluster.image("late/app:1"))
+        .await
+        .unwrap();
+    let mut spec = waiting(&image);
+    spec["imagePullSecrets"] = json!([{ "name": "registry" }]);
+    let mut object = deployment("late", "web", spec);
+    // It has rolled out at once: nothing but the second chance keeps the pods that failed.
+    object["spec"]["replicas"] = json!(0);
+    cluster.apply(&object).await;
+    until("the report of the failure", async || {
+        let failures = cluster.events("late", "web", "PrefetchFailed").await;
+        failures.iter().any(|note| note.contains("(Unauthorized)"))
+    })
+    .await;
+    cluster.right_pull_secret("late").await;
+    cluster.until_prefetched("late", "web", 1).await;
+    assert_eq!(cluster.nodes_with(&image).await, EVERY_NODE);
 }
