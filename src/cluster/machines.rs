@@ -38,6 +38,19 @@ impl Machine {
                 .all(|image| !image.always && self.reports(image))
     }
 
+    /// A node of this name, with nothing on it.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        let node = serde_json::json!({"metadata": {"name": name}});
+        let node: Node = serde_json::from_value(node).unwrap();
+        Self {
+            candidate: Arc::new(Candidate::from_node(&node).unwrap()),
+            uid: name.into(),
+            created: None,
+            images: Box::default(),
+        }
+    }
+
     pub(super) fn reports(&self, image: &Image) -> bool {
         let hash = name_hash(&image.reference.to_string());
         self.images.binary_search(&hash).is_ok()

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+use k8s_openapi::api::core::v1::PodSpec;
 use sha2::{Digest, Sha256};
 
 use super::annotation::Annotations;
 use super::contract::{Mode, UnknownMode, labelled_mode};
 use super::hold::Held;
+use super::image::ImageRef;
 use super::placement::Placement;
 use super::selector::Selector;
 
@@ -106,7 +108,7 @@ pub struct Workload {
     pub placement: Placement,
     /// What its annotations say.
     pub annotations: Annotations,
-    /// Selects its pods; only where a limited number of nodes needs to know where those are.
+    /// Selects its pods; only where somebody asks: [`Self::surveyed`] and [`Self::racing`].
     pub pods: Option<Selector>,
     /// Names of the Secrets with registry credentials.
     pub image_pull_secrets: Vec<String>,
@@ -167,10 +169,9 @@ impl Workload {
             uid: metadata.uid.clone().unwrap_or_default(),
             placement: Placement::from_pod_spec(pod),
             // An invalid selector is no reason not to prefetch: the API server stores none.
-            pods: workload
-                .annotations
-                .max_nodes
-                .and_then(|_| Selector::try_from(&spec.selector).ok()),
+            pods: (workload.annotations.max_nodes.is_some() || workload.starts_pods())
+                .then(|| Selector::try_from(&spec.selector).ok())
+                .flatten(),
             image_pull_secrets: secrets
                 .map(|secret| secret.name.clone())
                 .filter(|name| !name.is_empty())
@@ -218,6 +219,30 @@ impl Workload {
             paused,
             held: Held::marked(labels, given, paused),
         }
+    }
+
+    /// Selects its pods, where the plan depends on where they are: where the number of nodes is limited.
+    pub fn surveyed(&self) -> Option<&Selector> {
+        self.annotations.max_nodes.and(self.pods.as_ref())
+    }
+
+    /// Selects its pods, while those of its rollout may be starting.
+    pub fn racing(&self) -> Option<&Selector> {
+        self.pods.as_ref().filter(|_| self.starts_pods())
+    }
+
+    fn starts_pods(&self) -> bool {
+        !self.paused && self.replicas > 0 && !self.rollout.settled
+    }
+
+    /// Whether a pod that starts brings every image to its node. One of an older rollout does not, nor one that brings
+    /// only what its template names where an annotation asks for more.
+    pub fn is_brought_by(&self, pod: &PodSpec) -> bool {
+        let brought: Vec<ImageRef> = asked_by(pod)
+            .filter_map(|asked| asked.image.parse().ok())
+            .collect();
+        let mut images = self.images.iter();
+        images.all(|image| brought.contains(&image.reference))
     }
 
     /// The same with only some of its images, by their positions: what a node lacks that has the others already.

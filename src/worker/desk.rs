@@ -16,6 +16,7 @@ use super::expectations::Expectation;
 use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
 use super::notes;
+use super::race::Starting;
 use super::turns::Turns;
 use super::upkeep::Swept;
 use super::work::{Begin, Stage, Work};
@@ -65,6 +66,7 @@ pub(super) struct Desk {
     numbers: u64,
     pub(super) results: mpsc::Sender<Created>,
     surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) starts: mpsc::Sender<Starting>,
     pub(super) endings: mpsc::Sender<Ended>,
     pub(super) tasks: TaskTracker,
     /// Cancelled with the worker.
@@ -76,6 +78,7 @@ impl Desk {
         worker: Worker,
         results: mpsc::Sender<Created>,
         surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+        starts: mpsc::Sender<Starting>,
         endings: mpsc::Sender<Ended>,
         writes: CancellationToken,
     ) -> Self {
@@ -96,6 +99,7 @@ impl Desk {
             numbers: 0,
             results,
             surveys,
+            starts,
             endings,
             tasks: TaskTracker::new(),
             writes,
@@ -223,7 +227,7 @@ impl Desk {
 
     /// Plans at once, or once it is known where the Deployment runs now, if the plan depends on it.
     fn begin(&mut self, workload: Arc<Workload>) {
-        let Some(pods) = workload.pods.clone() else {
+        let Some(pods) = workload.surveyed().cloned() else {
             self.begin_in(workload, Situation::default());
             return;
         };
@@ -309,6 +313,7 @@ impl Desk {
             };
             self.look(&place);
         }
+        self.look_who_starts(&key);
         self.turns.add(&key);
         self.check_hold(&key);
     }

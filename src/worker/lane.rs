@@ -43,11 +43,9 @@ impl Gate {
         }
     }
 
-    pub(super) fn lets_one_through(&self) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Wave { room, .. } => *room > 0,
-        }
+    /// Whether the first wave is on its way, and has room for one more.
+    pub(super) fn lets_wave_through(&self) -> bool {
+        matches!(self, Self::Wave { room, .. } if *room > 0)
     }
 
     pub(super) fn sent(&mut self) {
@@ -187,16 +185,16 @@ mod tests {
     async fn the_rest_follows_two_seconds_after_the_last_of_the_wave_was_created() {
         let mut gate = Gate::first_wave();
         for _ in 0..WAVE {
-            assert!(gate.lets_one_through());
+            assert!(gate.lets_wave_through());
             gate.sent();
         }
-        assert!(!gate.lets_one_through());
+        assert!(!gate.lets_wave_through());
         assert_eq!(gate.answered(Instant::now()), None, "one is unanswered");
         tokio::time::advance(Duration::from_secs(1)).await;
         let opens = gate.answered(Instant::now());
         assert_eq!(opens, Some(Instant::now() + PAUSE));
         gate.look(Instant::now());
-        assert!(!gate.lets_one_through());
+        assert!(!gate.lets_wave_through());
         tokio::time::advance(PAUSE).await;
         gate.look(Instant::now());
         assert_eq!(gate, Gate::Open);
@@ -211,7 +209,7 @@ mod tests {
             Some(Instant::now() + PAUSE),
             "none is sent a second time"
         );
-        assert!(!gate.lets_one_through());
+        assert!(!gate.lets_wave_through());
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! One task owns all of it and never waits for the API server: writes run beside it and report back. Nothing it
 //! remembers is needed by the next leader, who finds prefetch pods by label and the rest in the Deployments.
 //!
-//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`expectations`], [`machines`],
-//!   [`holds`] and [`upkeep`] are parts of it
+//! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`race`], [`expectations`],
+//!   [`machines`], [`holds`] and [`upkeep`] are parts of it
 //! - [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
 //!   return data
 
@@ -18,6 +18,7 @@ mod ledger;
 mod machines;
 mod notes;
 mod places;
+mod race;
 mod send;
 mod sweep;
 mod turns;
@@ -47,6 +48,8 @@ pub use ledger::Limits;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Surveys that wait for the worker; few Deployments limit their nodes.
 const SURVEYS: usize = 64;
+/// Looks at who starts that wait for the worker; one for each rollout.
+const STARTS: usize = 64;
 /// Answers about holds that wait for the worker; as many as are asked for at once.
 const ENDINGS: usize = holds::RESUMING;
 
@@ -91,8 +94,16 @@ impl Worker {
     pub async fn run(self, cancel: CancellationToken) {
         let (results, mut created) = mpsc::channel(RESULTS);
         let (surveys, mut surveyed) = mpsc::channel(SURVEYS);
+        let (starts, mut starting) = mpsc::channel(STARTS);
         let (endings, mut ended) = mpsc::channel(ENDINGS);
-        let mut desk = Desk::new(self, results, surveys, endings, cancel.child_token());
+        let mut desk = Desk::new(
+            self,
+            results,
+            surveys,
+            starts,
+            endings,
+            cancel.child_token(),
+        );
         desk.take_over();
         let cluster = desk.worker.cluster.clone();
         let mut sweep = interval(SWEEP);
@@ -105,6 +116,7 @@ impl Worker {
                 // Results first: the channel is bounded, and creates wait for it.
                 Some(created) = created.recv() => desk.on_created(created),
                 Some((workload, situation)) = surveyed.recv() => desk.on_surveyed(workload, situation),
+                Some(starting) = starting.recv() => desk.on_starting(starting),
                 Some(ended) = ended.recv() => desk.on_ended(ended),
                 key = cluster.rollouts.take() => desk.on_rollout(&key),
                 // Before places: where a node is gone, its pods are no news.
@@ -117,6 +129,7 @@ impl Worker {
         }
         created.close();
         surveyed.close();
+        starting.close();
         ended.close();
         desk.end().await;
     }

@@ -65,6 +65,7 @@ impl Desk {
             self.sweep_one(&key);
         }
         self.check_holds();
+        self.send_the_last();
         self.refresh();
         self.retire();
         self.measure();

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::share;
-use super::lane::{HANDFUL, Lane, Reach, Tally, is_stopped, reach};
+use super::lane::{Gate, HANDFUL, Lane, Reach, Tally, is_stopped, reach};
+use super::race::Race;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
 use crate::domain::hold::Progress;
@@ -81,6 +82,8 @@ pub(super) struct Work {
     pub(super) reporting: usize,
     pub(super) spots: HashMap<Arc<str>, Spot>,
     pub(super) lanes: Vec<Lane>,
+    /// Which nodes come last.
+    pub(super) race: Race,
     /// The lane whose turn it is.
     turn: usize,
     /// Nodes that are not decided.
@@ -137,6 +140,7 @@ impl Work {
             reporting: 0,
             spots: HashMap::new(),
             lanes: Vec::new(),
+            race: Race::Over,
             turn: 0,
             open: 0,
             given_up: 0,
@@ -244,6 +248,8 @@ impl Work {
         let count = self.lanes.len();
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
+        // The first wave does not wait for that.
+        let looking = self.race == Race::Looking;
         (0..count)
             .map(|offset| (turn + offset) % count)
             .filter(|index| {
@@ -251,8 +257,9 @@ impl Work {
                 lane.gate.look(now);
                 // One node with all it wants proves that the images can be had.
                 let proven = lane.tally.warm > 0;
-                (proven || lane.gate.lets_one_through())
-                    && !is_stopped(lane.tally, tallies.iter().copied())
+                let may = lane.gate.lets_wave_through()
+                    || !looking && (proven || lane.gate == Gate::Open);
+                may && !is_stopped(lane.tally, tallies.iter().copied())
             })
             .collect()
     }
@@ -300,7 +307,12 @@ impl Work {
     /// Nodes that were not tried yet.
     pub(super) fn untried(&self) -> usize {
         let spots = self.spots.values();
-        spots.filter(|spot| spot.stage == Stage::Waiting).count()
+        let untried = |spot: &&Spot| match spot.stage {
+            Stage::Waiting => true,
+            Stage::BackOff => !spot.sent,
+            _ => false,
+        };
+        spots.filter(untried).count()
     }
 
     /// The Deployment with only these of its images.

@@ -15,6 +15,7 @@ mod limits;
 mod narrowed;
 mod offline;
 mod pull_secrets;
+mod race;
 mod samples;
 mod uninstall;
 mod upgrade;

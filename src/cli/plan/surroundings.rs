@@ -78,7 +78,9 @@ impl Surroundings {
                 ..Self::default()
             };
             for workload in workloads {
-                let Some(pods) = &workload.pods else { continue };
+                let Some(pods) = workload.surveyed() else {
+                    continue;
+                };
                 let key = &workload.key;
                 let nodes = answer(nodes_running(&client, key, pods))
                     .await
@@ -96,8 +98,7 @@ impl Surroundings {
             *situation.pods_on.entry(pod.node.clone()).or_default() += 1;
             let ours = pod.namespace == workload.key.namespace
                 && workload
-                    .pods
-                    .as_ref()
+                    .surveyed()
                     .is_some_and(|pods| pods.matches(&pod.labels));
             if ours {
                 situation.running_on.insert(pod.node.clone());

@@ -38,6 +38,54 @@ fn each_image_counts_once_in_the_order_that_a_pod_pulls_them() {
 }
 
 #[test]
+fn pods_may_be_starting_until_the_rollout_is_through() {
+    let web = |spec: serde_json::Value| {
+        let mut object = json!({
+            "metadata": {"namespace": "shop", "name": "web", "generation": 2},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {"spec": {"containers": []}}},
+        });
+        json_patch::merge(&mut object, &spec);
+        Workload::from_deployment(&serde_json::from_value(object).unwrap()).unwrap()
+    };
+    let rolling = web(json!({}));
+    assert_eq!(rolling.racing().unwrap().to_string(), "app=web");
+    assert!(rolling.surveyed().is_none(), "the plan does not ask");
+    let through = json!({
+        "observedGeneration": 2,
+        "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}],
+    });
+    for change in [
+        json!({"spec": {"replicas": 0}}),
+        json!({"spec": {"paused": true}}),
+        json!({ "status": through }),
+    ] {
+        assert!(web(change.clone()).racing().is_none(), "{change}");
+    }
+    let limited =
+        json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "3"}}, "status": through});
+    let limited = web(limited);
+    assert!(limited.surveyed().is_some() && limited.racing().is_none());
+}
+
+#[test]
+fn a_pod_brings_what_it_names_and_an_older_one_does_not() {
+    let pod = |images: &[&str]| {
+        let containers = images
+            .iter()
+            .map(|image| json!({"name": "c", "image": image}));
+        let containers: Vec<_> = containers.collect();
+        serde_json::from_value::<PodSpec>(json!({ "containers": containers })).unwrap()
+    };
+    let web = workload(json!({
+        "initContainers": [{"name": "i", "image": "init:1"}],
+        "containers": [{"name": "a", "image": "app:2"}],
+    }));
+    assert!(web.is_brought_by(&pod(&["mesh:1", "docker.io/library/app:2", "init:1"])));
+    assert!(!web.is_brought_by(&pod(&["app:2"])));
+    assert!(!web.is_brought_by(&pod(&["init:1", "app:1"])));
+}
+
+#[test]
 fn what_must_not_or_cannot_be_pulled_is_left_out() {
     let web = workload(json!({"containers": [
         {"name": "a", "image": "app:1", "imagePullPolicy": "Never"},
