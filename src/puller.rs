@@ -27,6 +27,8 @@ use crate::metrics::Metrics;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Lists in flight at most: thousands of Deployments may begin to roll out at once.
+const LISTS: usize = 16;
 /// How many of its pods are looked through that are about to start: enough for all but huge rollouts, and 2 MB at most.
 const MOST_STARTING: u32 = 500;
 /// Attempts of one write that fails in a way that may pass, with a pause between them that doubles from the first.
@@ -86,6 +88,8 @@ pub struct Puller {
     creates: Arc<Semaphore>,
     /// Deletes in flight: fewer, because nobody waits for them and the API server takes as long for one.
     deletes: Arc<Semaphore>,
+    /// Lists in flight.
+    lists: Arc<Semaphore>,
     concurrency: usize,
     settings: Arc<PodSettings>,
     metrics: Arc<Metrics>,
@@ -103,6 +107,7 @@ impl Puller {
             client,
             creates: Arc::new(Semaphore::new(concurrency)),
             deletes: Arc::new(Semaphore::new(concurrency.div_ceil(4))),
+            lists: Arc::new(Semaphore::new(LISTS)),
             concurrency,
             settings,
             metrics,
@@ -224,13 +229,35 @@ impl Puller {
 
     /// The nodes on which pods of a Deployment are now. Where that cannot be learnt the plan does without.
     pub async fn nodes_running(&self, key: &Key, pods: &Selector) -> BTreeSet<String> {
-        or_none(key, nodes_running(&self.client, key, pods)).await
+        self.or_none(key, nodes_running(&self.client, key, pods))
+            .await
     }
 
     /// The nodes on which pods of a Deployment are about to start that bring all its images; of the first
     /// [`MOST_STARTING`] pods. Where that cannot be learnt, none.
     pub async fn nodes_pulling(&self, workload: &Workload, pods: &Selector) -> BTreeSet<String> {
-        or_none(&workload.key, nodes_pulling(&self.client, workload, pods)).await
+        self.or_none(&workload.key, nodes_pulling(&self.client, workload, pods))
+            .await
+    }
+
+    /// What a list says, if it is answered in time.
+    async fn or_none(
+        &self,
+        key: &Key,
+        nodes: impl Future<Output = kube::Result<BTreeSet<String>>>,
+    ) -> BTreeSet<String> {
+        let list = async {
+            // Never closed.
+            let _permit = self.lists.acquire().await;
+            nodes.await
+        };
+        let error = match timeout(LIST_TIMEOUT, list).await {
+            Ok(Ok(nodes)) => return nodes,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", LIST_TIMEOUT.as_secs()),
+        };
+        warn!(deployment = %key, %error, "cannot list the pods; going on without");
+        BTreeSet::new()
     }
 
     /// Tries a write until it succeeds, is refused for good, is no longer wanted, or has been tried often enough.
@@ -308,20 +335,6 @@ async fn own_pods(
     let api: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
     let list = api.list(&which.labels(&pods.to_string())).await?;
     Ok(list.items.into_iter())
-}
-
-/// What is asked about a Deployment's own pods, if it is answered in time.
-async fn or_none(
-    key: &Key,
-    nodes: impl Future<Output = kube::Result<BTreeSet<String>>>,
-) -> BTreeSet<String> {
-    let error = match timeout(LIST_TIMEOUT, nodes).await {
-        Ok(Ok(nodes)) => return nodes,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", LIST_TIMEOUT.as_secs()),
-    };
-    warn!(deployment = %key, %error, "cannot list the pods; going on without");
-    BTreeSet::new()
 }
 
 /// Answers that asking again would not change: all of 4xx but a timeout, a conflict and too many requests.
