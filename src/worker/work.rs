@@ -248,7 +248,7 @@ impl Work {
         let count = self.lanes.len();
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
-        // The first wave does not wait for that.
+        // Until it is known who starts where, a first wave alone goes.
         let looking = self.race == Race::Looking;
         (0..count)
             .map(|offset| (turn + offset) % count)
