@@ -16,7 +16,7 @@
 //! resume it. All that is known of a hold is in the Deployment.
 //!
 //! Imports point one way: [`domain`] imports nobody here and is pure; [`cluster`] and [`queue`] know it; [`webhook`] knows those and
-//! `hold`; [`worker`] knows those, [`puller`] and [`report`]; [`serve`] puts them together.
+//! `hold`; [`worker`] knows those, [`puller`], [`whereabouts`] and [`report`]; [`serve`] puts them together.
 
 pub mod api_calls;
 pub mod cli;
@@ -35,4 +35,5 @@ pub mod serve;
 pub mod server;
 pub mod tls;
 pub mod webhook;
+pub mod whereabouts;
 pub mod worker;

@@ -33,6 +33,7 @@ use crate::tls::authority::Validity;
 use crate::tls::files::Files;
 use crate::tls::keeper::{self, Keeper};
 use crate::webhook::{Budget, Webhook, router};
+use crate::whereabouts::Whereabouts;
 use crate::worker::{Limits, Policy, Worker};
 pub(crate) use process::client;
 use process::{Signals, counted_client, own_image, random_identity, start_log};
@@ -206,6 +207,7 @@ async fn serve(config: Config) -> Result<()> {
             settings.clone(),
             metrics.clone(),
         ),
+        whereabouts: Whereabouts::new(client.clone()),
         reporter,
         client,
         metrics: metrics.clone(),

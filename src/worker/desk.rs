@@ -231,9 +231,9 @@ impl Desk {
             self.begin_in(workload, Situation::default());
             return;
         };
-        let (puller, surveys) = (self.worker.puller.clone(), self.surveys.clone());
+        let (whereabouts, surveys) = (self.worker.whereabouts.clone(), self.surveys.clone());
         let survey = async move {
-            let running_on = puller.nodes_running(&workload.key, &pods).await;
+            let running_on = whereabouts.nodes_running(&workload.key, &pods).await;
             let situation = Situation {
                 running_on,
                 ..Situation::default()

@@ -41,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::puller::{Puller, RESULTS};
 use crate::queue::Hints;
 use crate::report::Reporter;
+use crate::whereabouts::Whereabouts;
 use desk::Desk;
 pub use ledger::Limits;
 
@@ -62,6 +63,8 @@ pub struct Worker {
     pub hints: Arc<Hints>,
     /// Writes pods.
     pub puller: Puller,
+    /// Looks where Deployments' own pods are.
+    pub whereabouts: Whereabouts,
     /// Writes events.
     pub reporter: Reporter,
     /// Resumes rollouts.

@@ -67,10 +67,10 @@ impl Desk {
             HEAD_START
         };
         let (workload, id, end) = (work.workload.clone(), work.id, work.cancel.clone());
-        let (puller, starts) = (self.worker.puller.clone(), self.starts.clone());
+        let (whereabouts, starts) = (self.worker.whereabouts.clone(), self.starts.clone());
         let look = async move {
             tokio::time::sleep(head_start).await;
-            let nodes = puller.nodes_pulling(&workload, &pods).await;
+            let nodes = whereabouts.nodes_pulling(&workload, &pods).await;
             let key = workload.key.clone();
             // Fails only when the worker has ended.
             let _ = starts.send(Starting { key, id, nodes }).await;

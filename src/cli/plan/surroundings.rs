@@ -16,8 +16,8 @@ use crate::domain::labels::Labels;
 use crate::domain::node::Candidate;
 use crate::domain::plan::Situation;
 use crate::domain::workload::{Key, Workload};
-use crate::puller::nodes_running;
 use crate::serve;
+use crate::whereabouts::nodes_running;
 
 /// Nodes per page of the list.
 const PAGE_SIZE: u32 = 500;
