@@ -41,10 +41,9 @@ impl Machine {
     /// A node of this name, with nothing on it.
     #[cfg(test)]
     pub(crate) fn named(name: &str) -> Self {
-        let node = serde_json::json!({"metadata": {"name": name}});
-        let node: Node = serde_json::from_value(node).unwrap();
+        let named = serde_json::json!({"metadata": {"name": name}});
         Self {
-            candidate: Arc::new(Candidate::from_node(&node).unwrap()),
+            candidate: Arc::new(crate::domain::node::tests::candidate(&named)),
             uid: name.into(),
             created: None,
             images: Box::default(),

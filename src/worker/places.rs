@@ -166,17 +166,14 @@ impl Desk {
         };
         if work.open > 0 {
             self.turns.add(key);
-        } else {
+        } else if work.close() {
             let (warm, failed) = (work.totals().warm, work.lost());
-            // Once, and again when nodes that had failed have got there after all.
-            if work.closed.replace(failed) != Some(failed) {
-                info!(deployment = %key, warm, failed, "prefetch decided on every node");
-                if failed == 0 && warm > 0 && work.whole {
-                    let note = notes::closing(work);
-                    self.worker
-                        .reporter
-                        .report(&work.workload, Reason::Prefetched, "", note);
-                }
+            info!(deployment = %key, warm, failed, "prefetch decided on every node");
+            if failed == 0 && warm > 0 && work.whole {
+                let note = notes::closing(work);
+                self.worker
+                    .reporter
+                    .report(&work.workload, Reason::Prefetched, "", note);
             }
         }
         self.check_hold(key);

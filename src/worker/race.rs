@@ -32,8 +32,8 @@ const AT_LATEST: Duration = Duration::from_secs(10);
 pub(super) enum Race {
     /// It is not known yet.
     Looking,
-    /// These: when the rollout is through, or at this time.
-    Last { nodes: Vec<Arc<str>>, at: Instant },
+    /// Those that have had no attempt yet and wait for one ([`Stage::BackOff`]): when the rollout is through, or at this time.
+    Last { at: Instant },
     /// None, or none any more.
     Over,
 }
@@ -94,7 +94,7 @@ impl Desk {
         let now = Instant::now();
         let mut due = Vec::new();
         for (key, work) in &mut self.works {
-            let Race::Last { at, .. } = work.race else {
+            let Race::Last { at } = work.race else {
                 continue;
             };
             let is_through = || {
@@ -133,21 +133,21 @@ impl Work {
         let count = last.len();
         self.race = match count {
             0 => Race::Over,
-            _ => Race::Last { nodes: last, at },
+            _ => Race::Last { at },
         };
         count
     }
 
     /// Those of the nodes put off that are still to be sent to.
     fn take_last(&mut self) -> Vec<Arc<str>> {
-        let Race::Last { mut nodes, .. } = std::mem::replace(&mut self.race, Race::Over) else {
-            return Vec::new();
-        };
-        nodes.retain(|node| {
-            let spot = self.spots.get(node);
-            spot.is_some_and(|spot| spot.stage == Stage::BackOff && spot.attempts == 0)
-        });
-        nodes
+        self.race = Race::Over;
+        let spots = self.spots.iter();
+        let mut last: Vec<Arc<str>> = spots
+            .filter(|(_, spot)| spot.stage == Stage::BackOff && spot.attempts == 0)
+            .map(|(node, _)| node.clone())
+            .collect();
+        last.sort_unstable();
+        last
     }
 }
 

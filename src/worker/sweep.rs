@@ -65,8 +65,12 @@ pub(super) fn due_at(
         .flatten()
         .max();
     let tried_on = pod.outcome.ended.is_none() && !pod.outcome.is_warm();
-    let least = if tried_on { SECOND_CHANCE } else { retain };
-    after(since, retain.max(least))
+    let stays = if tried_on {
+        retain.max(SECOND_CHANCE)
+    } else {
+        retain
+    };
+    after(since, stays)
 }
 
 #[cfg(test)]

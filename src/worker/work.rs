@@ -100,7 +100,7 @@ pub(super) struct Work {
     pub(super) revised: Option<Timestamp>,
     /// How many nodes were short of an image when all were decided; `None` while some are not, or if that is to be said
     /// again.
-    pub(super) closed: Option<usize>,
+    closed: Option<usize>,
     /// When it was last looked at for what is to be prefetched again.
     pub(super) looked_through: Instant,
     /// Ends the attempts to create its pods.
@@ -277,6 +277,13 @@ impl Work {
     /// Nodes that ended without all images.
     pub(super) fn lost(&self) -> usize {
         self.totals().failing + self.given_up
+    }
+
+    /// Every node is decided; whether that is news. It is once, and again when nodes that had failed have got there after
+    /// all.
+    pub(super) fn close(&mut self) -> bool {
+        let lost = self.lost();
+        self.closed.replace(lost) != Some(lost)
     }
 
     /// How far it is, for a rollout that waits for it.
