@@ -58,10 +58,15 @@ pub(crate) async fn cluster() -> Option<Turn> {
 
 /// Waits until it is so.
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    within_limit(what, condition).await.unwrap();
+}
+
+async fn within_limit(what: &str, condition: impl AsyncFn() -> bool) -> anyhow::Result<()> {
     let wait = Wait::new(what, LIMIT);
     while !condition().await {
-        wait.pause().await.unwrap();
+        wait.pause().await?;
     }
+    Ok(())
 }
 
 /// A Deployment of one replica with this pod spec.
@@ -82,6 +87,13 @@ pub(crate) fn waiting(image: &str) -> Value {
     json!({ "containers": [{ "name": "app", "image": image }], "terminationGracePeriodSeconds": 0 })
 }
 
+/// The same, with the pull secret that [`Cluster::pull_secret`] makes.
+pub(crate) fn waiting_with_secret(image: &str) -> Value {
+    let mut spec = waiting(image);
+    spec["imagePullSecrets"] = json!([{ "name": "registry" }]);
+    spec
+}
+
 impl Cluster {
     pub(crate) fn control_plane(&self) -> &ControlPlane {
         self.nodes.control_plane()
@@ -99,6 +111,12 @@ impl Cluster {
     pub(crate) async fn push(&self, name: &str) -> String {
         let image = self.image(name);
         self.nodes.registry().push(name, &image).await.unwrap()
+    }
+
+    /// As [`Self::push`], to the registry that wants credentials.
+    pub(crate) async fn push_private(&self, name: &str) -> String {
+        let registry = self.nodes.private_registry();
+        registry.push(name, &self.image(name)).await.unwrap()
     }
 
     /// As [`Self::push`], not yet pushed.
@@ -184,6 +202,16 @@ impl Cluster {
             "deployment/headstart",
             &replicas,
         ])
+        .await;
+    }
+
+    /// Ends every replica of headstart, and waits until none is left.
+    pub(crate) async fn stop_headstart(&self) {
+        self.scale_headstart(0).await;
+        until("headstart to be gone", async || {
+            let pods = ["get", "pods", "-n", "headstart", "-o", "name"];
+            self.kubectl(&pods).await.is_empty()
+        })
         .await;
     }
 
@@ -294,12 +322,12 @@ impl Cluster {
 
     /// Waits for headstart's word that this many prefetches of a Deployment are done.
     pub(crate) async fn until_prefetched(&self, namespace: &str, deployment: &str, times: usize) {
-        let wait = Wait::new(format!("{times} prefetches"), LIMIT);
-        while self.events(namespace, deployment, "Prefetched").await.len() < times {
-            if let Err(in_vain) = wait.pause().await {
-                let events = self.kubectl(&["get", "events,pods", "-n", namespace]).await;
-                panic!("{in_vain} of {namespace}/{deployment}; what there is:\n{events}");
-            }
+        let what = format!("{times} prefetches of {namespace}/{deployment}");
+        let prefetched =
+            async || self.events(namespace, deployment, "Prefetched").await.len() >= times;
+        if let Err(in_vain) = within_limit(&what, prefetched).await {
+            let events = self.kubectl(&["get", "events,pods", "-n", namespace]).await;
+            panic!("{in_vain}; what there is:\n{events}");
         }
     }
 

@@ -64,13 +64,7 @@ async fn every_kind_of_image_arrives(method: &str) {
         ),
         ("by-account", json!({ "serviceAccountName": "builder" })),
     ] {
-        let name = format!("{method}/{kind}:1");
-        let image = cluster
-            .nodes
-            .private_registry()
-            .push(&name, &cluster.image(&name))
-            .await
-            .unwrap();
+        let image = cluster.push_private(&format!("{method}/{kind}:1")).await;
         let mut spec = json!({ "containers": [container("app", &image)] });
         json_patch::merge(&mut spec, &credentials);
         apply(cluster, method, kind, spec).await;

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, cluster, deployment, until, waiting};
+use crate::cluster::{Cluster, cluster, deployment, waiting};
 
 /// `timeoutSeconds` of the manifests, and what kubectl and a busy machine take besides.
 const MOST: Duration = Duration::from_secs(2 + 3);
@@ -102,14 +102,7 @@ async fn a_webhook_that_is_gone_wrong_or_hangs_never_fails_a_write() {
     let well = timed_create(cluster, "well").await;
     let as_installed = calls(cluster).await;
 
-    cluster.scale_headstart(0).await;
-    until("headstart to be gone", async || {
-        cluster
-            .kubectl(&["get", "pods", "-n", "headstart", "-o", "name"])
-            .await
-            .is_empty()
-    })
-    .await;
+    cluster.stop_headstart().await;
     let before = failed_open(cluster).await;
     let gone = timed_create(cluster, "gone").await;
     assert!(

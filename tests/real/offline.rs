@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::cluster::{Cluster, cluster, deployment, until, waiting};
+use crate::cluster::{Cluster, cluster, deployment, until, waiting, waiting_with_secret};
 
 #[tokio::test]
 async fn a_rollout_starts_with_the_registry_off_and_others_do_not_get_the_image() {
@@ -27,16 +27,8 @@ async fn a_rollout_starts_with_the_registry_off_and_others_do_not_get_the_image(
 async fn prefetched(cluster: &Cluster, namespace: &str) -> String {
     cluster.namespace(namespace, Some("enabled")).await;
     cluster.right_pull_secret(namespace).await;
-    let name = format!("{namespace}/app:1");
-    let image = cluster
-        .nodes
-        .private_registry()
-        .push(&name, &cluster.image(&name))
-        .await
-        .unwrap();
-    let mut spec = waiting(&image);
-    spec["imagePullSecrets"] = json!([{ "name": "registry" }]);
-    let mut object = deployment(namespace, "web", spec);
+    let image = cluster.push_private(&format!("{namespace}/app:1")).await;
+    let mut object = deployment(namespace, "web", waiting_with_secret(&image));
     object["spec"]["replicas"] = json!(0);
     cluster.apply(&object).await;
     cluster.until_prefetched(namespace, "web", 1).await;

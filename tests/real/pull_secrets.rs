@@ -2,21 +2,16 @@
 
 use serde_json::json;
 
-use crate::cluster::{EVERY_NODE, cluster, deployment, until, waiting};
+use crate::cluster::{EVERY_NODE, cluster, deployment, until, waiting_with_secret};
 
 #[tokio::test]
 async fn a_wrong_pull_secret_is_reported_with_image_node_and_the_registrys_answer() {
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     cluster.namespace("refused", Some("enabled")).await;
-    let registry = cluster.nodes.private_registry();
-    let image = registry
-        .push("refused/app:1", &cluster.image("refused/app:1"))
-        .await
-        .unwrap();
+    let image = cluster.push_private("refused/app:1").await;
     cluster.pull_secret("refused", "not-the-password").await;
-    let mut spec = waiting(&image);
-    spec["imagePullSecrets"] = json!([{ "name": "registry" }]);
+    let spec = waiting_with_secret(&image);
     cluster.apply(&deployment("refused", "web", spec)).await;
     until("the report of the failure", async || {
         !cluster
@@ -43,14 +38,8 @@ async fn a_pull_secret_that_comes_late_is_enough_without_a_change_of_the_deploym
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     cluster.namespace("late", Some("enabled")).await;
-    let registry = cluster.nodes.private_registry();
-    let image = registry
-        .push("late/app:1", &cluster.image("late/app:1"))
-        .await
-        .unwrap();
-    let mut spec = waiting(&image);
-    spec["imagePullSecrets"] = json!([{ "name": "registry" }]);
-    let mut object = deployment("late", "web", spec);
+    let image = cluster.push_private("late/app:1").await;
+    let mut object = deployment("late", "web", waiting_with_secret(&image));
     // It has rolled out at once: nothing but the second chance keeps the pods that failed.
     object["spec"]["replicas"] = json!(0);
     cluster.apply(&object).await;

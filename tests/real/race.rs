@@ -20,12 +20,7 @@ async fn nodes_where_the_rollout_pulls_come_last_and_one_does_not() {
     let cluster = turn.as_ref().unwrap();
     cluster.namespace("race", Some("enabled")).await;
     // While headstart is away, so that the pods are bound for certain when it looks.
-    cluster.scale_headstart(0).await;
-    until("headstart to be gone", async || {
-        let pods = ["get", "pods", "-n", "headstart", "-o", "name"];
-        cluster.kubectl(&pods).await.is_empty()
-    })
-    .await;
+    cluster.stop_headstart().await;
     let mut spec = waiting(UNREACHABLE);
     spec["affinity"]["podAntiAffinity"] = json!({
         "requiredDuringSchedulingIgnoredDuringExecution": [
