@@ -74,6 +74,7 @@ pub(crate) async fn post_as<S: AsyncRead + AsyncWrite + Unpin>(
         let write = async {
             // An answer that comes before the whole body was sent ends the sending.
             let _ = writing.write_all(request.as_bytes()).await;
+            let _ = writing.flush().await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -94,6 +95,7 @@ pub(crate) async fn is_told_to_close<S: AsyncRead + AsyncWrite + Unpin>(
         .write_all(head_of_post("/mutate", &body).as_bytes())
         .await?;
     stream.write_all(body.as_bytes()).await?;
+    stream.flush().await?;
     let mut received = vec![0; 4096];
     let length = timeout(stream.read(&mut received)).await?;
     let answer = String::from_utf8_lossy(&received[..length]).to_lowercase();

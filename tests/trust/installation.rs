@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use testbed::control_plane::Options;
 use testbed::headstart::Local;
+use testbed::process::without_proxies;
 use testbed::writes::Writes;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -120,15 +122,15 @@ impl Installation {
 
     /// Starts a replica with these flags besides those that a pod would need.
     pub(crate) fn replica(&self, name: &str, flags: &[&str]) -> Replica {
-        let binary = Path::new(env!("CARGO_BIN_EXE_headstart"));
-        self.replica_of(binary, name, flags)
+        let command = without_proxies(env!("CARGO_BIN_EXE_headstart"));
+        self.replica_by(command, name, flags)
     }
 
-    /// As [`Self::replica`], of this binary.
-    pub(crate) fn replica_of(&self, binary: &Path, name: &str, flags: &[&str]) -> Replica {
+    /// As [`Self::replica`], by this command.
+    pub(crate) fn replica_by(&self, command: Command, name: &str, flags: &[&str]) -> Replica {
         // Replicas with the same name have logs of their own.
         let name = format!("{name}-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-        Replica::new(Local::spawn(self.cluster, &name, binary, self.kubeconfig, flags).unwrap())
+        Replica::new(Local::spawn(self.cluster, &name, command, self.kubeconfig, flags).unwrap())
     }
 
     /// A stream of writes of [`DEPLOYMENTS`] Deployments.

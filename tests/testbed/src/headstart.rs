@@ -4,6 +4,7 @@ mod build;
 mod manifests;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -176,7 +177,13 @@ impl Local {
         kubeconfig: &Path,
         flags: &[&str],
     ) -> Result<Self> {
-        let local = Self::spawn(control_plane, NAME, binary, kubeconfig, flags)?;
+        let local = Self::spawn(
+            control_plane,
+            NAME,
+            without_proxies(binary),
+            kubeconfig,
+            flags,
+        )?;
         Self::register(control_plane, local.port).await?;
         let wait = Wait::new(
             format!("headstart ({})", local.process.log().display()),
@@ -189,19 +196,18 @@ impl Local {
         Ok(local)
     }
 
-    /// Starts one replica whose log has this name. Nobody calls it, and nothing is waited for.
+    /// Starts one replica by this command of its binary; its log has this name. Nobody calls it, and nothing is waited for.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(
         control_plane: &ControlPlane,
         name: &str,
-        binary: &Path,
+        mut command: Command,
         kubeconfig: &Path,
         flags: &[&str],
     ) -> Result<Self> {
         let (port, probe_port) = (free_port()?, free_port()?);
-        let mut command = without_proxies(binary);
         command
             .arg("serve")
             .arg("--kubeconfig")

@@ -203,7 +203,7 @@ pub async fn output(mut command: tokio::process::Command, input: &[u8]) -> Resul
 }
 
 /// A command that ignores the machine's proxies: all that a cluster talks to is on this machine.
-pub(crate) fn without_proxies(program: impl AsRef<OsStr>) -> Command {
+pub fn without_proxies(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command
