@@ -27,6 +27,8 @@ const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 pub(crate) const NODES: usize = 1000;
 /// How long finished pods stay: long enough that a leader who takes over still finds them.
 pub(crate) const RETAIN: Duration = Duration::from_secs(20);
+/// So that a standby takes over within a test's patience.
+const SHORT_LEASE: &str = "--lease-duration=2s";
 
 static BED: Mutex<Option<Bed>> = Mutex::const_new(None);
 
@@ -155,8 +157,16 @@ impl Bed {
 
     /// Starts another replica, which leads if no other does.
     pub(crate) async fn add_replica(&mut self) {
-        let retain = format!("--retain={}s", RETAIN.as_secs());
-        self.start_replica(&[&retain]).await;
+        self.start_replica(&[&retain(), SHORT_LEASE]).await;
+    }
+
+    /// Ends all replicas and starts one that leads on however starved a machine, for tests that count each of its writes:
+    /// one that is late to renew its lease gives up those that are on their way, and asks for them again.
+    pub(crate) async fn only_steady(&mut self) {
+        self.replicas.clear();
+        self.start_replica(&[&retain(), "--lease-duration=15s"])
+            .await;
+        self.led().await;
     }
 
     /// Ends all replicas and starts one whose finished pods stay, for tests that look at what is warm.
@@ -168,13 +178,13 @@ impl Bed {
 
     /// Starts another replica whose finished pods stay.
     pub(crate) async fn add_keeping_replica(&mut self) {
-        self.start_replica(&["--retain=2h"]).await;
+        self.start_replica(&["--retain=2h", SHORT_LEASE]).await;
     }
 
     /// Ends all replicas and starts one with these flags, whose finished pods stay.
     pub(crate) async fn only(&mut self, flags: &[&str]) {
         self.replicas.clear();
-        let flags = [&["--retain=2h"], flags].concat();
+        let flags = [&["--retain=2h", SHORT_LEASE], flags].concat();
         self.start_replica(&flags).await;
         self.led().await;
     }
@@ -205,9 +215,7 @@ impl Bed {
     }
 
     async fn start_replica(&mut self, flags: &[&str]) {
-        // Short, so that a standby takes over within a test's patience.
-        let flags = [flags, &["--lease-duration=2s"]].concat();
-        let replica = Local::start_through(&self.plane, &binary(), &self.kubeconfig, &flags)
+        let replica = Local::start_through(&self.plane, &binary(), &self.kubeconfig, flags)
             .await
             .unwrap();
         self.replicas.push(replica);
@@ -416,6 +424,10 @@ pub(crate) fn images(pod: &Pod) -> Vec<String> {
     volumes
         .filter_map(|volume| volume.image.as_ref()?.reference.clone())
         .collect()
+}
+
+fn retain() -> String {
+    format!("--retain={}s", RETAIN.as_secs())
 }
 
 /// How many of these were answered so.

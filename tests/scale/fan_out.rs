@@ -7,8 +7,9 @@ use crate::bed::{NODES, RETAIN, answered, bed, deployment, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
-    let turn = bed().await;
-    let bed = turn.as_ref().unwrap();
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.only_steady().await;
     bed.namespace("fan-out").await;
     let started = Instant::now();
     bed.apply(&deployment(
@@ -42,4 +43,5 @@ async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
     assert_eq!(deletes.len(), NODES, "two writes per node and rollout");
     bed.clear("fan-out").await;
     assert_eq!(bed.writes("fan-out", "create").len(), NODES);
+    bed.reset().await;
 }
