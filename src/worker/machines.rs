@@ -179,12 +179,8 @@ impl Desk {
             return;
         };
         info!(deployment = %key, "the same images are wanted in another way");
-        let failed: Vec<Arc<str>> = work
-            .spots
-            .iter()
-            .filter(|(_, spot)| spot.stage.is_decided() && spot.stage != Stage::Warm)
-            .map(|(node, _)| node.clone())
-            .collect();
+        let failed =
+            work.nodes_where(|_, spot| spot.stage.is_decided() && spot.stage != Stage::Warm);
         work.revise(workload.clone(), Timestamp::now());
         for node in failed {
             if let Some(spot) = work.spots.get_mut(&node) {
@@ -216,14 +212,9 @@ impl Desk {
             .collect();
         let wanted: HashSet<&str> = plan.targets.iter().map(|(node, _)| node.as_str()).collect();
         // What is under way runs on.
-        let unwanted: Vec<Arc<str>> = work
-            .spots
-            .iter()
-            .filter(|(node, spot)| {
-                !wanted.contains(&***node) && matches!(spot.stage, Stage::Waiting | Stage::BackOff)
-            })
-            .map(|(node, _)| node.clone())
-            .collect();
+        let unwanted = work.nodes_where(|node, spot| {
+            !wanted.contains(node) && matches!(spot.stage, Stage::Waiting | Stage::BackOff)
+        });
         for node in unwanted {
             work.remove(&node);
         }

@@ -118,11 +118,8 @@ impl Work {
     /// Puts off those of these nodes that nothing was sent to until the rollout is through, or this time; how many. One goes
     /// in any case: what is wrong with an image is said within seconds, and not when all that is left is last.
     fn put_last(&mut self, nodes: &BTreeSet<String>, at: Instant) -> usize {
-        let spots = self.spots.iter();
-        let mut last: Vec<Arc<str>> = spots
-            .filter(|(node, spot)| spot.stage == Stage::Waiting && nodes.contains(&***node))
-            .map(|(node, _)| node.clone())
-            .collect();
+        let mut last =
+            self.nodes_where(|node, spot| spot.stage == Stage::Waiting && nodes.contains(node));
         last.sort_unstable();
         if last.len() == self.spots.len() {
             last.pop();
@@ -141,11 +138,8 @@ impl Work {
     /// Those of the nodes put off that are still to be sent to.
     fn take_last(&mut self) -> Vec<Arc<str>> {
         self.race = Race::Over;
-        let spots = self.spots.iter();
-        let mut last: Vec<Arc<str>> = spots
-            .filter(|(_, spot)| spot.stage == Stage::BackOff && spot.attempts == 0)
-            .map(|(node, _)| node.clone())
-            .collect();
+        let mut last =
+            self.nodes_where(|_, spot| spot.stage == Stage::BackOff && spot.attempts == 0);
         last.sort_unstable();
         last
     }
@@ -182,12 +176,8 @@ mod tests {
         nodes.iter().map(|node| (*node).to_owned()).collect()
     }
 
-    fn waiting(work: &Work) -> Vec<&str> {
-        let spots = work.spots.iter();
-        let mut waiting: Vec<&str> = spots
-            .filter(|(_, spot)| spot.stage == Stage::Waiting)
-            .map(|(node, _)| &**node)
-            .collect();
+    fn waiting(work: &Work) -> Vec<Arc<str>> {
+        let mut waiting = work.nodes_where(|_, spot| spot.stage == Stage::Waiting);
         waiting.sort_unstable();
         waiting
     }
@@ -200,7 +190,7 @@ mod tests {
             work.put_last(&named(&["n2", "n3", "n9"]), Instant::now()),
             1
         );
-        assert_eq!(waiting(&work), ["n1"]);
+        assert_eq!(waiting(&work), ["n1".into()]);
         assert_eq!(work.untried(), 2);
         assert_eq!(work.take_last(), ["n2".into()]);
         assert_eq!(work.race, Race::Over);
@@ -213,7 +203,7 @@ mod tests {
             work.put_last(&named(&["n1", "n2", "n3"]), Instant::now()),
             2
         );
-        assert_eq!(waiting(&work), ["n3"]);
+        assert_eq!(waiting(&work), ["n3".into()]);
     }
 
     #[test]

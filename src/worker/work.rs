@@ -195,6 +195,15 @@ impl Work {
         removed
     }
 
+    /// The nodes that are so, in no order.
+    pub(super) fn nodes_where(&self, is: impl Fn(&str, &Spot) -> bool) -> Vec<Arc<str>> {
+        let spots = self.spots.iter();
+        spots
+            .filter(|(node, spot)| is(node, spot))
+            .map(|(node, _)| node.clone())
+            .collect()
+    }
+
     /// Moves a node on, and counts it.
     pub(super) fn set(&mut self, node: &str, stage: Stage) {
         let Some(spot) = self.spots.get_mut(node) else {

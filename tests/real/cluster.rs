@@ -58,15 +58,7 @@ pub(crate) async fn cluster() -> Option<Turn> {
 
 /// Waits until it is so.
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    within_limit(what, condition).await.unwrap();
-}
-
-async fn within_limit(what: &str, condition: impl AsyncFn() -> bool) -> anyhow::Result<()> {
-    let wait = Wait::new(what, LIMIT);
-    while !condition().await {
-        wait.pause().await?;
-    }
-    Ok(())
+    Wait::new(what, LIMIT).until(condition).await.unwrap();
 }
 
 /// A Deployment of one replica with this pod spec.
@@ -322,10 +314,13 @@ impl Cluster {
 
     /// Waits for headstart's word that this many prefetches of a Deployment are done.
     pub(crate) async fn until_prefetched(&self, namespace: &str, deployment: &str, times: usize) {
-        let what = format!("{times} prefetches of {namespace}/{deployment}");
+        let wait = Wait::new(
+            format!("{times} prefetches of {namespace}/{deployment}"),
+            LIMIT,
+        );
         let prefetched =
             async || self.events(namespace, deployment, "Prefetched").await.len() >= times;
-        if let Err(in_vain) = within_limit(&what, prefetched).await {
+        if let Err(in_vain) = wait.until(prefetched).await {
             let events = self.kubectl(&["get", "events,pods", "-n", namespace]).await;
             panic!("{in_vain}; what there is:\n{events}");
         }

@@ -28,7 +28,7 @@ pub(crate) const NODES: usize = 1000;
 /// How long finished pods stay: long enough that a leader who takes over still finds them.
 pub(crate) const RETAIN: Duration = Duration::from_secs(20);
 /// So that a standby takes over within a test's patience.
-const SHORT_LEASE: &str = "--lease-duration=2s";
+pub(crate) const SHORT_LEASE: &str = "--lease-duration=2s";
 
 static BED: Mutex<Option<Bed>> = Mutex::const_new(None);
 
@@ -99,10 +99,7 @@ pub(crate) async fn alone() -> Turn {
 
 /// Waits until it is so.
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let wait = Wait::new(what, LIMIT);
-    while !condition().await {
-        wait.pause().await.unwrap();
-    }
+    Wait::new(what, LIMIT).until(condition).await.unwrap();
 }
 
 /// The binary that `cargo test` built: what it does is what counts here, not how fast.
@@ -163,17 +160,12 @@ impl Bed {
     /// Ends all replicas and starts one that leads on however starved a machine, for tests that count each of its writes:
     /// one that is late to renew its lease gives up those that are on their way, and asks for them again.
     pub(crate) async fn only_steady(&mut self) {
-        self.replicas.clear();
-        self.start_replica(&[&retain(), "--lease-duration=15s"])
-            .await;
-        self.led().await;
+        self.restart(&[&retain(), "--lease-duration=15s"]).await;
     }
 
     /// Ends all replicas and starts one whose finished pods stay, for tests that look at what is warm.
     pub(crate) async fn keep_pods(&mut self) {
-        self.replicas.clear();
-        self.add_keeping_replica().await;
-        self.led().await;
+        self.only(&[]).await;
     }
 
     /// Starts another replica whose finished pods stay.
@@ -183,16 +175,19 @@ impl Bed {
 
     /// Ends all replicas and starts one with these flags, whose finished pods stay.
     pub(crate) async fn only(&mut self, flags: &[&str]) {
-        self.replicas.clear();
         let flags = [&["--retain=2h", SHORT_LEASE], flags].concat();
-        self.start_replica(&flags).await;
-        self.led().await;
+        self.restart(&flags).await;
     }
 
     /// Ends all replicas and starts one as the next test expects it.
     pub(crate) async fn reset(&mut self) {
+        self.restart(&[&retain(), SHORT_LEASE]).await;
+    }
+
+    /// Ends all replicas and starts one with just these flags.
+    async fn restart(&mut self, flags: &[&str]) {
         self.replicas.clear();
-        self.add_replica().await;
+        self.start_replica(flags).await;
         self.led().await;
     }
 

@@ -11,7 +11,7 @@ use headstart::domain::contract::DEPLOYMENT_LABEL;
 use http::Method;
 use kube::ResourceExt as _;
 
-use crate::bed::{Bed, bed, deployment, images, node, phase, until};
+use crate::bed::{Bed, SHORT_LEASE, bed, deployment, images, node, phase, until};
 use crate::proxy::{Manner, Proxy};
 
 /// Deployments that change at once. Many more would make more finished pods than Kubernetes keeps: its collector takes
@@ -125,7 +125,7 @@ async fn pods_on_their_way_when_the_images_change_are_waited_for() {
         }
     };
     let proxy = Proxy::start(bed, slow).await;
-    let flags = ["--lease-duration=2s", "--pods-per-node=4"];
+    let flags = [SHORT_LEASE, "--pods-per-node=4"];
     bed.only_through(&proxy.kubeconfig, &flags).await;
     bed.namespace("late").await;
     let web = |image: &str| {

@@ -18,7 +18,6 @@ use kube::{Api, Client};
 use serde_json::json;
 use testbed::control_plane::Options;
 use testbed::headstart::Local;
-use testbed::process::without_proxies;
 use testbed::writes::Writes;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -122,7 +121,7 @@ impl Installation {
 
     /// Starts a replica with these flags besides those that a pod would need.
     pub(crate) fn replica(&self, name: &str, flags: &[&str]) -> Replica {
-        let command = without_proxies(env!("CARGO_BIN_EXE_headstart"));
+        let command = Command::new(env!("CARGO_BIN_EXE_headstart"));
         self.replica_by(command, name, flags)
     }
 

@@ -1,9 +1,9 @@
 //! Everybody can reach the port: what the worst of them can do to memory, and to the one who matters.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use testbed::process::without_proxies;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
@@ -69,7 +69,7 @@ impl Healthy {
 /// One replica of what is released: its memory and its speed are what counts.
 pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
     let binary = tokio::task::spawn_blocking(testbed::headstart::binary);
-    let mut command = without_proxies(binary.await.unwrap().unwrap());
+    let mut command = Command::new(binary.await.unwrap().unwrap());
     command.env("TOKIO_WORKER_THREADS", THREADS);
     let replica = installation.replica_by(command, "replica", &[]);
     installation.register(replica.port).await;

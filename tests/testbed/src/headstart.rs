@@ -13,7 +13,7 @@ use kube::{Client, Config};
 use crate::control_plane::{ControlPlane, free_port};
 use crate::image::Image;
 use crate::nodes::Nodes;
-use crate::process::{Process, Wait, without_proxies};
+use crate::process::{Process, Wait, ignore_proxies};
 pub use build::binary;
 use manifests::Manifests;
 
@@ -177,13 +177,8 @@ impl Local {
         kubeconfig: &Path,
         flags: &[&str],
     ) -> Result<Self> {
-        let local = Self::spawn(
-            control_plane,
-            NAME,
-            without_proxies(binary),
-            kubeconfig,
-            flags,
-        )?;
+        let command = Command::new(binary);
+        let local = Self::spawn(control_plane, NAME, command, kubeconfig, flags)?;
         Self::register(control_plane, local.port).await?;
         let wait = Wait::new(
             format!("headstart ({})", local.process.log().display()),
@@ -208,6 +203,7 @@ impl Local {
         flags: &[&str],
     ) -> Result<Self> {
         let (port, probe_port) = (free_port()?, free_port()?);
+        ignore_proxies(&mut command);
         command
             .arg("serve")
             .arg("--kubeconfig")

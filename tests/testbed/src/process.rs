@@ -150,6 +150,17 @@ impl Wait {
         }
     }
 
+    /// Waits until it is so.
+    ///
+    /// # Errors
+    /// When the limit is over.
+    pub async fn until(&self, condition: impl AsyncFn() -> bool) -> Result<()> {
+        while !condition().await {
+            self.pause().await?;
+        }
+        Ok(())
+    }
+
     /// A short pause before the condition is looked at again.
     ///
     /// # Errors
@@ -203,14 +214,19 @@ pub async fn output(mut command: tokio::process::Command, input: &[u8]) -> Resul
 }
 
 /// A command that ignores the machine's proxies: all that a cluster talks to is on this machine.
-pub fn without_proxies(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn without_proxies(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
+    ignore_proxies(&mut command);
+    command
+}
+
+/// As [`without_proxies`], of a command that is there.
+pub(crate) fn ignore_proxies(command: &mut Command) {
     for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command
             .env_remove(variable)
             .env_remove(variable.to_lowercase());
     }
-    command
 }
 
 /// 32 random hexadecimal digits.
