@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -312,6 +313,17 @@ impl Cluster {
             .collect()
     }
 
+    /// What kubelets said of the images of pods whose names begin so.
+    pub(crate) async fn pulled(&self, namespace: &str, pods: &str) -> Vec<String> {
+        let fields = ListParams::default().fields("involvedObject.kind=Pod,reason=Pulled");
+        let events = self.api::<Event>(namespace).list(&fields).await.unwrap();
+        let of_pods = events.into_iter().filter(|event| {
+            let name = event.involved_object.name.as_deref();
+            name.is_some_and(|name| name.starts_with(pods))
+        });
+        of_pods.filter_map(|event| event.message).collect()
+    }
+
     /// Waits for headstart's word that this many prefetches of a Deployment are done.
     pub(crate) async fn until_prefetched(&self, namespace: &str, deployment: &str, times: usize) {
         let wait = Wait::new(
@@ -324,6 +336,25 @@ impl Cluster {
             let events = self.kubectl(&["get", "events,pods", "-n", namespace]).await;
             panic!("{in_vain}; what there is:\n{events}");
         }
+    }
+
+    /// Waits until a Deployment's rollout is complete, as `kubectl rollout status` defines it; a deadline may pass.
+    pub(crate) async fn until_complete(&self, namespace: &str, deployment: &str) {
+        let what = format!("{namespace}/{deployment} to be rolled out");
+        let api = self.api::<Deployment>(namespace);
+        until(&what, async || {
+            let stored = api.get(deployment).await.unwrap();
+            let replicas = stored.spec.unwrap().replicas.unwrap();
+            let status = stored.status.unwrap_or_default();
+            let counts = [
+                status.replicas,
+                status.updated_replicas,
+                status.available_replicas,
+            ];
+            status.observed_generation == stored.metadata.generation
+                && counts.map(Option::unwrap_or_default) == [replicas; 3]
+        })
+        .await;
     }
 
     /// The nodes whose own containerd has an image.

@@ -23,16 +23,7 @@ async fn a_new_deployment_puts_its_images_on_every_node_replica_or_not() {
     for image in &images {
         assert_eq!(cluster.nodes_with(image).await, EVERY_NODE, "{image}");
     }
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            "arrive",
-            "deployment/web",
-            "--timeout=60s",
-        ])
-        .await;
+    cluster.until_complete("arrive", "web").await;
     assert_eq!(cluster.creates_in("arrive"), 3, "one pod per node");
 }
 
@@ -83,16 +74,7 @@ async fn an_update_of_an_image_prefetches_again_and_no_other_write_does() {
         .apply(&deployment("update", "web", waiting(&first)))
         .await;
     cluster.until_prefetched("update", "web", 1).await;
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            "update",
-            "deployment/web",
-            "--timeout=60s",
-        ])
-        .await;
+    cluster.until_complete("update", "web").await;
     let (calls, creates) = (cluster.webhook_calls().await, cluster.creates_in("update"));
 
     for harmless in [
@@ -100,18 +82,11 @@ async fn an_update_of_an_image_prefetches_again_and_no_other_write_does() {
         &["annotate", "-n", "update", "deployment/web", "who=me"],
         &["label", "-n", "update", "deployment/web", "team=shop"],
         &["rollout", "restart", "-n", "update", "deployment/web"],
-        // Once it is through, the status has been written many times.
-        &[
-            "rollout",
-            "status",
-            "-n",
-            "update",
-            "deployment/web",
-            "--timeout=60s",
-        ],
     ] {
         cluster.kubectl(harmless).await;
     }
+    // Once it is through, the status has been written many times.
+    cluster.until_complete("update", "web").await;
     assert_eq!(
         cluster.webhook_calls().await,
         calls,

@@ -62,16 +62,7 @@ async fn a_limit_keeps_the_node_that_runs_the_deployment_and_a_typo_is_refused()
 
     object["metadata"]["annotations"] = json!({ "headstart.dev/max-nodes": "1" });
     cluster.apply(&object).await;
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            "narrowed",
-            "deployment/web",
-            "--timeout=60s",
-        ])
-        .await;
+    cluster.until_complete("narrowed", "web").await;
     let pods = cluster
         .api::<Pod>("narrowed")
         .list(&ListParams::default().labels("app=web"))

@@ -39,37 +39,13 @@ async fn rolls_out(cluster: &Cluster, namespace: &str) {
     cluster
         .kubectl(&["scale", "-n", namespace, "deployment/web", "--replicas=6"])
         .await;
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            namespace,
-            "deployment/web",
-            "--timeout=60s",
-        ])
-        .await;
-    let events = cluster
-        .kubectl(&[
-            "get",
-            "events",
-            "-n",
-            namespace,
-            "--field-selector=reason=Pulled",
-            "-o",
-            "json",
-        ])
-        .await;
-    let events: serde_json::Value = serde_json::from_str(&events).unwrap();
-    let of_web = events["items"].as_array().unwrap().iter().filter(|event| {
-        event["involvedObject"]["name"]
-            .as_str()
-            .is_some_and(|name| name.starts_with("web-"))
-    });
-    let messages: Vec<_> = of_web
-        .map(|event| event["message"].as_str().unwrap())
-        .collect();
-    assert!(messages.len() >= 3, "{messages:?}");
+    cluster.until_complete(namespace, "web").await;
+    let pulled = || cluster.pulled(namespace, "web-");
+    until("the kubelets' word about the image", async || {
+        pulled().await.len() >= 3
+    })
+    .await;
+    let messages = pulled().await;
     assert!(
         messages
             .iter()

@@ -28,16 +28,7 @@ async fn the_sample_nginx_arrives_on_all_labelled_nodes_and_its_finished_pods_go
         .unwrap();
     cluster.until_prefetched("nginx-sample", "nginx", 1).await;
     assert_eq!(cluster.nodes_with(&image).await, ["node-2", "node-3"]);
-    cluster
-        .kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            "nginx-sample",
-            "deployment/nginx",
-            "--timeout=60s",
-        ])
-        .await;
+    cluster.until_complete("nginx-sample", "nginx").await;
     until("the finished prefetch pods to be removed", async || {
         cluster
             .prefetch_pods("nginx-sample", "nginx")

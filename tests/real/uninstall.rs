@@ -80,7 +80,7 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
         "-n",
         "uninstall",
         "deployment/web",
-        "--timeout=60s",
+        "--timeout=120s",
     ])
     .await;
 

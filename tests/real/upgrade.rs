@@ -7,7 +7,7 @@ use testbed::writes::slowest;
 use crate::cluster::{cluster, deployment, waiting};
 
 /// A write that waits for a webhook that does not answer takes `timeoutSeconds`, which is 2 s.
-const LATE: Duration = Duration::from_millis(1500);
+const LATE: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_upgrade_fails_no_call_and_delays_no_write() {

@@ -1,81 +1,79 @@
 //! What ends a hold.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::{UNREACHABLE, Web};
-use crate::cluster::{Cluster, EVERY_NODE, cluster, until};
+use crate::cluster::{Cluster, cluster, until};
 
-/// So long takes a pull of this image by a node that gets this much in a second.
+/// At this rate the rest of a pull takes minutes.
+const TRICKLE: u64 = 64 << 10;
 const IMAGE_BYTES: u64 = 12 << 20;
-const BANDWIDTH: u64 = 2 << 20;
+/// Shorter than the holds.
+const PROGRESS_DEADLINE: Duration = Duration::from_secs(3);
 
-/// An image that takes about six seconds to pull.
+/// An image that takes minutes to pull, until the registry lets it through.
 async fn push_slow(cluster: &Cluster, name: &str, seed: u64) -> String {
+    let registry = cluster.nodes.registry();
     let image = cluster.image(name).random_layer(IMAGE_BYTES, seed);
-    cluster.nodes.registry().push(name, &image).await.unwrap()
+    let image = registry.push(name, &image).await.unwrap();
+    registry.limit_bandwidth(TRICKLE).await.unwrap();
+    image
 }
 
-/// Watches a held rollout to its end: until its images are on every node there is no pod and no ReplicaSet of it, and no
-/// deadline passes; then every pod finds its image there.
-async fn watch(web: &Web<'_>, image: &str) {
-    let replicas = web.stored().await.spec.unwrap().replicas.unwrap();
-    until("the images to be on every node", async || {
-        let held = web.is_held().await;
-        let sets = web.replica_sets().await;
-        // Asked before: what is made between two questions belongs to the time after.
-        if held {
-            assert!(!sets.contains(&image.to_owned()), "made while it was held");
-            let status = web.stored().await.status.unwrap_or_default();
-            for condition in status.conditions.iter().flatten() {
-                assert_ne!(
-                    condition.reason.as_deref(),
-                    Some("ProgressDeadlineExceeded")
-                );
-            }
+/// Whether it is still held: then there is no ReplicaSet of the image, and no deadline has passed.
+async fn waits(web: &Web<'_>, image: &str) -> bool {
+    let sets = web.replica_sets().await;
+    // Asked afterwards: it was held when they were listed, if it still is.
+    let held = web.is_held().await;
+    if held {
+        assert!(!sets.contains(&image.to_owned()), "made while it was held");
+        let status = web.stored().await.status.unwrap_or_default();
+        for condition in status.conditions.iter().flatten() {
+            let reason = condition.reason.as_deref();
+            assert_ne!(reason, Some("ProgressDeadlineExceeded"));
         }
-        !held
+    }
+    held
+}
+
+/// Watches a held rollout for longer than its deadline, then lets its images through: it goes on, and every new pod
+/// finds its image there.
+async fn watch(web: &Web<'_>, image: &str) {
+    let since = web.hold().await.unwrap().since.unwrap();
+    let deadline = since + 2 * PROGRESS_DEADLINE;
+    until("the rollout's deadline to be over", async || {
+        assert!(waits(web, image).await, "its image is not there yet");
+        Timestamp::now() > deadline
     })
     .await;
-    assert_eq!(web.cluster.nodes_with(image).await, EVERY_NODE);
+    let registry = web.cluster.nodes.registry();
+    registry.limit_bandwidth(0).await.unwrap();
+    until("the images to be on every node", async || {
+        !waits(web, image).await
+    })
+    .await;
     web.until_complete().await;
-    let last = last_prefetch(web).await;
     let pods = web.pods().await;
     let new = pods.iter().filter(|pod| {
         let spec = pod.spec.as_ref().unwrap();
         spec.containers[0].image.as_deref() == Some(image)
     });
-    let mut count = 0;
-    for pod in new {
-        count += 1;
-        let name = pod.metadata.name.as_deref().unwrap();
-        let created = pod.metadata.creation_timestamp.as_ref().unwrap().0;
-        assert!(
-            created >= last,
-            "{name} was made at {created}, before {last}"
-        );
+    let names: Vec<_> = new.filter_map(|pod| pod.metadata.name.as_deref()).collect();
+    let replicas = web.stored().await.spec.unwrap().replicas;
+    assert_eq!(i32::try_from(names.len()).ok(), replicas, "{names:?}");
+    for name in names {
+        let said = || web.cluster.pulled(web.namespace, name);
         until("the kubelet's word about the image", async || {
-            !web.pull_of(name).await.is_empty()
+            !said().await.is_empty()
         })
         .await;
-        let said = web.pull_of(name).await;
+        let said = said().await;
         assert!(said[0].contains("already present on machine"), "{said:?}");
     }
-    assert_eq!(count, replicas);
-}
-
-/// When the last prefetch pod was done.
-async fn last_prefetch(web: &Web<'_>) -> Timestamp {
-    let pods = web.cluster.prefetch_pods(web.namespace, "web").await;
-    let ended = pods.iter().filter_map(|pod| {
-        let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-        let ended = containers[0].state.as_ref()?.terminated.as_ref()?;
-        Some(ended.finished_at.as_ref()?.0)
-    });
-    // Gone by now, if the retention is over.
-    ended.max().unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[tokio::test]
@@ -83,20 +81,17 @@ async fn a_rollout_waits_for_its_images_and_every_new_pod_finds_them() {
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     let web = Web::new(cluster, "hold-until-warm").await;
-    let registry = cluster.nodes.registry();
     let first = push_slow(cluster, "hold/app:1", 1).await;
-    let second = push_slow(cluster, "hold/app:2", 2).await;
-    registry.limit_bandwidth(BANDWIDTH).await.unwrap();
     let mut manifest = web.manifest(&first);
     manifest["spec"]["replicas"] = json!(4);
-    // Shorter than the hold.
-    manifest["spec"]["progressDeadlineSeconds"] = json!(3);
+    manifest["spec"]["progressDeadlineSeconds"] = json!(PROGRESS_DEADLINE.as_secs());
     let created = cluster.apply(&manifest).await;
     assert!(created.contains("created"), "{created}");
     assert!(web.is_held().await);
     watch(&web, &first).await;
 
     let old: BTreeSet<String> = names(&web).await;
+    let second = push_slow(cluster, "hold/app:2", 2).await;
     web.set_image(&second).await;
     assert!(web.is_held().await);
     // Old pods go on serving untouched.
@@ -108,7 +103,6 @@ async fn a_rollout_waits_for_its_images_and_every_new_pod_finds_them() {
     );
     assert_eq!(names(&web).await, old);
     watch(&web, &second).await;
-    registry.limit_bandwidth(0).await.unwrap();
     let resumed = web.until_said("RolloutResumed", 2).await;
     assert!(
         resumed.iter().all(|note| note.contains("on 3 of 3 nodes")),
@@ -172,12 +166,12 @@ async fn a_hold_ends_when_its_time_is_up() {
     let cluster = turn.as_ref().unwrap();
     let web = Web::new(cluster, "hold-deadline").await;
     let said = cluster
-        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "6s"))
+        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "15s"))
         .await;
     assert!(said.contains("created"), "{said}");
     let held = web.hold().await.unwrap();
     let lasts = held.until.unwrap().duration_since(held.since.unwrap());
-    assert_eq!(lasts.as_secs(), 6);
+    assert_eq!(lasts.as_secs(), 15);
     web.until_resumed("the time is up; its images are on 0 of 3 nodes")
         .await;
     assert!(Timestamp::now() >= held.until.unwrap());

@@ -8,7 +8,7 @@ mod writes;
 use headstart::domain::contract::{HELD_LABEL, HELD_UNTIL};
 use headstart::domain::hold::Held;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -95,8 +95,7 @@ impl<'a> Web<'a> {
     }
 
     async fn until_complete(&self) {
-        self.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])
-            .await;
+        self.cluster.until_complete(self.namespace, "web").await;
     }
 
     /// The notes of its events of one reason.
@@ -138,21 +137,6 @@ impl<'a> Web<'a> {
         let images = sets.items.into_iter().filter_map(template);
         images
             .filter_map(|pod| pod.containers[0].image.clone())
-            .collect()
-    }
-
-    /// What the kubelet said of a pod's image.
-    async fn pull_of(&self, pod: &str) -> Vec<String> {
-        let api: Api<Event> = self.cluster.api(self.namespace);
-        let fields = format!("involvedObject.kind=Pod,involvedObject.name={pod},reason=Pulled");
-        let events = api
-            .list(&ListParams::default().fields(&fields))
-            .await
-            .unwrap();
-        events
-            .items
-            .into_iter()
-            .filter_map(|event| event.message)
             .collect()
     }
 

@@ -57,7 +57,7 @@ async fn a_hold_that_ran_out_while_nobody_was_there_ends_when_somebody_is() {
     let cluster = turn.as_ref().unwrap();
     let web = Web::new(cluster, "hold-nobody").await;
     cluster
-        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "20s"))
+        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "40s"))
         .await;
     web.until_said("RolloutHeld", 1).await;
     let held = web.hold().await.unwrap();

@@ -18,7 +18,10 @@ async fn a_users_resume_is_respected() {
     web.kubectl(&["rollout", "resume", "deployment/web"]).await;
     web.until_resumed("by somebody else").await;
     web.assert_free().await;
-    assert_eq!(web.replica_sets().await, [UNREACHABLE]);
+    until("a ReplicaSet", async || {
+        web.replica_sets().await == [UNREACHABLE]
+    })
+    .await;
     // Applying it again is no reason to hold it again.
     cluster.apply(&web.manifest(UNREACHABLE)).await;
     web.assert_free().await;

@@ -58,7 +58,7 @@ func newMeter(next http.Handler) *meter {
 
 func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	node := dialled(r)
-	writer := &meteredWriter{ResponseWriter: w, ctx: r.Context(), limit: m.limit(node)}
+	writer := &meteredWriter{ResponseWriter: w, ctx: r.Context(), limit: func() *rate.Limiter { return m.limit(node) }}
 	if repository, kind, reference, ok := splitPath(r.URL.Path); ok {
 		key := requestKey{node, r.Method, repository, kind, reference}
 		now := time.Now()
@@ -106,7 +106,8 @@ func (m *meter) serveRequests(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveBandwidth sets a limit: PUT ?node=ADDRESS&bytes-per-second=N. No node means every node without a
-// limit of its own (each with its own share); 0 bytes means no limit.
+// limit of its own (each with its own share); 0 bytes means no limit. It holds for the rest of what is under
+// way too.
 func (m *meter) serveBandwidth(w http.ResponseWriter, r *http.Request) {
 	bytes, err := strconv.Atoi(r.URL.Query().Get("bytes-per-second"))
 	if err != nil || bytes < 0 || r.Method != http.MethodPut {
@@ -125,7 +126,7 @@ func (m *meter) serveBandwidth(w http.ResponseWriter, r *http.Request) {
 type meteredWriter struct {
 	http.ResponseWriter
 	ctx     context.Context
-	limit   *rate.Limiter
+	limit   func() *rate.Limiter
 	written int64
 }
 
@@ -133,8 +134,8 @@ func (w *meteredWriter) Write(body []byte) (int, error) {
 	total := 0
 	for len(body) > 0 {
 		chunk := body[:min(len(body), writeChunk)]
-		if w.limit != nil {
-			if err := w.limit.WaitN(w.ctx, len(chunk)); err != nil {
+		if limit := w.limit(); limit != nil {
+			if err := limit.WaitN(w.ctx, len(chunk)); err != nil {
 				return total, err
 			}
 		}
