@@ -215,7 +215,7 @@ impl Bench {
         while self.count(&pods).await > 0 {
             wait.pause().await.unwrap();
         }
-        let events = self.plane.audit_events().unwrap().into_iter();
+        let events = self.plane.audit_events("own").unwrap().into_iter();
         let writes = events
             .filter(|event| event.user == OWN_USER && event.resource == "pods")
             .filter(|event| event.namespace == "own")
@@ -267,7 +267,7 @@ impl Bench {
 
     /// When pods were made since then, in order, from the audit log.
     fn creates(&self, namespace: &str, since: Timestamp) -> Vec<Timestamp> {
-        let events = self.plane.audit_events().unwrap().into_iter();
+        let events = self.plane.audit_events(namespace).unwrap().into_iter();
         let mut times: Vec<Timestamp> = events
             .filter(|event| {
                 event.verb == "create" && event.resource == "pods" && event.subresource.is_empty()

@@ -128,6 +128,7 @@ impl Cluster {
             .kubectl(&["create", "namespace", name])
             .await
             .unwrap();
+        kubectl.takes_pods(name).await.unwrap();
         if let Some(mode) = mode {
             kubectl
                 .kubectl(&[
@@ -377,7 +378,7 @@ impl Cluster {
 
     /// How many pods headstart has asked the API server to create in a namespace, whatever it answered.
     pub(crate) fn creates_in(&self, namespace: &str) -> usize {
-        let events = self.control_plane().audit_events().unwrap();
+        let events = self.control_plane().audit_events(namespace).unwrap();
         let creates = events
             .iter()
             .filter(|event| event.user == OWN_USER && event.namespace == namespace);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -19,7 +20,7 @@ use testbed::{ControlPlane, FakeNodes};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long a condition may take to come true, on a machine that does other things.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 /// What headstart acts as.
 const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 /// Nodes of the shared cluster. Each has its number in `slice`, modulo 20, and every other one is of another
@@ -27,8 +28,12 @@ const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 pub(crate) const NODES: usize = 1000;
 /// How long finished pods stay: long enough that a leader who takes over still finds them.
 pub(crate) const RETAIN: Duration = Duration::from_secs(20);
-/// So that a standby takes over within a test's patience.
-pub(crate) const SHORT_LEASE: &str = "--lease-duration=2s";
+/// So that a standby takes over within a test's patience. On a starved machine a leader is late to renew it, gives up the
+/// writes that are on their way, and asks for them again.
+const SHORT_LEASE: &str = "--lease-duration=2s";
+/// For tests that count writes, or the time between them.
+const LONG_LEASE: &str = "--lease-duration=60s";
+const KEEP: &str = "--retain=2h";
 
 static BED: Mutex<Option<Bed>> = Mutex::const_new(None);
 
@@ -88,12 +93,10 @@ pub(crate) async fn bed() -> Turn {
     Turn(turn)
 }
 
-/// Waits for a turn, for a test with a cluster of its own; at full size that one needs the machine to itself.
+/// Waits for a turn, for a test with a cluster of its own, which has the machine to itself.
 pub(crate) async fn alone() -> Turn {
     let mut turn = Turn(BED.lock().await);
-    if is_long() {
-        turn.take();
-    }
+    turn.take();
     turn
 }
 
@@ -148,19 +151,8 @@ impl Bed {
             kubeconfig,
             replicas: Vec::new(),
         };
-        bed.add_replica().await;
+        bed.reset().await;
         bed
-    }
-
-    /// Starts another replica, which leads if no other does.
-    pub(crate) async fn add_replica(&mut self) {
-        self.start_replica(&[&retain(), SHORT_LEASE]).await;
-    }
-
-    /// Ends all replicas and starts one that leads on however starved a machine, for tests that count each of its writes:
-    /// one that is late to renew its lease gives up those that are on their way, and asks for them again.
-    pub(crate) async fn only_steady(&mut self) {
-        self.restart(&[&retain(), "--lease-duration=15s"]).await;
     }
 
     /// Ends all replicas and starts one whose finished pods stay, for tests that look at what is warm.
@@ -168,39 +160,51 @@ impl Bed {
         self.only(&[]).await;
     }
 
-    /// Starts another replica whose finished pods stay.
-    pub(crate) async fn add_keeping_replica(&mut self) {
-        self.start_replica(&["--retain=2h", SHORT_LEASE]).await;
+    /// The same, for tests where another takes over.
+    pub(crate) async fn take_turns(&mut self) {
+        self.restart(&[KEEP, SHORT_LEASE]).await;
+    }
+
+    /// Starts another replica that takes turns.
+    pub(crate) async fn add_replica(&mut self) {
+        self.start_replica(&[KEEP, SHORT_LEASE]).await;
     }
 
     /// Ends all replicas and starts one with these flags, whose finished pods stay.
     pub(crate) async fn only(&mut self, flags: &[&str]) {
-        let flags = [&["--retain=2h", SHORT_LEASE], flags].concat();
-        self.restart(&flags).await;
+        self.restart(&[&[KEEP, LONG_LEASE], flags].concat()).await;
     }
 
-    /// Ends all replicas and starts one as the next test expects it.
+    /// Ends all replicas and starts one as the next test expects it, whose finished pods go.
     pub(crate) async fn reset(&mut self) {
-        self.restart(&[&retain(), SHORT_LEASE]).await;
+        self.restart(&[&retain(), LONG_LEASE]).await;
     }
 
     /// Ends all replicas and starts one with just these flags.
     async fn restart(&mut self, flags: &[&str]) {
-        self.replicas.clear();
+        self.end_all().await;
         self.start_replica(flags).await;
         self.led().await;
     }
 
     /// Ends all replicas and starts one that reaches the API server by this way, whose finished pods stay.
     pub(crate) async fn only_through(&mut self, kubeconfig: &Path, flags: &[&str]) {
-        self.replicas.clear();
-        let flags = [&["--retain=2h"], flags].concat();
+        self.end_all().await;
+        let flags = [&[KEEP, LONG_LEASE], flags].concat();
         let replica = Local::start_through(&self.plane, &binary(), kubeconfig, &flags).await;
         self.replicas.push(replica.unwrap());
         self.led().await;
     }
 
-    /// Waits until the only replica leads: the one before may have left a lease that runs out first.
+    /// Nobody waits for the lease of one that was killed.
+    async fn end_all(&mut self) {
+        self.replicas.clear();
+        let leases = self.api::<Lease>("headstart");
+        // There is none before the first.
+        let _ = leases.delete("headstart", &DeleteParams::default()).await;
+    }
+
+    /// Waits until the only replica leads.
     async fn led(&self) {
         until("the replica to lead", async || {
             let metrics = self.replicas[0].get("/metrics").await;
@@ -240,6 +244,7 @@ impl Bed {
             .create(&PostParams::default(), &namespace)
             .await
             .unwrap();
+        self.plane.takes_pods(name).await.unwrap();
     }
 
     /// Creates a Deployment, or replaces what it says.
@@ -256,9 +261,15 @@ impl Bed {
     /// Deletes all Deployments of a namespace, and waits until no prefetch pod is left of them.
     pub(crate) async fn clear(&self, namespace: &str) {
         let api: Api<Deployment> = self.api(namespace);
-        api.delete_collection(&DeleteParams::default(), &ListParams::default())
-            .await
-            .unwrap();
+        // Many may take longer than the API server gives a request.
+        until(
+            &format!("no Deployment to be left in {namespace}"),
+            async || {
+                let all = (DeleteParams::default(), ListParams::default());
+                api.delete_collection(&all.0, &all.1).await.is_ok()
+            },
+        )
+        .await;
         until(&format!("no pod to be left in {namespace}"), async || {
             self.pods(namespace, None).await.is_empty()
         })
@@ -267,13 +278,22 @@ impl Bed {
 
     /// Prefetch pods, of one Deployment or of all in the namespace.
     pub(crate) async fn pods(&self, namespace: &str, deployment: Option<&str>) -> Vec<Pod> {
+        self.try_pods(namespace, deployment).await.unwrap()
+    }
+
+    /// The same, where the API server may be away.
+    pub(crate) async fn try_pods(
+        &self,
+        namespace: &str,
+        deployment: Option<&str>,
+    ) -> kube::Result<Vec<Pod>> {
         let mut selector = format!("{MANAGED_BY_LABEL}={MANAGER}");
         if let Some(name) = deployment {
             selector += &format!(",{DEPLOYMENT_LABEL}={name}");
         }
         let api: Api<Pod> = self.api(namespace);
         let list = api.list(&ListParams::default().labels(&selector)).await;
-        list.unwrap().items
+        Ok(list?.items)
     }
 
     /// Which images the prefetch pods of a namespace have brought to which node, by Deployment.
@@ -282,7 +302,9 @@ impl Bed {
         namespace: &str,
     ) -> BTreeMap<String, BTreeSet<(String, String)>> {
         let mut warm: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
-        for pod in self.pods(namespace, None).await {
+        // While the API server is away, there is nothing to count.
+        let pods = self.try_pods(namespace, None).await;
+        for pod in pods.unwrap_or_default() {
             if phase(&pod) != "Succeeded" {
                 continue;
             }
@@ -330,7 +352,7 @@ impl Bed {
 
     /// What headstart wrote to pods of a namespace, from the API server's audit log.
     pub(crate) fn writes(&self, namespace: &str, verb: &str) -> Vec<AuditEvent> {
-        let events = self.plane.audit_events().unwrap().into_iter();
+        let events = self.plane.audit_events(namespace).unwrap().into_iter();
         events
             .filter(|event| {
                 event.user == OWN_USER
@@ -357,9 +379,16 @@ impl Bed {
         made.len()
     }
 
+    /// The names of all prefetch pods of a namespace that were asked for, whatever came of it.
+    pub(crate) fn asked_for(&self, namespace: &str) -> BTreeSet<String> {
+        let creates = self.writes(namespace, "create").into_iter();
+        let names = creates.map(|create| create.name);
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
     /// How many requests headstart has made in all.
     pub(crate) fn requests(&self) -> usize {
-        let events = self.plane.audit_events().unwrap();
+        let events = self.plane.audit_events(OWN_USER).unwrap();
         events.iter().filter(|event| event.user == OWN_USER).count()
     }
 

@@ -20,20 +20,22 @@ async fn warm_nodes(bed: &Bed, image: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
-    let turn = bed().await;
-    let bed = turn.as_ref().unwrap();
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.keep_pods().await;
     bed.namespace("machines").await;
-    let creates = || answered(&bed.writes("machines", "create"), 201);
+    let creates = |bed: &Bed| answered(&bed.writes("machines", "create"), 201);
 
     // One is not Ready when the rollout begins, and comes back; one is deleted in the middle of it.
     bed.set_ready("fake-7", false).await;
+    until("the node's taint", async || !is_without_taint(bed).await).await;
     let web = |image: &str| deployment("machines", "web", "slice=7", &[image]);
     bed.apply(&web("acme/web:1")).await;
     until("all but one to be warm", async || {
         warm_nodes(bed, "acme/web:1").await == NODES - 1
     })
     .await;
-    assert_eq!(creates(), NODES - 1);
+    assert_eq!(creates(bed), NODES - 1);
     bed.set_ready("fake-7", true).await;
     until("the node that came back to be warm", async || {
         warm_nodes(bed, "acme/web:1").await == NODES
@@ -45,14 +47,10 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
         bed.set_ready("fake-7", false).await;
         bed.set_ready("fake-7", true).await;
     }
-    until("the node to be without taint", async || {
-        let node = bed.nodes().get("fake-7").await.unwrap();
-        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-        taints.is_empty()
-    })
-    .await;
+    let untainted = "the node to be without taint";
+    until(untainted, async || is_without_taint(bed).await).await;
     assert_eq!(
-        creates(),
+        creates(bed),
         NODES,
         "one create for each node, flapping or not"
     );
@@ -60,7 +58,7 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
     // Deleted in the middle of a rollout, and made again by the same name.
     let gone = bed.nodes().get("fake-27").await.unwrap();
     bed.apply(&web("acme/web:2")).await;
-    until("the first pods", async || creates() > NODES).await;
+    until("the first pods", async || creates(bed) > NODES).await;
     bed.nodes()
         .delete("fake-27", &DeleteParams::default())
         .await
@@ -103,12 +101,13 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
     until("the node that was made again to be warm", on_it).await;
 
     // Long after the rollout, a node joins.
+    bed.reset().await;
     until("the retention to be over", async || {
         bed.pods("machines", None).await.is_empty()
     })
     .await;
     tokio::time::sleep(RETAIN / 10).await;
-    let before = creates();
+    let before = creates(bed);
     let mut template = deployment("machines", "web", "slice=7", &["acme/web:2"]);
     template["spec"]["replicas"] = json!(1);
     // Its own pod cannot be scheduled, which is of no concern here.
@@ -126,6 +125,19 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
         warm_nodes(bed, "acme/web:2").await == 1
     })
     .await;
-    assert_eq!(creates(), before + 1, "that node, and no other");
+    assert_eq!(creates(bed), before + 1, "that node, and no other");
     bed.clear("machines").await;
+    bed.nodes()
+        .delete(
+            &format!("fake-{}", crate::bed::NODES),
+            &DeleteParams::default(),
+        )
+        .await
+        .unwrap();
+}
+
+async fn is_without_taint(bed: &Bed) -> bool {
+    let node = bed.nodes().get("fake-7").await.unwrap();
+    let taints = node.spec.and_then(|spec| spec.taints);
+    taints.unwrap_or_default().is_empty()
 }

@@ -33,8 +33,9 @@ async fn quota(bed: &Bed, pods: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_is_said_once_not_asked_all_the_time_and_passes() {
-    let turn = bed().await;
-    let bed = turn.as_ref().unwrap();
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.keep_pods().await;
     bed.namespace("quota").await;
     quota(bed, 3).await;
     bed.apply(&deployment("quota", "web", "slice=3", &["acme/web:1"]))
@@ -55,4 +56,5 @@ async fn a_quota_is_said_once_not_asked_all_the_time_and_passes() {
     bed.event("quota", "web", "Prefetched").await;
     assert_eq!(answered(&bed.writes("quota", "create"), 201), NODES);
     bed.clear("quota").await;
+    bed.reset().await;
 }

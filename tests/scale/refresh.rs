@@ -1,7 +1,7 @@
 //! Images that are prefetched again.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -30,8 +30,11 @@ async fn backdate(bed: &Bed, namespace: &str, by: SignedDuration) {
 async fn images_are_prefetched_again_when_their_time_has_come() {
     let mut turn = bed().await;
     let bed = turn.as_mut().unwrap();
-    bed.only(&["--refresh=1m"]).await;
+    // In the short form none is due by itself while this goes on.
+    let refresh = if is_long() { "1m" } else { "10m" };
+    bed.only(&[&format!("--refresh={refresh}")]).await;
     bed.namespace("refresh").await;
+    let begun = Instant::now();
     bed.apply(&deployment("refresh", "web", "slice=9", &["acme/web:1"]))
         .await;
     bed.event("refresh", "web", "Prefetched").await;
@@ -44,10 +47,13 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
     let first = pods_of_now().await;
     if is_long() {
         tokio::time::sleep(Duration::from_secs(45)).await;
-        assert_eq!(pods_of_now().await, first, "not before their time");
+        let pods = pods_of_now().await;
+        if begun.elapsed() < Duration::from_secs(60) {
+            assert_eq!(pods, first, "not before their time");
+        }
     } else {
         println!("with pods that claim to be older; HEADSTART_LONG=1 waits for the minute");
-        backdate(bed, "refresh", SignedDuration::from_secs(90)).await;
+        backdate(bed, "refresh", SignedDuration::from_mins(15)).await;
     }
     until("every node to be prefetched again", async || {
         let pods = bed.pods("refresh", None).await;
@@ -59,7 +65,7 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
     .await;
     // A kubelet names the UID of the pod that it removes for good. kwok does not, and may hit the one that has come in its
     // place; that is made once more.
-    let events = bed.plane.audit_events().unwrap();
+    let events = bed.plane.audit_events("refresh").unwrap();
     let hit = |name: &str| {
         let removals = events.iter().filter(|event| {
             event.user == "admin" && event.verb == "delete" && event.resource == "pods"

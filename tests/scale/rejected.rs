@@ -59,8 +59,9 @@ async fn next_pod(bed: &Bed, before: Option<&Pod>) -> Pod {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
-    let turn = bed().await;
-    let bed = turn.as_ref().unwrap();
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.keep_pods().await;
     bed.namespace("rejected").await;
     add_node(bed).await;
     let nodes = format!("slice in (10, {CROWDED})");
@@ -112,4 +113,5 @@ async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
         .delete(CROWDED, &DeleteParams::default())
         .await
         .unwrap();
+    bed.reset().await;
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
@@ -21,13 +20,11 @@ pub(crate) use files::kubeconfig;
 
 use crate::assets::Assets;
 use crate::fake_nodes::Kwok;
-use crate::process::{Process, Wait, random_hex};
+use crate::process::{Process, READY_LIMIT, Wait, random_hex};
 use crate::run_dir::RunDir;
 
 /// How often everything is started anew when somebody took a port between finding and using it.
 const ATTEMPTS: usize = 5;
-/// How long a component may take to be ready, on a busy machine.
-const READY_LIMIT: Duration = Duration::from_secs(90);
 /// What a component says when its port is taken.
 const PORT_TAKEN: &str = "address already in use";
 
@@ -105,7 +102,11 @@ impl ControlPlane {
                 Err(_) if control_plane.port_was_taken() => {
                     control_plane.processes().clear();
                     for leftover in ["etcd", "log"] {
-                        fs::remove_dir_all(control_plane.layout.file(leftover))?;
+                        let leftover = control_plane.layout.file(leftover);
+                        // etcd makes its directory when it has its ports.
+                        if leftover.exists() {
+                            fs::remove_dir_all(leftover)?;
+                        }
                     }
                     fs::create_dir(control_plane.layout.file("log"))?;
                     control_plane.layout =
@@ -121,14 +122,20 @@ impl ControlPlane {
         for component in Component::ALL {
             self.start_component(component).await?;
         }
+        self.takes_pods("default").await
+    }
+
+    /// Waits until pods can be created in a namespace that may be new.
+    ///
+    /// # Errors
+    /// When that does not come to be.
+    pub async fn takes_pods(&self, namespace: &str) -> Result<()> {
         // Pods are refused until their namespace's ServiceAccount exists, and need the authority to reach the server.
-        let wait = Wait::new(
-            "the controller manager to create the default ServiceAccount",
-            READY_LIMIT,
-        );
+        let what = format!("the controller manager to create {namespace}'s ServiceAccount");
+        let wait = Wait::new(what, READY_LIMIT);
         let client = self.client()?;
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-        let authorities: Api<ConfigMap> = Api::namespaced(client, "default");
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+        let authorities: Api<ConfigMap> = Api::namespaced(client, namespace);
         while accounts.get_opt("default").await?.is_none()
             || authorities.get_opt("kube-root-ca.crt").await?.is_none()
         {

@@ -18,7 +18,7 @@ use kube::{Api, Client, ResourceExt as _};
 
 use crate::assets::{CONTAINERD_VERSION, KUBERNETES_VERSION};
 use crate::control_plane::ControlPlane;
-use crate::process::{Process, Wait, without_proxies};
+use crate::process::{Process, READY_LIMIT, Wait, without_proxies};
 
 /// What marks a fake node, as a label and, which kwok looks at, as an annotation.
 pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
@@ -34,8 +34,6 @@ const MISSING_IMAGE: &str = r#"[.spec.containers[]?.image, .spec.initContainers[
 
 /// Creates in flight: more are slower on few cores.
 const CREATES_IN_FLIGHT: usize = 32;
-/// How long the slowest machine may take per thousand nodes.
-const READY_LIMIT: Duration = Duration::from_secs(90);
 /// The shares of pulls that succeed and fail add up to this.
 const WEIGHTS: f64 = 10_000.0;
 
@@ -131,7 +129,7 @@ impl ControlPlane {
                     "--manage-nodes-with-annotation-selector={}={}",
                     FAKE_NODE.0, FAKE_NODE.1
                 ),
-                "--node-lease-duration-seconds=40",
+                "--node-lease-duration-seconds=200",
             ]);
         // kwok reads its home directory's configuration too, which is not ours to obey.
         command.env("HOME", self.dir());

@@ -5,7 +5,6 @@ mod manifests;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config};
@@ -13,14 +12,12 @@ use kube::{Client, Config};
 use crate::control_plane::{ControlPlane, free_port};
 use crate::image::Image;
 use crate::nodes::Nodes;
-use crate::process::{Process, Wait, ignore_proxies};
+use crate::process::{Process, READY_LIMIT, Wait, ignore_proxies};
 pub use build::binary;
 use manifests::Manifests;
 
 /// Its namespace, and the name of all its objects.
 pub const NAME: &str = "headstart";
-/// How long it may take to be ready.
-const READY_LIMIT: Duration = Duration::from_secs(120);
 /// A port that nothing listens on.
 const NOBODY: u16 = 1;
 
@@ -204,6 +201,10 @@ impl Local {
     ) -> Result<Self> {
         let (port, probe_port) = (free_port()?, free_port()?);
         ignore_proxies(&mut command);
+        // What a test reads of its log, and who it is, does not depend on where the test runs.
+        for variable in ["RUST_LOG", "POD_NAME", "POD_NAMESPACE"] {
+            command.env_remove(variable);
+        }
         command
             .arg("serve")
             .arg("--kubeconfig")

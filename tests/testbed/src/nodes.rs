@@ -20,12 +20,10 @@ use crate::assets::Assets;
 use crate::control_plane::{ControlPlane, Options, SERVICE_ADDRESS, kubeconfig};
 use crate::fake_nodes::is_ready;
 use crate::image::Image;
-use crate::process::{Process, Wait, output, without_proxies};
+use crate::process::{Process, READY_LIMIT, Wait, output, without_proxies};
 use crate::registry::{Credentials, Registry, node_address};
 use crate::run_dir::{self, RunDir};
 
-/// How long a node may take to be ready, on a busy machine.
-const READY_LIMIT: Duration = Duration::from_secs(120);
 /// How long the reaper of a run that has just ended may take to give the machine back.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(120);
 /// Nodes have a digit in several addresses.

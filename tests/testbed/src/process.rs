@@ -132,6 +132,9 @@ fn tail(log: &Path) -> std::io::Result<String> {
     Ok(lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"))
 }
 
+/// How long anything that is started may take to be ready, on a busy machine; what ends by itself is noticed at once.
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(300);
+
 /// Waiting for a condition, with a limit.
 #[derive(Debug)]
 pub struct Wait {

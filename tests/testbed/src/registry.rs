@@ -4,7 +4,6 @@
 //! gives each its own bandwidth.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http::Request;
@@ -14,10 +13,8 @@ use serde::Deserialize;
 use crate::assets::Assets;
 use crate::control_plane::free_port;
 use crate::image::Image;
-use crate::process::{Process, Wait, output, without_proxies};
+use crate::process::{Process, READY_LIMIT, Wait, output, without_proxies};
 use crate::run_dir::{MARKER, RunDir};
-
-const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// A user name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ pub(crate) const KEPT_FILE: &str = "kept";
 /// The file that says that a run has real nodes, of which a machine can have one set at a time.
 pub(crate) const REAL_NODES_FILE: &str = "real-nodes";
 /// How long the reaper may take before a drop goes on without it.
-const REAP_LIMIT: Duration = Duration::from_secs(60);
+const REAP_LIMIT: Duration = Duration::from_secs(180);
 
 /// The directory of one run. Dropping it ends the run's processes and gives back all they took.
 #[derive(Debug)]

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use testbed::ControlPlane;
 use testbed::control_plane::Options;
+use tokio::sync::Mutex;
 
 /// Set for the process that is to be ended: how it ends by itself, if it does.
 const ROLE: &str = "HEADSTART_TEST_CLUSTER_HOLDER";
 const PREFIX: &str = "cluster at ";
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Not a test of its own: what the others start in a process of its own and end.
 #[tokio::test]
@@ -33,7 +34,10 @@ fn holder(role: &str) -> (Child, PathBuf) {
         .args(["--exact", "a_process_that_has_a_cluster", "--nocapture"])
         .env(ROLE, role)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(match role {
+            "panics" => Stdio::null(),
+            _ => Stdio::inherit(),
+        })
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -89,8 +93,12 @@ fn ignores_ctrl_c() -> bool {
     ignored & (1 << (SIGINT - 1)) != 0
 }
 
+/// One at a time: a start removes what the killed run of another test has left, which that is to see.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 #[test]
 fn nothing_is_left_after_a_ctrl_c_a_kill_or_a_panic() {
+    let _turn = TURN.blocking_lock();
     // Either ends a process that does not handle it.
     let ctrl_c = if ignores_ctrl_c() { "TERM" } else { "INT" };
     for (role, how) in [
@@ -113,6 +121,7 @@ fn nothing_is_left_after_a_ctrl_c_a_kill_or_a_panic() {
 
 #[tokio::test]
 async fn the_next_start_removes_what_a_killed_run_and_its_killed_reaper_left() {
+    let _turn = TURN.lock().await;
     let (mut child, directory) = holder("waits");
     let reaper = processes_of(&directory).into_iter().find(|id| {
         fs::read(format!("/proc/{id}/cmdline"))

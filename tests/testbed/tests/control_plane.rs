@@ -12,6 +12,9 @@ use testbed::process::Wait;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::OnceCell;
 
+/// How long anything may take, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
+
 static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
 
 /// One control plane for all tests here; statics are not dropped, its reaper ends it with this process.
@@ -57,7 +60,7 @@ fn prefetch_pod(name: &str, node: &str, image: &str) -> Pod {
 
 /// The pod's phase and what its container waits for, once the pod is through.
 async fn outcome(pods: &Api<Pod>, name: &str) -> (String, String) {
-    let wait = Wait::new(format!("the end of pod {name}"), Duration::from_secs(60));
+    let wait = Wait::new(format!("the end of pod {name}"), LIMIT);
     loop {
         let status = pods.get(name).await.unwrap().status.unwrap_or_default();
         let phase = status.phase.unwrap_or_default();
@@ -165,7 +168,7 @@ async fn a_thousand_fake_nodes_run_the_pods_of_a_deployment() {
         .await
         .unwrap();
     cluster
-        .kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])
+        .kubectl(&["rollout", "status", "deployment/web", "--timeout=300s"])
         .await
         .unwrap();
     let deployments: Api<Deployment> = Api::default_namespaced(cluster.client().unwrap());
@@ -179,7 +182,7 @@ async fn a_thousand_fake_nodes_run_the_pods_of_a_deployment() {
             .available_replicas,
         Some(20)
     );
-    let events = cluster.audit_events().unwrap();
+    let events = cluster.audit_events("deployments").unwrap();
     let created = events.iter().filter(|event| {
         event.verb == "create" && event.resource == "deployments" && event.code == 201
     });
@@ -277,8 +280,9 @@ async fn a_service_account_has_the_rights_it_was_given_and_no_more() {
         ])
         .await
         .unwrap();
-    cluster
-        .kubectl(&["--kubeconfig", kubeconfig, "get", "pods"])
+    let get = ["--kubeconfig", kubeconfig, "get", "pods"];
+    Wait::new("the role to be in force", LIMIT)
+        .until(async || cluster.kubectl(&get).await.is_ok())
         .await
         .unwrap();
 }

@@ -21,7 +21,7 @@ const (
 	// mistaken for another.
 	marker = "HEADSTART_TESTBED_RUN"
 	// killLimit is how long processes may take to be gone after SIGKILL.
-	killLimit = 20 * time.Second
+	killLimit = 90 * time.Second
 	// keptFile in a run's directory says that the run is meant to outlive its starter.
 	keptFile = "kept"
 )

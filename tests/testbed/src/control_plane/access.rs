@@ -125,12 +125,12 @@ impl ControlPlane {
     }
 
     /// The requests that the API server has answered so far, without watches and reads that still run; needs
-    /// [`super::Options::audit`].
+    /// [`super::Options::audit`]. Of the whole log, which may be long, only what names `part` is read: a namespace, a user.
     ///
     /// # Errors
     /// Without an audit log.
-    pub fn audit_events(&self) -> Result<Vec<AuditEvent>> {
-        files::audit_events(&self.layout.file("audit.log")).context(
+    pub fn audit_events(&self, part: &str) -> Result<Vec<AuditEvent>> {
+        files::audit_events(&self.layout.file("audit.log"), part).context(
             "there is no audit log: start the control plane with Options { audit: true, .. }",
         )
     }

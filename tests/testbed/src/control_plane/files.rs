@@ -57,10 +57,11 @@ pub(super) fn audit_policy() -> String {
     .to_string()
 }
 
-/// Reads an audit log. Its last line may be half written, and is then left out.
-pub(super) fn audit_events(log: &Path) -> Result<Vec<AuditEvent>> {
+/// Reads the lines of an audit log that name `part`. Its last line may be half written, and is then left out.
+pub(super) fn audit_events(log: &Path, part: &str) -> Result<Vec<AuditEvent>> {
     let content = fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
-    Ok(content.lines().filter_map(parse_audit_event).collect())
+    let lines = content.lines().filter(|line| line.contains(part));
+    Ok(lines.filter_map(parse_audit_event).collect())
 }
 
 fn parse_audit_event(line: &str) -> Option<AuditEvent> {

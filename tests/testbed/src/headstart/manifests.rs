@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 
 use crate::assets::workspace_root;
 
+/// `timeoutSeconds` of the webhooks where headstart is a local process, which a busy machine may starve for longer than
+/// the manifests' two seconds.
+const PATIENT: u64 = 30;
+
 /// A copy of `manifests/` whose kustomization is changed, as an overlay of a user would change it.
 pub(super) struct Manifests {
     kustomization: Value,
@@ -65,11 +69,18 @@ impl Manifests {
                 let path = &webhook["clientConfig"]["service"]["path"];
                 let path = path.as_str().context("a webhook without a path")?;
                 let by_url = json!({ "url": format!("https://127.0.0.1:{port}{path}") });
-                let path_in_object = format!("/webhooks/{index}/clientConfig");
-                Ok(json!({ "op": "replace", "path": path_in_object, "value": by_url }))
+                let of_webhook = |field: &str| format!("/webhooks/{index}/{field}");
+                Ok([
+                    json!({ "op": "replace", "path": of_webhook("clientConfig"), "value": by_url }),
+                    json!({ "op": "replace", "path": of_webhook("timeoutSeconds"), "value": PATIENT }),
+                ])
             };
-            let operations = webhooks.iter().enumerate().map(call);
-            self = self.patch(kind, operations.collect::<Result<_>>()?)?;
+            let operations: Vec<_> = webhooks
+                .iter()
+                .enumerate()
+                .map(call)
+                .collect::<Result<_>>()?;
+            self = self.patch(kind, operations.concat())?;
         }
         Ok(self)
     }
