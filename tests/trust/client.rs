@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A local server that does not answer in this time does not answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// A local server that does not answer in this time does not answer, however busy the machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Trusts these certificates (PEM) and no others.
 #[derive(Clone)]

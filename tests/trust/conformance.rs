@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::process::Wait;
 
 use crate::callers::client_of;
-use crate::certificates::served;
+use crate::certificates::{called, served};
 use crate::client::{self, Tls};
 use crate::installation::{Installation, PATIENCE, SHOP, deployment};
 use crate::replica::Replica;
@@ -170,6 +170,7 @@ async fn with_a_client_ca_only_its_clients_are_answered() {
     let answer = post(Tls::presenting(&bundle, &client_of(ours))).await;
     assert!(client::is_allowed(&answer), "{answer:?}");
 
+    called(&installation).await;
     let failed = installation.failed_open().await;
     let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
     let (create, web) = (PostParams::default(), deployment("web", "app:1"));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -29,14 +30,11 @@ impl Forwarder {
             let (replicas, ready) = (replicas.clone(), ready.clone());
             async move {
                 loop {
-                    let mut now = Vec::new();
                     let all: Vec<(u16, u16)> = replicas.lock().unwrap().clone();
-                    for (port, probes) in all {
-                        if is_ready(probes).await {
-                            now.push(port);
-                        }
-                    }
-                    *ready.lock().unwrap() = now;
+                    // All at once, as their kubelets would: none waits for another.
+                    let probe = async |(port, probes)| is_ready(probes).await.then_some(port);
+                    let now = join_all(all.into_iter().map(probe)).await;
+                    *ready.lock().unwrap() = now.into_iter().flatten().collect();
                     tokio::time::sleep(PERIOD).await;
                 }
             }

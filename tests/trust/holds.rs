@@ -6,7 +6,7 @@ use headstart::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_L
 use headstart::domain::hold::Held;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use testbed::process::Wait;
 
@@ -31,6 +31,18 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
     served(&installation, replica.port).await;
     let failed = installation.failed_open().await;
     let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
+    let wait = Wait::new("the API server to know the namespace's label", PATIENCE);
+    let mut probe = deployment("held-probe", "app:1");
+    probe.spec.as_mut().unwrap().replicas = Some(1);
+    loop {
+        let created = deployments.create(&PostParams::default(), &probe).await;
+        let now = DeleteParams::default();
+        deployments.delete("held-probe", &now).await.unwrap();
+        if Held::read(&created.unwrap()).is_some() {
+            break;
+        }
+        wait.pause().await.unwrap();
+    }
     let own = || BTreeMap::from([("example.com/a.b".to_owned(), "c".to_owned())]);
     let empty = BTreeMap::new;
     let maps = [None, Some(empty()), Some(own())];
@@ -103,14 +115,14 @@ async fn headstart_can_resume_what_is_held_and_change_nothing_else() {
         ..PatchParams::default()
     };
     let wait = Wait::new("the policy to be in force", PATIENCE);
-    while own
-        .patch("web", &try_out, &Patch::Merge(&pause))
-        .await
-        .is_ok()
-    {
+    let refusal = "changes no Deployment but those that are marked as held";
+    loop {
+        let tried = own.patch("web", &try_out, &Patch::Merge(&pause)).await;
+        if tried.is_err_and(|error| error.to_string().contains(refusal)) {
+            break;
+        }
         wait.pause().await.unwrap();
     }
-    let refusal = "changes no Deployment but those that are marked as held";
     refused(
         patch(&pause).await,
         refusal,

@@ -187,6 +187,7 @@ async fn start_cluster() -> (ControlPlane, Callers, PathBuf) {
         .kubectl_with_input(&["apply", "-f", "-"], &shop.to_string())
         .await
         .unwrap();
+    cluster.takes_pods(SHOP).await.unwrap();
     let nodes = FakeNodes {
         count: 2,
         ..FakeNodes::default()

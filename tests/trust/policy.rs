@@ -9,8 +9,9 @@ use kube::api::{DeleteParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
+use testbed::process::Wait;
 
-use crate::installation::{Installation, OWN, SHOP, deployment};
+use crate::installation::{Installation, OWN, PATIENCE, SHOP, deployment};
 
 pub(crate) async fn headstarts_own_client(installation: &Installation) -> Client {
     let path = installation
@@ -52,6 +53,7 @@ async fn headstart_can_create_the_pods_that_prefetch_and_no_others() {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         pods.create(&PostParams::default(), &pod).await
     };
+    is_in_force(&pods, &workload, &settings(Pin::NodeName)).await;
     for (method, pin) in [
         (PullMethod::ImageVolume, Pin::NodeName),
         (PullMethod::Container, Pin::NodeName),
@@ -93,6 +95,26 @@ async fn headstart_can_create_the_pods_that_prefetch_and_no_others() {
         .unwrap();
     everyone
         .delete("bare", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+}
+
+/// Waits until the policy is in force, which takes a moment.
+async fn is_in_force(pods: &Api<Pod>, workload: &Workload, settings: &PodSettings) {
+    let pod = prefetch_pod(workload, "elsewhere", PullMethod::ImageVolume, settings);
+    let mut pod = serde_json::to_value(pod).unwrap();
+    let (_, path, value, message) = forbidden().into_iter().next().unwrap();
+    set(&mut pod, path, value);
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let try_out = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    Wait::new("the policy to be in force", PATIENCE)
+        .until(async || {
+            let tried = pods.create(&try_out, &pod).await;
+            tried.is_err_and(|error| error.to_string().contains(message))
+        })
         .await
         .unwrap();
 }

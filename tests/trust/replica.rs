@@ -44,8 +44,9 @@ impl Replica {
         }
     }
 
+    /// One that does not answer does not lead.
     pub(crate) async fn leads(&self) -> bool {
-        self.metric("headstart_leader").await == 1.0
+        self.scrape("headstart_leader").await == Some(1.0)
     }
 
     /// Waits until its log says this, after what it said `before`; returns how long that took.
@@ -66,15 +67,19 @@ impl Replica {
 
     /// The value of one of its metrics, the sum over its labels; 0 if it has none.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let Ok((_, metrics)) = client::plain_get(self.probes, "/metrics").await else {
-            return 0.0;
-        };
+        let scraped = self.scrape(name).await;
+        scraped.unwrap_or_else(|| panic!("no metrics: {}", self.log()))
+    }
+
+    /// The same, if it answers.
+    async fn scrape(&self, name: &str) -> Option<f64> {
+        let answer = client::plain_get(self.probes, "/metrics").await;
+        let (_, metrics) = answer.ok()?;
         let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-        metrics
+        let lines = metrics
             .lines()
-            .filter(|line| line.split(['{', ' ']).next() == Some(name))
-            .filter_map(value)
-            .sum()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name));
+        Some(lines.filter_map(value).sum())
     }
 
     pub(crate) fn pid(&self) -> u32 {
