@@ -123,22 +123,11 @@ impl Cluster {
 
     /// A namespace with this value of the label, gone at the end of the run.
     pub(crate) async fn namespace(&self, name: &str, mode: Option<&str>) {
-        let kubectl = self.control_plane();
-        kubectl
-            .kubectl(&["create", "namespace", name])
-            .await
-            .unwrap();
-        kubectl.takes_pods(name).await.unwrap();
+        self.kubectl(&["create", "namespace", name]).await;
+        self.control_plane().takes_pods(name).await.unwrap();
         if let Some(mode) = mode {
-            kubectl
-                .kubectl(&[
-                    "label",
-                    "namespace",
-                    name,
-                    &format!("{PREFETCH_LABEL}={mode}"),
-                ])
-                .await
-                .unwrap();
+            let label = format!("{PREFETCH_LABEL}={mode}");
+            self.kubectl(&["label", "namespace", name, &label]).await;
         }
     }
 

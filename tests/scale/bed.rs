@@ -167,7 +167,8 @@ impl Bed {
 
     /// Starts another replica that takes turns.
     pub(crate) async fn add_replica(&mut self) {
-        self.start_replica(&[KEEP, SHORT_LEASE]).await;
+        let own = self.kubeconfig.clone();
+        self.start_replica(&own, &[KEEP, SHORT_LEASE]).await;
     }
 
     /// Ends all replicas and starts one with these flags, whose finished pods stay.
@@ -180,28 +181,25 @@ impl Bed {
         self.restart(&[&retain(), LONG_LEASE]).await;
     }
 
-    /// Ends all replicas and starts one with just these flags.
-    async fn restart(&mut self, flags: &[&str]) {
-        self.end_all().await;
-        self.start_replica(flags).await;
-        self.led().await;
-    }
-
     /// Ends all replicas and starts one that reaches the API server by this way, whose finished pods stay.
     pub(crate) async fn only_through(&mut self, kubeconfig: &Path, flags: &[&str]) {
-        self.end_all().await;
         let flags = [&[KEEP, LONG_LEASE], flags].concat();
-        let replica = Local::start_through(&self.plane, &binary(), kubeconfig, &flags).await;
-        self.replicas.push(replica.unwrap());
-        self.led().await;
+        self.restart_through(kubeconfig, &flags).await;
     }
 
-    /// Nobody waits for the lease of one that was killed.
-    async fn end_all(&mut self) {
+    /// Ends all replicas and starts one with just these flags.
+    async fn restart(&mut self, flags: &[&str]) {
+        let own = self.kubeconfig.clone();
+        self.restart_through(&own, flags).await;
+    }
+
+    async fn restart_through(&mut self, kubeconfig: &Path, flags: &[&str]) {
         self.replicas.clear();
+        // Nobody waits for the lease of one that was killed. There is none before the first.
         let leases = self.api::<Lease>("headstart");
-        // There is none before the first.
         let _ = leases.delete("headstart", &DeleteParams::default()).await;
+        self.start_replica(kubeconfig, flags).await;
+        self.led().await;
     }
 
     /// Waits until the only replica leads.
@@ -213,11 +211,9 @@ impl Bed {
         .await;
     }
 
-    async fn start_replica(&mut self, flags: &[&str]) {
-        let replica = Local::start_through(&self.plane, &binary(), &self.kubeconfig, flags)
-            .await
-            .unwrap();
-        self.replicas.push(replica);
+    async fn start_replica(&mut self, kubeconfig: &Path, flags: &[&str]) {
+        let replica = Local::start_through(&self.plane, &binary(), kubeconfig, flags).await;
+        self.replicas.push(replica.unwrap());
     }
 
     pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
@@ -282,11 +278,7 @@ impl Bed {
     }
 
     /// The same, where the API server may be away.
-    pub(crate) async fn try_pods(
-        &self,
-        namespace: &str,
-        deployment: Option<&str>,
-    ) -> kube::Result<Vec<Pod>> {
+    async fn try_pods(&self, namespace: &str, deployment: Option<&str>) -> kube::Result<Vec<Pod>> {
         let mut selector = format!("{MANAGED_BY_LABEL}={MANAGER}");
         if let Some(name) = deployment {
             selector += &format!(",{DEPLOYMENT_LABEL}={name}");

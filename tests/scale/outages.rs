@@ -18,7 +18,7 @@ use crate::proxy::{Manner, Proxy};
 
 const NODES: usize = 300;
 /// Most requests in a minute in which nothing happens: the leader reads and renews its lease 7.5 times each per lease
-/// of 2 s, as the tests have it, which is 450; each of the watches is begun again every five minutes, and after trouble
+/// of 2 s, as this test has it, which is 450; each of the watches is begun again every five minutes, and after trouble
 /// sooner. With the default of 6 s a lease, a leader asks 150 times a minute. A loop that runs hot asks thousands of times.
 const IDLE_PER_MINUTE: f64 = 700.0;
 

@@ -31,7 +31,8 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
     let mut turn = bed().await;
     let bed = turn.as_mut().unwrap();
     // In the short form none is due by itself while this goes on.
-    let refresh = if is_long() { "1m" } else { "10m" };
+    let long = is_long();
+    let refresh = if long { "1m" } else { "10m" };
     bed.only(&[&format!("--refresh={refresh}")]).await;
     bed.namespace("refresh").await;
     let begun = Instant::now();
@@ -45,7 +46,7 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
         pods.iter().filter_map(ResourceExt::uid).collect()
     };
     let first = pods_of_now().await;
-    if is_long() {
+    if long {
         tokio::time::sleep(Duration::from_secs(45)).await;
         let pods = pods_of_now().await;
         if begun.elapsed() < Duration::from_secs(60) {

@@ -58,7 +58,7 @@ async fn wrong_tag_and_fix(bed: &mut Bed) {
         bed.pods("wrong-tag", None).await.len() == 300
     })
     .await;
-    assert_eq!(bed.asked_for("wrong-tag").len(), handful + 300);
+    assert_eq!(bed.made_once("wrong-tag"), handful + 300);
     bed.clear("wrong-tag").await;
     bed.reset().await;
 }

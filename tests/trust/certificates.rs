@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::client::{self, Tls};
 use crate::forwarder::Forwarder;
-use crate::installation::{Installation, OWN, PATIENCE, SHOP, deployment};
+use crate::installation::{Installation, OWN, PATIENCE, SHOP, deployment, until};
 use crate::length;
 use crate::replica::Replica;
 
@@ -77,15 +77,12 @@ pub(crate) async fn called(installation: &Installation) {
         ..PostParams::default()
     };
     let probe = deployment("probe", "app:0");
-    let wait = Wait::new("the API server to call", PATIENCE);
-    loop {
+    until("the API server to call", async || {
         let (calls, failed) = (installation.calls().await, installation.failed_open().await);
         deployments.create(&dry_run, &probe).await.unwrap();
-        if installation.calls().await > calls && installation.failed_open().await == failed {
-            return;
-        }
-        wait.pause().await.unwrap();
-    }
+        installation.calls().await > calls && installation.failed_open().await == failed
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -215,13 +212,11 @@ async fn what_a_person_breaks_by_hand_heals_and_is_said() {
         .await;
     served(&installation, forwarder.port).await;
     println!("caBundle emptied: healed after {said:?}");
-    Wait::new("every caBundle to be filled", PATIENCE)
-        .until(async || {
-            let bundles = installation.bundles().await;
-            bundles.iter().all(|bundle| bundle.contains("BEGIN"))
-        })
-        .await
-        .unwrap();
+    until("every caBundle to be filled", async || {
+        let bundles = installation.bundles().await;
+        bundles.iter().all(|bundle| bundle.contains("BEGIN"))
+    })
+    .await;
     let filled = installation.bundles().await;
 
     // From here on the API server must not notice anything.

@@ -7,12 +7,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use testbed::process::Wait;
 
 use crate::callers::client_of;
 use crate::certificates::{called, served};
 use crate::client::{self, Tls};
-use crate::installation::{Installation, PATIENCE, SHOP, deployment};
+use crate::installation::{Installation, SHOP, deployment, until};
 use crate::replica::Replica;
 
 const REVIEWS: &str = "headstart_admission_reviews_total";
@@ -26,19 +25,15 @@ async fn asked(replica: &Replica, write: impl Future<Output = kube::Result<Deplo
 /// Waits until its controller has written what it makes of the last change: a patch that meets another write is tried
 /// again by the API server, and reviewed again.
 async fn settled(deployments: &Api<Deployment>) {
-    let wait = Wait::new("the Deployment's controller", PATIENCE);
-    loop {
+    until("the Deployment's controller", async || {
         let web = deployments.get("web").await.unwrap();
         let status = web.status.unwrap_or_default();
-        if status.observed_generation == web.metadata.generation
+        status.observed_generation == web.metadata.generation
             && status
                 .conditions
                 .is_some_and(|conditions| !conditions.is_empty())
-        {
-            return;
-        }
-        wait.pause().await.unwrap();
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

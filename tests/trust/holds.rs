@@ -8,10 +8,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use testbed::process::Wait;
 
 use crate::certificates::served;
-use crate::installation::{Installation, PATIENCE, SHOP, deployment};
+use crate::installation::{Installation, SHOP, deployment, until};
 use crate::policy::headstarts_own_client;
 
 /// In a namespace that holds, so that no label is needed on the Deployment itself.
@@ -31,18 +30,15 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
     served(&installation, replica.port).await;
     let failed = installation.failed_open().await;
     let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
-    let wait = Wait::new("the API server to know the namespace's label", PATIENCE);
     let mut probe = deployment("held-probe", "app:1");
     probe.spec.as_mut().unwrap().replicas = Some(1);
-    loop {
+    until("the API server to know the namespace's label", async || {
         let created = deployments.create(&PostParams::default(), &probe).await;
         let now = DeleteParams::default();
         deployments.delete("held-probe", &now).await.unwrap();
-        if Held::read(&created.unwrap()).is_some() {
-            break;
-        }
-        wait.pause().await.unwrap();
-    }
+        Held::read(&created.unwrap()).is_some()
+    })
+    .await;
     let own = || BTreeMap::from([("example.com/a.b".to_owned(), "c".to_owned())]);
     let empty = BTreeMap::new;
     let maps = [None, Some(empty()), Some(own())];
@@ -114,15 +110,12 @@ async fn headstart_can_resume_what_is_held_and_change_nothing_else() {
         dry_run: true,
         ..PatchParams::default()
     };
-    let wait = Wait::new("the policy to be in force", PATIENCE);
     let refusal = "changes no Deployment but those that are marked as held";
-    loop {
+    until("the policy to be in force", async || {
         let tried = own.patch("web", &try_out, &Patch::Merge(&pause)).await;
-        if tried.is_err_and(|error| error.to_string().contains(refusal)) {
-            break;
-        }
-        wait.pause().await.unwrap();
-    }
+        tried.is_err_and(|error| error.to_string().contains(refusal))
+    })
+    .await;
     refused(
         patch(&pause).await,
         refusal,

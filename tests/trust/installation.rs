@@ -18,6 +18,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use testbed::control_plane::Options;
 use testbed::headstart::Local;
+use testbed::process::Wait;
 use testbed::writes::Writes;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -37,6 +38,11 @@ static CLUSTER: OnceCell<(ControlPlane, Callers, PathBuf)> = OnceCell::const_new
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// Tells apart the logs of replicas with the same name.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    Wait::new(what, PATIENCE).until(condition).await.unwrap();
+}
 
 /// headstart's manifests in a control plane, for one test.
 pub(crate) struct Installation {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use testbed::process::Wait;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::served;
 use crate::client::{self, Tls, is_allowed, post, review};
-use crate::installation::{Installation, PATIENCE};
+use crate::installation::{Installation, until};
 use crate::length;
 use crate::replica::Replica;
 
@@ -71,13 +70,11 @@ impl Healthy {
     /// Waits until a connection that is made from now on has been answered.
     async fn connects(&self) {
         let before = self.answered.load(Ordering::Relaxed);
-        Wait::new("a healthy call", PATIENCE)
-            .until(async || {
-                assert!(!self.thread.is_finished(), "a healthy call failed");
-                self.answered.load(Ordering::Relaxed) > before + CALLS_ON_ONE
-            })
-            .await
-            .unwrap();
+        until("a healthy call", async || {
+            assert!(!self.thread.is_finished(), "a healthy call failed");
+            self.answered.load(Ordering::Relaxed) > before + CALLS_ON_ONE
+        })
+        .await;
     }
 
     /// Panics if a call was not answered; this percentile of the latencies.

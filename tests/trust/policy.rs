@@ -9,9 +9,8 @@ use kube::api::{DeleteParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
-use testbed::process::Wait;
 
-use crate::installation::{Installation, OWN, PATIENCE, SHOP, deployment};
+use crate::installation::{Installation, OWN, SHOP, deployment, until};
 
 pub(crate) async fn headstarts_own_client(installation: &Installation) -> Client {
     let path = installation
@@ -110,13 +109,11 @@ async fn is_in_force(pods: &Api<Pod>, workload: &Workload, settings: &PodSetting
         dry_run: true,
         ..PostParams::default()
     };
-    Wait::new("the policy to be in force", PATIENCE)
-        .until(async || {
-            let tried = pods.create(&try_out, &pod).await;
-            tried.is_err_and(|error| error.to_string().contains(message))
-        })
-        .await
-        .unwrap();
+    until("the policy to be in force", async || {
+        let tried = pods.create(&try_out, &pod).await;
+        tried.is_err_and(|error| error.to_string().contains(message))
+    })
+    .await;
 }
 
 #[tokio::test]

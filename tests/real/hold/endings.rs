@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::{UNREACHABLE, Web};
-use crate::cluster::{Cluster, cluster, until};
+use crate::cluster::{Cluster, EVERY_NODE, cluster, until};
 
 /// At this rate the rest of a pull takes minutes.
 const TRICKLE: u64 = 64 << 10;
@@ -56,6 +56,7 @@ async fn watch(web: &Web<'_>, image: &str) {
         !waits(web, image).await
     })
     .await;
+    assert_eq!(web.cluster.nodes_with(image).await, EVERY_NODE);
     web.until_complete().await;
     let pods = web.pods().await;
     let new = pods.iter().filter(|pod| {
