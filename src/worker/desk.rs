@@ -17,9 +17,10 @@ use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
 use super::notes;
 use super::race::Starting;
+use super::spots::Stage;
 use super::turns::Turns;
 use super::upkeep::Swept;
-use super::work::{Begin, Stage, Work};
+use super::work::{Begin, Work};
 use crate::cluster::{Place, asks_the_same};
 use crate::domain::plan::{Plan, Situation, plan};
 use crate::domain::workload::{Key, Workload};
@@ -213,7 +214,7 @@ impl Desk {
             return false;
         };
         work.cancel.cancel();
-        for node in work.spots.into_keys() {
+        for node in work.spots.into_names() {
             let place = Place {
                 key: key.clone(),
                 node,
@@ -335,18 +336,18 @@ impl Desk {
 
     pub(super) fn stage(&self, place: &Place) -> Option<Stage> {
         let spot = self.works.get(&place.key)?.spots.get(&place.node)?;
-        Some(spot.stage)
+        Some(spot.stage())
     }
 
     pub(super) fn set(&mut self, place: &Place, stage: Stage) {
         if let Some(work) = self.works.get_mut(&place.key) {
-            work.set(&place.node, stage);
+            work.spots.set(&place.node, stage);
         }
     }
 
     pub(super) fn line_up(&mut self, place: &Place) {
         if let Some(work) = self.works.get_mut(&place.key) {
-            work.line_up(&place.node);
+            work.spots.line_up(&place.node);
             self.turns.add(&place.key);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::desk::{Desk, Wake};
-use super::work::Stage;
+use super::spots::Stage;
 use crate::cluster::{Place, PrefetchPod};
 
 /// How long a pod that was created may stay unseen before its node is judged anew: a watch that was cut shows it

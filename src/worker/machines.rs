@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::desk::Desk;
-use super::work::{Begin, Stage, Work};
+use super::spots::Stage;
+use super::work::{Begin, Work};
 use crate::cluster::{Machine, Place};
 use crate::domain::node::PullMethod;
 use crate::domain::plan::{Situation, plan};
@@ -59,7 +60,7 @@ impl Desk {
     fn forget_node(&mut self, node: &Arc<str>) {
         let mut places = Vec::new();
         for (key, work) in &mut self.works {
-            if work.remove(node) {
+            if work.spots.remove(node) {
                 places.push(Place {
                     key: key.clone(),
                     node: node.clone(),
@@ -82,7 +83,7 @@ impl Desk {
                 return;
             }
             // A namesake of a node that went: nothing is on it.
-            work.remove(node);
+            work.spots.remove(node);
             self.ledger.release(&Place {
                 key: key.clone(),
                 node: node.clone(),
@@ -141,7 +142,7 @@ impl Desk {
                 // A limit on nodes is a wish for few; and what rolls out now has taken the node in already.
                 workload.annotations.max_nodes.is_none()
                     && workload.replicas > 0
-                    && other.is_none_or(|work| !work.whole && !work.spots.contains_key(node))
+                    && other.is_none_or(|work| !work.whole && !work.spots.contains(node))
                     && !targets_of(workload, machine, &self.worker.settings).is_empty()
             })
             .collect();
@@ -179,14 +180,15 @@ impl Desk {
             return;
         };
         info!(deployment = %key, "the same images are wanted in another way");
-        let failed =
-            work.nodes_where(|_, spot| spot.stage.is_decided() && spot.stage != Stage::Warm);
+        let failed = work
+            .spots
+            .names_where(|_, spot| spot.stage().is_decided() && spot.stage() != Stage::Warm);
         work.revise(workload.clone(), Timestamp::now());
         for node in failed {
             if let Some(spot) = work.spots.get_mut(&node) {
                 spot.attempts = 0;
             }
-            work.line_up(&node);
+            work.spots.line_up(&node);
         }
         if work.whole {
             self.replan(&key);
@@ -212,16 +214,16 @@ impl Desk {
             .collect();
         let wanted: HashSet<&str> = plan.targets.iter().map(|(node, _)| node.as_str()).collect();
         // What is under way runs on.
-        let unwanted = work.nodes_where(|node, spot| {
-            !wanted.contains(node) && matches!(spot.stage, Stage::Waiting | Stage::BackOff)
+        let unwanted = work.spots.names_where(|node, spot| {
+            !wanted.contains(node) && matches!(spot.stage(), Stage::Waiting | Stage::BackOff)
         });
         for node in unwanted {
-            work.remove(&node);
+            work.spots.remove(&node);
         }
         let missing: Vec<(Arc<str>, &Machine)> = plan
             .targets
             .iter()
-            .filter(|(node, _)| !work.spots.contains_key(node.as_str()))
+            .filter(|(node, _)| !work.spots.contains(node.as_str()))
             .filter_map(|(node, _)| Some((node.as_str().into(), *machines.get(node.as_str())?)))
             .collect();
         for (node, machine) in missing {

@@ -20,6 +20,7 @@ mod notes;
 mod places;
 mod race;
 mod send;
+mod spots;
 mod sweep;
 mod turns;
 mod upkeep;

@@ -49,7 +49,7 @@ pub(super) fn closing(work: &Work) -> String {
     format!(
         "{} on {} after {:.1} s: {}",
         count(work.workload.images.len(), "image"),
-        count(work.totals().warm, "node"),
+        count(work.spots.totals().warm, "node"),
         work.started.elapsed().as_secs_f64(),
         image_list(&work.workload),
     )

@@ -8,7 +8,7 @@ use super::backoff;
 use super::desk::{Desk, Wake};
 use super::expectations::CaughtUp;
 use super::notes;
-use super::work::{Stage, failed_stage};
+use super::spots::{Stage, failed_stage};
 use crate::cluster::verdict::{Verdict, judge};
 use crate::cluster::{Place, PrefetchPod};
 use crate::domain::outcome::{Failure, FailureKind};
@@ -47,7 +47,7 @@ impl Desk {
             self.free(place);
             return;
         };
-        let (stage, attempts, sent) = (spot.stage, spot.attempts, spot.sent);
+        let (stage, attempts, sent) = (spot.stage(), spot.attempts, spot.sent);
         // Pods go, images stay: until it is refreshed.
         if stage == Stage::Warm {
             return;
@@ -55,7 +55,7 @@ impl Desk {
         let standards = work.standards(node, refresh, Timestamp::now());
         match judge(&work.workload, pods, standards) {
             Verdict::Warm => {
-                work.set(node, Stage::Warm);
+                work.spots.set(node, Stage::Warm);
                 // What was warm when we came says nothing of how long it took.
                 if stage != Stage::Waiting {
                     self.worker.metrics.node_warm(work.started.elapsed());
@@ -72,7 +72,7 @@ impl Desk {
             }
             Verdict::UnderWay { pulling, failures } => {
                 if matches!(stage, Stage::Waiting)
-                    && let Some(lane) = work.lane_of(node)
+                    && let Some(lane) = work.spots.lane_of(node)
                     && let Some(at) = lane.gate.found(Instant::now())
                 {
                     self.wake_at(at, Wake::Work(key.clone()));
@@ -86,7 +86,7 @@ impl Desk {
                 self.report(place, &failures);
             }
             Verdict::Failed(failures) => {
-                work.set(node, failed_stage(&failures));
+                work.spots.set(node, failed_stage(&failures));
                 if stage != Stage::Waiting && !matches!(stage, Stage::Failed(_)) {
                     self.count(place);
                 }
@@ -135,12 +135,12 @@ impl Desk {
         let attempts = spot.attempts;
         if attempts >= backoff::ATTEMPTS {
             info!(deployment = %place.key, node = %place.node, attempts, "given up");
-            work.set(&place.node, Stage::GivenUp);
+            work.spots.set(&place.node, Stage::GivenUp);
             self.report(place, failures);
             self.conclude(&place.key);
             return;
         }
-        work.set(&place.node, Stage::BackOff);
+        work.spots.set(&place.node, Stage::BackOff);
         let pause = backoff::of_node(attempts, &place.node);
         debug!(deployment = %place.key, node = %place.node, attempts, ?pause, "trying again later");
         self.wake_at(Instant::now() + pause, Wake::Retry(place.clone()));
@@ -164,10 +164,10 @@ impl Desk {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
-        if work.open > 0 {
+        if work.spots.open() > 0 {
             self.turns.add(key);
         } else if work.close() {
-            let (warm, failed) = (work.totals().warm, work.lost());
+            let (warm, failed) = (work.spots.totals().warm, work.spots.lost());
             info!(deployment = %key, warm, failed, "prefetch decided on every node");
             if failed == 0 && warm > 0 && work.whole {
                 let note = notes::closing(work);
@@ -191,7 +191,7 @@ impl Desk {
             let image = work.workload.images.get(*index);
             let image = image.map_or("?", |image| image.given.as_str());
             let waiting = if failure.kind.is_definite() {
-                work.untried()
+                work.spots.untried()
             } else {
                 0
             };

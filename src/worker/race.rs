@@ -13,7 +13,8 @@ use tracing::debug;
 
 use super::desk::Desk;
 use super::lane::{Gate, PAUSE};
-use super::work::{Stage, Work};
+use super::spots::Stage;
+use super::work::Work;
 use crate::cluster::Place;
 use crate::domain::workload::Key;
 
@@ -56,11 +57,11 @@ impl Desk {
         let Some(pods) = work.workload.racing().cloned() else {
             return;
         };
-        if work.open < 2 {
+        if work.spots.open() < 2 {
             return;
         }
         work.race = Race::Looking;
-        let in_waves = work.lanes.iter().any(|lane| lane.gate != Gate::Open);
+        let in_waves = work.spots.lanes.iter().any(|lane| lane.gate != Gate::Open);
         let head_start = if in_waves {
             BEHIND_THE_WAVE
         } else {
@@ -118,14 +119,15 @@ impl Work {
     /// Puts off those of these nodes that nothing was sent to until the rollout is through, or this time; how many. One goes
     /// in any case: what is wrong with an image is said within seconds, and not when all that is left is last.
     fn put_last(&mut self, nodes: &BTreeSet<String>, at: Instant) -> usize {
-        let mut last =
-            self.nodes_where(|node, spot| spot.stage == Stage::Waiting && nodes.contains(node));
+        let mut last = self
+            .spots
+            .names_where(|node, spot| spot.stage() == Stage::Waiting && nodes.contains(node));
         last.sort_unstable();
         if last.len() == self.spots.len() {
             last.pop();
         }
         for node in &last {
-            self.set(node, Stage::BackOff);
+            self.spots.set(node, Stage::BackOff);
         }
         let count = last.len();
         self.race = match count {
@@ -138,8 +140,9 @@ impl Work {
     /// Those of the nodes put off that are still to be sent to.
     fn take_last(&mut self) -> Vec<Arc<str>> {
         self.race = Race::Over;
-        let mut last =
-            self.nodes_where(|_, spot| spot.stage == Stage::BackOff && spot.attempts == 0);
+        let mut last = self
+            .spots
+            .names_where(|_, spot| spot.stage() == Stage::BackOff && spot.attempts == 0);
         last.sort_unstable();
         last
     }
@@ -177,7 +180,9 @@ mod tests {
     }
 
     fn waiting(work: &Work) -> Vec<Arc<str>> {
-        let mut waiting = work.nodes_where(|_, spot| spot.stage == Stage::Waiting);
+        let mut waiting = work
+            .spots
+            .names_where(|_, spot| spot.stage() == Stage::Waiting);
         waiting.sort_unstable();
         waiting
     }
@@ -185,13 +190,13 @@ mod tests {
     #[test]
     fn nodes_where_the_rollout_starts_come_last() {
         let mut work = work(3);
-        work.set("n3", Stage::Sent);
+        work.spots.set("n3", Stage::Sent);
         assert_eq!(
             work.put_last(&named(&["n2", "n3", "n9"]), Instant::now()),
             1
         );
         assert_eq!(waiting(&work), ["n1".into()]);
-        assert_eq!(work.untried(), 2);
+        assert_eq!(work.spots.untried(), 2);
         assert_eq!(work.take_last(), ["n2".into()]);
         assert_eq!(work.race, Race::Over);
     }
@@ -210,8 +215,8 @@ mod tests {
     fn a_node_that_got_there_meanwhile_needs_no_turn() {
         let mut work = work(3);
         work.put_last(&named(&["n1", "n2"]), Instant::now());
-        work.set("n1", Stage::Warm);
-        work.remove("n2");
+        work.spots.set("n1", Stage::Warm);
+        work.spots.remove("n2");
         assert_eq!(work.take_last(), []);
     }
 
@@ -224,11 +229,11 @@ mod tests {
         }
         assert!(few.sending_lanes(now).is_empty());
         assert_eq!(many.sending_lanes(now), [0]);
-        while many.lanes[0].gate.lets_wave_through() {
-            many.lanes[0].gate.sent();
+        while many.spots.lanes[0].gate.lets_wave_through() {
+            many.spots.lanes[0].gate.sent();
         }
         // One proves that the images can be had.
-        many.set("n1", Stage::Warm);
+        many.spots.set("n1", Stage::Warm);
         assert!(many.sending_lanes(now).is_empty());
         for work in [&mut few, &mut many] {
             work.race = Race::Over;

@@ -10,7 +10,7 @@ use super::backoff;
 use super::desk::{Desk, Wake};
 use super::expectations::Expectation;
 use super::ledger::Full;
-use super::work::Stage;
+use super::spots::Stage;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
 use crate::domain::plan::plan;
@@ -46,7 +46,7 @@ impl Desk {
                 let Some(work) = self.works.get_mut(key) else {
                     return false;
                 };
-                let Some(node) = work.lanes[index].ready.pop_front() else {
+                let Some(node) = work.spots.lanes[index].ready.pop_front() else {
                     break;
                 };
                 let place = Place {
@@ -70,7 +70,7 @@ impl Desk {
             return Sent::No;
         };
         // Where a pod of the rollout before is still to show, it is lined up again when that has.
-        if work.spots.get(node).map(|spot| spot.stage) != Some(Stage::Waiting)
+        if work.spots.get(node).map(|spot| spot.stage()) != Some(Stage::Waiting)
             || self.expected.contains_key(place)
         {
             return Sent::Later;
@@ -92,7 +92,7 @@ impl Desk {
                 return Sent::Later;
             }
             Some(full) => {
-                work.lanes_give_back(node);
+                work.spots.give_back(node);
                 if full == Full::Registry {
                     self.held_up.insert(key.clone());
                 } else {
@@ -114,7 +114,7 @@ impl Desk {
             });
         let Some(method) = method else {
             // Gone, or no target any more. If it becomes one again, it is added again.
-            work.remove(node);
+            work.spots.remove(node);
             return Sent::Later;
         };
         let name = pod_name(&variant.workload, node);
@@ -131,11 +131,11 @@ impl Desk {
         };
         self.expected
             .insert(place.clone(), Expectation::new(name, replaces));
-        work.set(node, Stage::Sent);
+        work.spots.set(node, Stage::Sent);
         if let Some(spot) = work.spots.get_mut(node) {
             spot.sent = true;
         }
-        work.lanes[lane].gate.sent();
+        work.spots.lanes[lane].gate.sent();
         self.ledger.hold(place, &variant.registries);
         self.in_flight += 1;
         let puller = self.worker.puller.clone();
@@ -161,7 +161,7 @@ impl Desk {
             if stored.is_ok() {
                 work.refusals = 0;
             }
-            work.lanes[lane].gate.answered(now)
+            work.spots.lanes[lane].gate.answered(now)
         });
         if let Some(at) = opens {
             self.wake_at(at, Wake::Work(place.key.clone()));
@@ -198,7 +198,7 @@ impl Desk {
         let waits = work
             .refused_until
             .is_some_and(|until| Instant::now() < until);
-        work.line_up(&place.node);
+        work.spots.line_up(&place.node);
         // Others of the same moment were refused with it.
         if waits {
             return;

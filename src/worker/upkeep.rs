@@ -157,8 +157,8 @@ impl Desk {
                 continue;
             }
             work.looked_through = Instant::now();
-            for (node, spot) in &work.spots {
-                if !spot.stage.is_decided() {
+            for (node, spot) in work.spots.iter() {
+                if !spot.stage().is_decided() {
                     continue;
                 }
                 let pods = self.worker.cluster.pods_at(key, node);
@@ -190,7 +190,7 @@ impl Desk {
         let now = Timestamp::now();
         let retain = self.worker.policy.retain;
         self.works.retain(|key, work| {
-            let over = work.open == 0
+            let over = work.spots.open() == 0
                 && !refreshes
                 && work.workload.annotations.refresh.is_none()
                 && !cluster.has_pods(key);
@@ -204,7 +204,7 @@ impl Desk {
     fn measure(&self) {
         let cluster = &self.worker.cluster;
         let now = Instant::now();
-        let open = self.works.values().filter(|work| work.open > 0);
+        let open = self.works.values().filter(|work| work.spots.open() > 0);
         let oldest = open
             .clone()
             .map(|work| now.duration_since(work.started))
@@ -213,7 +213,7 @@ impl Desk {
         self.worker.metrics.backlog(Backlog {
             deployments: depth,
             oldest: oldest.unwrap_or_default().max(cluster.rollouts.age(now)),
-            places: open.map(|work| work.open).sum(),
+            places: open.map(|work| work.spots.open()).sum(),
             pulling: self.ledger.pulling(),
             held: self.holds.len(),
         });

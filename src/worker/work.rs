@@ -1,4 +1,4 @@
-//! One Deployment's prefetch: its nodes, and how far each is.
+//! One Deployment's prefetch: what is wanted, and what is known of it as a whole.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,56 +8,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::share;
-use super::lane::{Gate, HANDFUL, Lane, Reach, Tally, is_stopped, reach};
 use super::race::Race;
+use super::spots::Spots;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
 use crate::domain::hold::Progress;
-use crate::domain::outcome::Failure;
 use crate::domain::placement::Ineligible;
 use crate::domain::plan::Situation;
 use crate::domain::workload::Workload;
-
-/// How far a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// A pod is to be sent.
-    Waiting,
-    /// A pod is to be sent after a pause.
-    BackOff,
-    /// A create is on its way, or the watch has not shown its pod yet.
-    Sent,
-    /// A pod is at it.
-    UnderWay,
-    /// Every image is there.
-    Warm,
-    /// An image cannot be had, and whom that stops.
-    Failed(Reach),
-    /// It was tried often enough.
-    GivenUp,
-}
-
-impl Stage {
-    pub(super) fn is_decided(self) -> bool {
-        matches!(self, Self::Warm | Self::Failed(_) | Self::GivenUp)
-    }
-}
-
-/// One node of a prefetch.
-#[derive(Debug)]
-pub(super) struct Spot {
-    /// The UID of the node: a namesake that comes after it has none of its images.
-    pub(super) uid: Arc<str>,
-    /// When that joined.
-    joined: Option<Timestamp>,
-    /// Its architecture's position among the lanes.
-    lane: usize,
-    pub(super) stage: Stage,
-    /// How often its pod was lost.
-    pub(super) attempts: u8,
-    /// We sent a pod for this rollout: what it was to bring and did not, is lost.
-    pub(super) sent: bool,
-}
 
 /// The same Deployment with the images that some nodes lack.
 #[derive(Clone, Debug)]
@@ -80,15 +38,9 @@ pub(super) struct Work {
     pub(super) skipped: Vec<(String, Ineligible)>,
     /// Nodes left out because they report the images already.
     pub(super) reporting: usize,
-    pub(super) spots: HashMap<Arc<str>, Spot>,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) spots: Spots,
     /// Which nodes come last.
     pub(super) race: Race,
-    /// The lane whose turn it is.
-    turn: usize,
-    /// Nodes that are not decided.
-    pub(super) open: usize,
-    given_up: usize,
     /// What was reported: the image's position and class of failure.
     pub(super) reported: HashSet<(usize, &'static str)>,
     /// The API server refuses its pods: how often, and until when it is left alone.
@@ -138,12 +90,8 @@ impl Work {
             situation,
             skipped,
             reporting: 0,
-            spots: HashMap::new(),
-            lanes: Vec::new(),
+            spots: Spots::default(),
             race: Race::Over,
-            turn: 0,
-            open: 0,
-            given_up: 0,
             reported: HashSet::new(),
             refusals: 0,
             refused_until: None,
@@ -162,173 +110,35 @@ impl Work {
 
     /// Adds a node to send a pod to. `all` is how many the plan has: a handful goes out at once.
     pub(super) fn add(&mut self, node: &Arc<str>, machine: &Machine, all: usize) {
-        let architecture = machine.candidate.architecture();
-        let known = self
-            .lanes
-            .iter()
-            .position(|lane| *lane.architecture == *architecture);
-        let lane = known.unwrap_or_else(|| {
-            self.lanes.push(Lane::new(architecture, all > HANDFUL));
-            self.lanes.len() - 1
-        });
-        let spot = Spot {
-            uid: machine.uid.clone(),
-            joined: machine.created,
-            lane,
-            stage: Stage::Waiting,
-            attempts: 0,
-            sent: false,
-        };
-        if self.spots.insert(node.clone(), spot).is_none() {
-            self.open += 1;
+        if self.spots.add(node, machine, all) {
             self.closed = None;
-            self.lanes[lane].ready.push_back(node.clone());
         }
-    }
-
-    /// Takes a node out; whether it was in.
-    pub(super) fn remove(&mut self, node: &str) -> bool {
-        // What it counted for is counted off.
-        self.set(node, Stage::Waiting);
-        let removed = self.spots.remove(node).is_some();
-        self.open -= usize::from(removed);
-        removed
-    }
-
-    /// The nodes that are so, in no order.
-    pub(super) fn nodes_where(&self, is: impl Fn(&str, &Spot) -> bool) -> Vec<Arc<str>> {
-        let spots = self.spots.iter();
-        spots
-            .filter(|(node, spot)| is(node, spot))
-            .map(|(node, _)| node.clone())
-            .collect()
-    }
-
-    /// Moves a node on, and counts it.
-    pub(super) fn set(&mut self, node: &str, stage: Stage) {
-        let Some(spot) = self.spots.get_mut(node) else {
-            return;
-        };
-        let before = std::mem::replace(&mut spot.stage, stage);
-        let tally = &mut self.lanes[spot.lane].tally;
-        for (stage, entering) in [(before, false), (stage, true)] {
-            let step = |count: &mut usize| {
-                *count = if entering { *count + 1 } else { *count - 1 };
-            };
-            match stage {
-                Stage::Warm => step(&mut tally.warm),
-                Stage::Failed(Reach::Plan) => step(&mut tally.failing),
-                Stage::Failed(Reach::Architecture) => {
-                    step(&mut tally.failing);
-                    step(&mut tally.platform);
-                }
-                Stage::Failed(Reach::Node) | Stage::GivenUp => step(&mut self.given_up),
-                _ => {}
-            }
-            if !stage.is_decided() {
-                step(&mut self.open);
-            }
-        }
-    }
-
-    /// Puts a node in line for a pod.
-    pub(super) fn line_up(&mut self, node: &str) {
-        self.set(node, Stage::Waiting);
-        if let Some((name, spot)) = self.spots.get_key_value(node) {
-            self.lanes[spot.lane].ready.push_back(name.clone());
-        }
-    }
-
-    /// Puts a node back to where it was taken from.
-    pub(super) fn lanes_give_back(&mut self, node: &Arc<str>) {
-        if let Some(lane) = self.lane_of(node) {
-            lane.ready.push_front(node.clone());
-        }
-    }
-
-    pub(super) fn lane_of(&mut self, node: &str) -> Option<&mut Lane> {
-        let spot = self.spots.get(node)?;
-        self.lanes.get_mut(spot.lane)
     }
 
     /// The lanes that may send now, beginning with the one whose turn it is.
     pub(super) fn sending_lanes(&mut self, now: Instant) -> Vec<usize> {
-        let tallies: Vec<Tally> = self.lanes.iter().map(|lane| lane.tally).collect();
-        let count = self.lanes.len();
-        self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn;
         // Until it is known who starts where, a first wave alone goes.
         let looking = self.race == Race::Looking;
-        (0..count)
-            .map(|offset| (turn + offset) % count)
-            .filter(|index| {
-                let lane = &mut self.lanes[*index];
-                lane.gate.look(now);
-                // One node with all it wants proves that the images can be had.
-                let proven = lane.tally.warm > 0;
-                let may = lane.gate.lets_wave_through()
-                    || !looking && (proven || lane.gate == Gate::Open);
-                may && !is_stopped(lane.tally, tallies.iter().copied())
-            })
-            .collect()
-    }
-
-    /// What is known of all its nodes.
-    pub(super) fn totals(&self) -> Tally {
-        let tallies = self.lanes.iter().map(|lane| lane.tally);
-        tallies.fold(Tally::default(), |a, b| Tally {
-            warm: a.warm + b.warm,
-            failing: a.failing + b.failing,
-            platform: a.platform + b.platform,
-        })
-    }
-
-    /// Nodes that ended without all images.
-    pub(super) fn lost(&self) -> usize {
-        self.totals().failing + self.given_up
+        self.spots.sending_lanes(now, looking)
     }
 
     /// Every node is decided; whether that is news. It is once, and again when nodes that had failed have got there after
     /// all.
     pub(super) fn close(&mut self) -> bool {
-        let lost = self.lost();
+        let lost = self.spots.lost();
         self.closed.replace(lost) != Some(lost)
     }
 
     /// How far it is, for a rollout that waits for it.
     pub(super) fn progress(&self, now: Instant) -> Progress {
-        let totals = self.totals();
-        let tallies = || self.lanes.iter().map(|lane| lane.tally);
-        let stopped: Vec<bool> = tallies().map(|lane| is_stopped(lane, tallies())).collect();
-        let failing = if stopped.contains(&true) {
-            let cannot = |spot: &&Spot| match spot.stage {
-                Stage::Warm | Stage::GivenUp | Stage::Failed(Reach::Node) => false,
-                Stage::Failed(_) => true,
-                _ => stopped[spot.lane],
-            };
-            self.spots.values().filter(cannot).count()
-        } else {
-            totals.failing
-        };
         Progress {
             planned: self.spots.len() + self.reporting,
-            warm: totals.warm + self.reporting,
-            lost: self.given_up,
-            failing,
-            open: self.open,
+            warm: self.spots.totals().warm + self.reporting,
+            lost: self.spots.given_up(),
+            failing: self.spots.failing(),
+            open: self.spots.open(),
             blocked: self.refused_until.is_some_and(|until| now < until),
         }
-    }
-
-    /// Nodes that were not tried yet.
-    pub(super) fn untried(&self) -> usize {
-        let spots = self.spots.values();
-        let untried = |spot: &&Spot| match spot.stage {
-            Stage::Waiting => true,
-            Stage::BackOff => !spot.sent,
-            _ => false,
-        };
-        spots.filter(untried).count()
     }
 
     /// The Deployment with only these of its images.
@@ -387,15 +197,4 @@ impl Work {
             node_since: self.spots.get(node).and_then(|spot| spot.joined),
         }
     }
-}
-
-/// The stage of a node where an image cannot be had: the failure that speaks for most others decides.
-pub(super) fn failed_stage(failures: &[(usize, Failure)]) -> Stage {
-    let reaches = failures.iter().map(|(_, failure)| reach(failure.kind));
-    let widest = reaches.max_by_key(|reach| match reach {
-        Reach::Node => 0,
-        Reach::Architecture => 1,
-        Reach::Plan => 2,
-    });
-    Stage::Failed(widest.unwrap_or(Reach::Node))
 }
