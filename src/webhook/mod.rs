@@ -88,35 +88,40 @@ async fn validate(
     webhook.serve(request, Webhook::validate).await
 }
 
+/// What answers a review, by its path.
+type Decide = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+
 impl Webhook {
-    async fn serve(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
+    async fn serve(self: Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
         let answer = AssertUnwindSafe(self.answer(request, decide));
-        let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
-            let what = "this is a bug; the log says where".into();
-            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, what))
-        });
+        let answer = answer.catch_unwind().await.unwrap_or_else(|_| Err(bug()));
         if answer.is_err() {
             self.metrics.admission(Decision::Refused);
         }
         answer
     }
 
-    async fn answer(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
-        match self.receive(request).await? {
-            Received::Whole(body, _room) => decide(self, &body),
-            Received::Beginning(prefix) => self.shed(&prefix),
-        }
+    async fn answer(self: &Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
+        let (body, room) = match self.receive(request).await? {
+            Received::Whole(body, _room) if body.len() <= body::SMALL => {
+                return decide(self, &body);
+            }
+            Received::Whole(body, room) => (body, room),
+            Received::Beginning(prefix) => return self.shed(&prefix),
+        };
+        let Some(turn) = self.budget.turn().await else {
+            return self.shed(&body[..body::PREFIX]);
+        };
+        let webhook = self.clone();
+        let deciding = tokio::task::spawn_blocking(move || {
+            // Given back when the thread is done: a caller that goes meanwhile does not end it.
+            let _held = (room, turn);
+            decide(&webhook, &body)
+        });
+        deciding.await.unwrap_or_else(|_| Err(bug()))
     }
 
-    async fn receive(&self, request: Request) -> Result<Received<'_>, Refused> {
+    async fn receive(&self, request: Request) -> Result<Received, Refused> {
         let (parts, body) = request.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
@@ -273,6 +278,12 @@ impl Outcome {
             patch: None,
         }
     }
+}
+
+/// What a caller is told after a panic.
+fn bug() -> Refused {
+    let what = "this is a bug; the log says where".into();
+    Refused(StatusCode::INTERNAL_SERVER_ERROR, what)
 }
 
 fn bad_request(reason: String) -> Refused {
