@@ -197,7 +197,10 @@ fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
         for index in range {
             let node = json!({
                 "metadata": {"name": format!("n{index}"), "labels": {"kubernetes.io/os": "linux"}},
-                "status": {"images": [{"names": ["docker.io/library/app:1"]}]},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "images": [{"names": ["docker.io/library/app:1"]}],
+                },
             });
             cluster.on_node(&None, Change::Put(serde_json::from_value(node).unwrap()));
         }
