@@ -15,9 +15,10 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::domain::workload::{Workload, short_hash};
+use crate::puller::namespace_is_going;
 
 /// The reporting controller, in the form that Kubernetes wants.
 const CONTROLLER: &str = "headstart.dev/headstart";
@@ -200,6 +201,12 @@ async fn write_one(client: Client, event: Event) {
         Ok(Ok(_)) => {}
         // Said already, by us before a restart or by the leader before us.
         Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+        Ok(Err(kube::Error::Api(status))) if namespace_is_going(&status.message) => {
+            debug!(
+                reason = event.reason,
+                "no event in a namespace that is being deleted"
+            );
+        }
         Ok(Err(error)) => {
             warn!(%error, reason = event.reason, note = event.note, "cannot write an event")
         }
