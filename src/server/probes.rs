@@ -111,32 +111,127 @@ pub fn serve_probes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+    use tokio_util::sync::CancellationToken;
+
+    /// What Prometheus 3 sends, and Prometheus 2.
+    const PROMETHEUS: [&str; 2] = [
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+         application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+         text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+         text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    ];
 
     #[test]
     fn who_takes_open_metrics_or_anything_gets_it() {
-        // What Prometheus 3 and 2 send, and curl.
-        for accept in [
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
-             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            "*/*",
-            "text/html, Application/*;q=0.9",
-        ] {
-            assert_eq!(
-                content_type(Some(accept.as_bytes())),
-                OPEN_METRICS,
-                "{accept}"
-            );
+        for accept in PROMETHEUS
+            .into_iter()
+            .chain(["*/*", "text/html, Application/*;q=0.9"])
+        {
+            let given = content_type(Some(accept.as_bytes()));
+            assert_eq!(given, OPEN_METRICS, "{accept}");
         }
         assert_eq!(content_type(None), OPEN_METRICS);
         for accept in ["text/plain; version=0.0.4", "text/html"] {
-            assert_eq!(
-                content_type(Some(accept.as_bytes())),
-                PLAIN_TEXT,
-                "{accept}"
-            );
+            let given = content_type(Some(accept.as_bytes()));
+            assert_eq!(given, PLAIN_TEXT, "{accept}");
         }
+    }
+
+    async fn start() -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown {
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            deadline: Duration::from_secs(5),
+        };
+        let closing = shutdown.closing.clone();
+        let router = probes(Arc::default(), Arc::default());
+        // The thread ends by `closing`; nobody waits for that here.
+        let _ = serve_probes(listener, router, shutdown).unwrap();
+        (address, closing)
+    }
+
+    async fn ask(stream: &mut TcpStream, path: &str, accept: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: headstart\r\nAccept: {accept}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&answer);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .unwrap();
+                if body.len() == length.parse::<usize>().unwrap() {
+                    return text.into_owned();
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn prometheus_gets_its_format_to_the_end() {
+        let (address, closing) = start().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for accept in PROMETHEUS {
+            let answer = ask(&mut stream, "/metrics", accept).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(
+                answer.contains(&format!("content-type: {OPEN_METRICS}\r\n")),
+                "{answer}"
+            );
+            assert!(answer.ends_with("\n# EOF\n"), "{answer}");
+        }
+        closing.cancel();
+    }
+
+    /// As many connections as there is room for have had an answer and stay, and then come silent ones without end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_probe_is_answered_whatever_connections_others_open() {
+        let (address, closing) = start().await;
+        let mut used = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            ask(&mut stream, "/livez", "*/*").await;
+            used.push(stream);
+        }
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            for _ in 0..100 {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            let probe = async {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                ask(&mut stream, "/livez", "*/*").await
+            };
+            let answer = timeout(Duration::from_secs(1), probe).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+        let mut open = 0;
+        for stream in &mut silent {
+            let read = timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
+            open += usize::from(read.is_err());
+        }
+        assert!(
+            open <= MAX_CONNECTIONS,
+            "{open} silent connections are open"
+        );
+        closing.cancel();
+        let wait_for_end = async {
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait_for_end)
+            .await
+            .unwrap();
     }
 }
