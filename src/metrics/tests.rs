@@ -31,6 +31,7 @@ fn every_metric_is_documented_and_no_other() {
     let metrics = Metrics::default();
     // A family shows once it has a member.
     metrics.admission(Decision::Noted);
+    metrics.shed(Lack::Time);
     metrics.watched(Watched::Pods);
     metrics.watch_failed(Watched::Pods);
     metrics.api_call("create", "201".into());

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::Refused;
+use crate::metrics::Lack;
 use crate::server::MAX_CONNECTIONS;
 
 /// The API server accepts objects of 3 MiB, and an update carries two of them; controller-runtime draws the same
@@ -48,8 +49,8 @@ const MARGIN: Duration = Duration::from_millis(200);
 pub(super) enum Received {
     /// All of it. The permit is its share of the budget.
     Whole(Bytes, Option<OwnedSemaphorePermit>),
-    /// No room or no time: the beginning of it.
-    Beginning(Vec<u8>),
+    /// The beginning of it, and what there was none of for the rest.
+    Beginning(Vec<u8>, Lack),
 }
 
 /// The memory that bodies may take, and the processors that parse large ones.
@@ -105,7 +106,7 @@ pub(super) async fn receive(
         read: 0,
         buffer: Vec::new(),
         permit: None,
-        shed: false,
+        shed: None,
     };
     loop {
         // Mostly it is there, and takes no timer.
@@ -123,7 +124,7 @@ pub(super) async fn receive(
                 ));
             }
             Err(_) => {
-                reading.shed();
+                reading.shed(Lack::Time);
                 break;
             }
         };
@@ -194,7 +195,7 @@ struct Reading<'a> {
     read: usize,
     buffer: Vec<u8>,
     permit: Option<OwnedSemaphorePermit>,
-    shed: bool,
+    shed: Option<Lack>,
 }
 
 impl Reading<'_> {
@@ -203,7 +204,7 @@ impl Reading<'_> {
         if self.read > MAX_BODY {
             return Err(too_large());
         }
-        if !self.shed {
+        if self.shed.is_none() {
             match (self.budget.take(chunk.len()), &mut self.permit) {
                 (Some(more), Some(permit)) => permit.merge(more),
                 (Some(first), none) => {
@@ -211,10 +212,10 @@ impl Reading<'_> {
                     let paid_for = chunk.len() * COST;
                     self.buffer.reserve(self.announced.min(paid_for));
                 }
-                (None, _) => self.shed(),
+                (None, _) => self.shed(Lack::Memory),
             }
         }
-        let room = if self.shed {
+        let room = if self.shed.is_some() {
             PREFIX.saturating_sub(self.buffer.len())
         } else {
             chunk.len()
@@ -224,18 +225,17 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn shed(&mut self) {
-        self.shed = true;
+    fn shed(&mut self, lack: Lack) {
+        self.shed.get_or_insert(lack);
         self.buffer.truncate(PREFIX);
         self.buffer.shrink_to_fit();
         self.permit = None;
     }
 
     fn finish(self) -> Received {
-        if self.shed {
-            Received::Beginning(self.buffer)
-        } else {
-            Received::Whole(self.buffer.into(), self.permit)
+        match self.shed {
+            Some(lack) => Received::Beginning(self.buffer, lack),
+            None => Received::Whole(self.buffer.into(), self.permit),
         }
     }
 }
@@ -278,7 +278,8 @@ mod tests {
             };
             held.push((body, permit));
         }
-        let Ok(Received::Beginning(prefix)) = read(chunked(MAX_BODY), &budget).await else {
+        let Ok(Received::Beginning(prefix, Lack::Memory)) = read(chunked(MAX_BODY), &budget).await
+        else {
             panic!("there is no room left");
         };
         assert_eq!(prefix.len(), PREFIX);
@@ -296,7 +297,7 @@ mod tests {
         let budget = Budget::default();
         let begun = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{}"))]);
         let endless = Body::from_stream(futures::StreamExt::chain(begun, stream::pending()));
-        let Ok(Received::Beginning(prefix)) = read(endless, &budget).await else {
+        let Ok(Received::Beginning(prefix, Lack::Time)) = read(endless, &budget).await else {
             panic!("it never ends");
         };
         assert_eq!(prefix, b"{}");

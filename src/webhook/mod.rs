@@ -37,7 +37,7 @@ use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
 use crate::domain::hold::Admission;
 use crate::domain::workload::Workload;
 use crate::hold::Gate;
-use crate::metrics::{Decision, Metrics};
+use crate::metrics::{Decision, Lack, Metrics};
 use crate::queue::{Hint, Hints};
 use body::Received;
 use review::{Parsed, Write};
@@ -107,10 +107,10 @@ impl Webhook {
                 return decide(self, &body);
             }
             Received::Whole(body, room) => (body, room),
-            Received::Beginning(prefix) => return self.shed(&prefix),
+            Received::Beginning(prefix, lack) => return self.shed(&prefix, lack),
         };
         let Some(turn) = self.budget.turn().await else {
-            return self.shed(&body[..body::PREFIX]);
+            return self.shed(&body[..body::PREFIX], Lack::Processor);
         };
         let webhook = self.clone();
         let deciding = tokio::task::spawn_blocking(move || {
@@ -134,16 +134,16 @@ impl Webhook {
         body::receive(&parts.headers, body, &self.budget, deadline).await
     }
 
-    /// Allows a review that there is no room or no time to read.
-    fn shed(&self, prefix: &[u8]) -> Result<Answer, Refused> {
+    /// Allows a review that cannot be read for want of something.
+    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<Answer, Refused> {
         let Some(uid) = prefix::uid_of_prefix(prefix) else {
             return Err(Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no room or no time to read this".into(),
             ));
         };
-        self.metrics.admission(Decision::Shed);
-        debug!(%uid, "no room or no time to read a review; it is allowed, and left to the watch");
+        self.metrics.shed(lack);
+        debug!(%uid, ?lack, "a review is not read; it is allowed, and left to the watch");
         Ok(Answer::allow(uid, []))
     }
 
