@@ -186,7 +186,12 @@ impl Desk {
             // A rollout waits for all nodes, not for those that joined.
             && (work.whole || !waits)
         {
-            if !asks_the_same(&work.workload, &workload) {
+            let before = &work.workload;
+            if !asks_the_same(before, &workload) {
+                let (malformed, now) = (&before.annotations, &workload.annotations);
+                if before.too_large != workload.too_large || malformed.malformed != now.malformed {
+                    self.warn_of(&workload);
+                }
                 self.revise(workload);
             }
             self.check_hold(key);
