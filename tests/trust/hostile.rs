@@ -164,6 +164,7 @@ impl Bed {
         let containers =
             (0..5000).map(|n| json!({"name": format!("c{n}"), "image": format!("app:{n}")}));
         object["spec"]["template"]["spec"]["containers"] = containers.collect();
+        object["metadata"]["annotations"] = json!({selector: "pool = nowhere"});
         self.create(MALLORY, &object).await;
     }
 
