@@ -61,6 +61,7 @@ pub struct Metrics {
     held: Gauge,
     held_seconds: Family<EndingLabel, Histogram, fn() -> Histogram>,
     leader: Gauge,
+    events_dropped: Counter,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
 }
@@ -204,6 +205,12 @@ impl Default for Metrics {
             "1 on the replica that creates prefetch pods",
             leader.clone(),
         );
+        let events_dropped = Counter::default();
+        registry.register(
+            "events_dropped",
+            "Events on Deployments that were not written, because too many of their namespace waited",
+            events_dropped.clone(),
+        );
         let certificate_expiry = Gauge::default();
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -238,6 +245,7 @@ impl Default for Metrics {
             held,
             held_seconds,
             leader,
+            events_dropped,
             certificate_expiry,
             authority_expiry,
         }
@@ -324,6 +332,11 @@ impl Metrics {
         gauge(&self.pulling, pulling);
         gauge(&self.held, held);
         self.queue_oldest.set(oldest.as_secs_f64());
+    }
+
+    /// An event on a Deployment was not written: too many of its namespace wait.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// A watch brought an event.

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::cluster::Place;
 use crate::domain::contract::REVISION_LABEL;
+use crate::domain::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
 use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, prefetch_pod};
 use crate::domain::workload::{Revision, Workload};
@@ -155,6 +156,12 @@ impl Puller {
         // node lacks all of them.
         let labels = pod.metadata.labels.get_or_insert_default();
         labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
+        let bytes = serde_json::to_vec(&pod).map_or(0, |json| json.len());
+        if bytes > POD_BYTES {
+            let what =
+                format!("the pod takes {bytes} bytes, and more than {POD_BYTES} are not created");
+            return Err(Refusal::Definite(what));
+        }
         if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
             let delete = || self.delete_one(&api, name, &uid);
             Self::attempt(&self.deletes, unwanted, delete).await?;
@@ -241,9 +248,10 @@ impl Puller {
             last = match result {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(kube::Error::Api(status))) if is_definite(status.code) => {
-                    return Err(Refusal::Definite(status.message.clone()));
+                    let message = shown(&status.message, NOTE_BYTES);
+                    return Err(Refusal::Definite(message.into_owned()));
                 }
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => printed(error, NOTE_BYTES),
                 Err(_) => format!("no answer within {} s", WRITE_TIMEOUT.as_secs()),
             };
             debug!(error = %last, attempt, "a write failed; trying again");

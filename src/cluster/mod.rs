@@ -266,13 +266,13 @@ impl Cluster {
     }
 
     fn on_deployment(&self, scope: &Scope, change: Change<Deployment>) {
-        let mut state = self.lock();
         match change {
-            Change::Begin => state.workloads.begin_list(scope),
+            Change::Begin => self.lock().workloads.begin_list(scope),
             Change::Put(deployment) => {
                 let Some(workload) = Workload::from_deployment(&deployment) else {
                     return;
                 };
+                let mut state = self.lock();
                 let key = workload.key.clone();
                 if workload.held.is_some() {
                     state.held.insert(key.clone());
@@ -288,12 +288,14 @@ impl Cluster {
             }
             Change::Remove(deployment) => {
                 if let Some(workload) = Workload::from_deployment(&deployment) {
+                    let mut state = self.lock();
                     state.workloads.remove(&workload.key);
                     state.held.remove(&workload.key);
                     self.rollouts.push(workload.key);
                 }
             }
             Change::End => {
+                let mut state = self.lock();
                 let gone = state
                     .workloads
                     .end_list(scope, |key| covers(scope, &key.namespace));
@@ -328,6 +330,7 @@ fn asks_for_work(before: &Workload, after: &Workload) -> bool {
 /// Whether two states of a Deployment with the same images ask for them in the same way and places.
 pub fn asks_the_same(a: &Workload, b: &Workload) -> bool {
     a.placement == b.placement
+        && a.too_large == b.too_large
         && a.annotations == b.annotations
         && a.image_pull_secrets == b.image_pull_secrets
         && a.service_account == b.service_account

@@ -193,7 +193,7 @@ async fn serve(config: Config) -> Result<()> {
     };
     let election = tokio::spawn(candidate.run(leading.clone(), stop.clone(), worker_done.clone()));
 
-    let (reporter, writer) = Reporter::new(client.clone(), &identity);
+    let (reporter, writer) = Reporter::new(client.clone(), &identity, metrics.clone());
     let writer = tokio::spawn(writer);
     let hints = Arc::new(Hints::default());
     let worker = Worker {

@@ -23,11 +23,11 @@ use tracing::{debug, warn};
 
 mod answer;
 mod body;
+mod json;
 mod object;
 mod patch;
 mod prefix;
 mod review;
-mod small;
 mod validate;
 
 pub use answer::{Answer, Refused};
@@ -35,6 +35,7 @@ pub use body::{BUDGET, Budget, MAX_BODY};
 
 use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
 use crate::domain::hold::Admission;
+use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::domain::workload::Workload;
 use crate::hold::Gate;
 use crate::metrics::{Decision, Lack, Metrics};
@@ -158,7 +159,7 @@ impl Webhook {
     }
 
     fn admit(&self, body: &[u8], namespace: Mode) -> Result<Answer, Refused> {
-        let (uid, outcome) = match review::parse(body).map_err(bad_request)? {
+        let (uid, outcome) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
             Parsed::Other { uid } => (uid, Outcome::of(Decision::Ignored)),
             Parsed::Deployment(write) => (write.uid.clone(), self.note(*write, namespace)),
         };
@@ -178,7 +179,9 @@ impl Webhook {
 
     /// Answers a review of a write that may set headstart's label or annotations.
     pub fn validate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        let (uid, complaints) = match review::parse(body).map_err(bad_request)? {
+        let (uid, complaints) = match review::parse(body, &self.own_namespace)
+            .map_err(bad_request)?
+        {
             Parsed::Other { uid } => (uid, Vec::new()),
             Parsed::Deployment(write) if is_exempt(&write.new.namespace, &self.own_namespace) => {
                 (write.uid, Vec::new())
@@ -194,7 +197,8 @@ impl Webhook {
         }
         self.metrics.admission(Decision::Denied);
         debug!(%uid, "refused a malformed label or annotation");
-        Ok(Answer::deny(uid, complaints.join("; ")))
+        let message = complaints.join("; ");
+        Ok(Answer::deny(uid, shown(&message, ANSWER_BYTES).into()))
     }
 
     /// Everything that is not a change of a Deployment's images is none of our business.
@@ -310,8 +314,11 @@ fn warnings(workload: &Workload) -> Vec<String> {
         .refused
         .iter()
         .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let too_large = workload.too_large;
+    let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
     let malformed = workload.annotations.malformed.iter();
     mode.into_iter()
+        .chain(too_large)
         .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
         .chain(refused)
         .take(answer::MAX_WARNINGS)

@@ -13,6 +13,7 @@ use super::ledger::Full;
 use super::spots::Stage;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
+use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::plan::plan;
 use crate::domain::pod::pod_name;
 use crate::domain::workload::Key;
@@ -212,10 +213,11 @@ impl Desk {
         } else {
             warn!(deployment = %place.key, node = %place.node, error = %message, ?pause, "the API server refuses prefetch pods");
         }
-        let note = format!(
+        let note = format_args!(
             "Cannot create prefetch pods (node {}): {message}",
             place.node
         );
+        let note = printed(note, NOTE_BYTES);
         work.trouble = Some(note.clone());
         self.worker
             .reporter

@@ -13,7 +13,6 @@ use super::spots::Spots;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
 use crate::domain::hold::Progress;
-use crate::domain::placement::Ineligible;
 use crate::domain::plan::Situation;
 use crate::domain::workload::Workload;
 
@@ -34,8 +33,6 @@ pub(super) struct Work {
     /// For all nodes, or only for some that joined after the rollout.
     pub(super) whole: bool,
     pub(super) situation: Situation,
-    /// Nodes left out when the plan was made, and why.
-    pub(super) skipped: Vec<(String, Ineligible)>,
     /// Nodes left out because they report the images already.
     pub(super) reporting: usize,
     pub(super) spots: Spots,
@@ -67,7 +64,6 @@ pub(super) struct Begin {
     pub(super) started: Instant,
     pub(super) whole: bool,
     pub(super) situation: Situation,
-    pub(super) skipped: Vec<(String, Ineligible)>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -79,7 +75,6 @@ impl Work {
             started,
             whole,
             situation,
-            skipped,
             cancel,
         } = begin;
         Self {
@@ -88,7 +83,6 @@ impl Work {
             started,
             whole,
             situation,
-            skipped,
             reporting: 0,
             spots: Spots::default(),
             race: Race::Over,

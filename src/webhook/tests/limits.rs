@@ -67,6 +67,9 @@ async fn a_forged_review_cannot_make_us_remember_much() {
     assert!(body.len() > 3_000_000);
     let (status, answer) = served.post("application/json", body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
+    // One hint, as for every review.
+    let later = Instant::now() + crate::queue::HINT_LIFETIME;
+    assert_eq!(served.hints.expire(later), 1);
     let mut long = review_of("CREATE", &deployment("app:1"), &Value::Null);
     long["request"]["name"] = json!("x".repeat(1_000_000));
     served.review(&long).await;
