@@ -155,7 +155,7 @@ mod tests {
         let closing = shutdown.closing.clone();
         let router = probes(Arc::default(), Arc::default());
         // The thread ends by `closing`; nobody waits for that here.
-        let _ = serve_probes(listener, router, shutdown).unwrap();
+        drop(serve_probes(listener, router, shutdown).unwrap());
         (address, closing)
     }
 
