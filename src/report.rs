@@ -317,15 +317,29 @@ mod tests {
         let noisy = in_namespace("noisy");
         for number in 0..20_000 {
             let subject = number.to_string();
-            reporter.report(&noisy, Reason::ImageNotPrefetched, &subject, subject.clone());
+            reporter.report(
+                &noisy,
+                Reason::ImageNotPrefetched,
+                &subject,
+                subject.clone(),
+            );
         }
         assert_eq!(written.recv().await.as_deref(), Some("noisy"));
         let before = tokio::time::Instant::now();
         for namespace in ["a", "b", "c", "d", "e", "f"] {
-            reporter.report(&in_namespace(namespace), Reason::RolloutHeld, "", String::new());
+            reporter.report(
+                &in_namespace(namespace),
+                Reason::RolloutHeld,
+                "",
+                String::new(),
+            );
             assert_eq!(written.recv().await.as_deref(), Some(namespace));
         }
-        assert_eq!(before.elapsed(), Duration::ZERO, "nobody waits for the slow one");
+        assert_eq!(
+            before.elapsed(),
+            Duration::ZERO,
+            "nobody waits for the slow one"
+        );
         let dropped = format!("headstart_events_dropped_total {}\n", 20_000 - 32);
         assert!(metrics.encode().contains(&dropped), "{}", metrics.encode());
         drop(reporter);

@@ -321,6 +321,20 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Reads a value, or passes over it if it is not what it should be; an error outside says that it is no JSON.
+    pub(super) fn attempt<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Invalid>,
+    ) -> Result<Result<T, Invalid>, Invalid> {
+        let start = self.clone();
+        let read = read(self);
+        if read.is_err() {
+            *self = start;
+            self.skip()?;
+        }
+        Ok(read)
+    }
+
     /// Passes over what has no parts.
     fn scalar(&mut self) -> Result<(), Invalid> {
         let literal: &[u8] = match self.peek() {
@@ -376,30 +390,41 @@ impl<'a> Json<'a> {
     }
 }
 
-/// The elements of a list that was passed over, as they were written. What is no list has none.
-pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// What is read of each element of a list that was passed over. What is no list has none.
+pub(super) fn each<'a, T>(
+    list: &'a [u8],
+    read: impl Fn(&mut Json<'a>) -> Result<T, Invalid>,
+) -> impl Iterator<Item = Result<T, Invalid>> {
     let mut json = Json::new(list);
     let mut is_list = json.eat(b'[', "").is_ok();
     std::iter::from_fn(move || {
         if !is_list || json.peek() == Some(b']') {
             return None;
         }
-        let element = json.skip().ok();
-        is_list = element.is_some() && json.eat(b',', "").is_ok();
-        element
+        let element = json.attempt(&read);
+        is_list = element.is_ok() && json.eat(b',', "").is_ok();
+        element.ok()
     })
 }
 
 /// How many bytes of a string come before its end, an escape, or what must not be in it.
 fn plain(text: &[u8]) -> usize {
-    /// So many are looked at at once, without a branch for each.
-    const CHUNK: usize = 16;
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
     let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    let chunks = text.chunks_exact(CHUNK);
-    let sound = chunks.take_while(|chunk| !chunk.iter().fold(false, |any, b| any | is_special(b)));
-    let start = sound.count() * CHUNK;
-    let rest = text.get(start..).unwrap_or_default();
-    start + rest.iter().position(is_special).unwrap_or(rest.len())
+    let (chunks, rest) = text.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        // Eight bytes at once: subtracting borrows into the high bit of each that is too small, of which the first is right.
+        let bytes = u64::from_le_bytes(*chunk);
+        let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
+        let is = |byte: u8| below(bytes ^ (ONES * u64::from(byte)), 1);
+        let special = (below(bytes, 0x20) | is(b'"') | is(b'\\')) & HIGHS;
+        if special != 0 {
+            return 8 * index + (special.trailing_zeros() / 8) as usize;
+        }
+    }
+    let found = rest.iter().position(is_special).unwrap_or(rest.len());
+    8 * chunks.len() + found
 }
 
 #[cfg(test)]
@@ -475,8 +500,14 @@ mod tests {
 
     #[test]
     fn a_list_has_its_elements_and_what_is_none_has_none() {
-        let all = |text: &'static str| elements(text.as_bytes()).collect::<Vec<_>>();
-        assert_eq!(all(r#"[ 1 , {"a":[2]},"x"]"#).len(), 3);
+        let all = |text: &'static str| {
+            let read = each(text.as_bytes(), Json::whole::<u8>);
+            read.map(Result::ok).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            all(r#"[ 1 , {"a":[2]},"x",300,7]"#),
+            [Some(1), None, None, None, Some(7)]
+        );
         for none in ["[]", "[ ]", "{}", "5", ""] {
             assert!(all(none).is_empty(), "{none}");
         }

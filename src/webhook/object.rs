@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 use k8s_openapi::api::core::v1::Affinity;
 
-use super::json::{Invalid, Json, beginning, elements};
+use super::json::{Invalid, Json, beginning, each};
 use super::patch::Target;
 use super::review::{MAX_NAME, name};
 use crate::domain::affinity;
@@ -26,6 +26,14 @@ const MAX_KEY: usize = 253 + 1 + 63;
 const MAX_FOREIGN: usize = 32;
 /// The condition of a Deployment that tells how far its rollout is.
 const PROGRESSING: &str = "Progressing";
+
+/// A Deployment as it was written.
+#[derive(Default)]
+pub(super) struct Object<'a> {
+    metadata: Option<Metadata<'a>>,
+    spec: Option<Spec<'a>>,
+    status: Option<DeploymentStatus>,
+}
 
 /// One state of a Deployment.
 pub(super) struct Subject<'a> {
@@ -77,25 +85,35 @@ struct Placement<'a> {
     runtime_class_name: Option<&'a [u8]>,
 }
 
-impl<'a> Subject<'a> {
-    /// Reads an object; `None` if it is no Deployment. The review's own name and namespace are the ones the API server
-    /// vouches for.
-    pub(super) fn read(
-        object: &'a [u8],
-        name: Option<&str>,
-        namespace: Option<&str>,
-    ) -> Option<Self> {
-        let (mut metadata, mut spec, mut status) = (None, None, None);
-        let read = Json::new(object).object(|key, json| {
+impl<'a> Object<'a> {
+    pub(super) fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
+        let mut object = Self::default();
+        json.object(|key, json| {
             match &*key.up_to(MAX_NAME) {
-                "metadata" => metadata = json.optional(Metadata::read)?,
-                "spec" => spec = json.optional(Spec::read)?,
-                "status" => status = json.optional(read_status)?,
+                "metadata" => object.metadata = json.optional(Metadata::read)?,
+                "spec" => object.spec = json.optional(Spec::read)?,
+                "status" => object.status = json.optional(read_status)?,
                 _ => drop(json.skip()?),
             }
             Ok(())
-        });
-        read.ok()?;
+        })?;
+        Ok(object)
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// What an object says, if it is a Deployment. The review's own name and namespace are the ones the API server vouches
+    /// for.
+    pub(super) fn new(
+        object: Object<'a>,
+        name: Option<&str>,
+        namespace: Option<&str>,
+    ) -> Option<Self> {
+        let Object {
+            metadata,
+            spec,
+            status,
+        } = object;
         let Metadata {
             name: own_name,
             namespace: own_namespace,
@@ -154,10 +172,11 @@ impl<'a> Subject<'a> {
             placement,
         } = self.pod?;
         let containers = [init_containers, containers].into_iter().flatten();
-        let of_containers = containers.flat_map(elements).map(|element| {
-            asked(&mut Json::new(element), "image", "imagePullPolicy").unwrap_or_default()
-        });
-        let of_volumes = volumes.into_iter().flat_map(elements).filter_map(mounted);
+        let of_containers = containers
+            .flat_map(|list| each(list, |json| asked(json, "image", "imagePullPolicy")))
+            .map(Result::unwrap_or_default);
+        let volumes = volumes.into_iter().flat_map(|list| each(list, mounted));
+        let of_volumes = volumes.filter_map(|mounted| mounted.ok().flatten());
         let read = Read {
             key: Key {
                 namespace: self.namespace,
@@ -284,7 +303,7 @@ impl Placement<'_> {
             service_account_name,
             runtime_class_name,
         } = self;
-        let count = |list: &Option<&[u8]>| list.map_or(0, |list| elements(list).count());
+        let count = |list: &Option<&[u8]>| list.map_or(0, |list| each(list, Json::skip).count());
         if let Some(why) = TooLarge::of_counts(count(tolerations), count(image_pull_secrets)) {
             return Some(why);
         }
@@ -331,17 +350,17 @@ fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>
 }
 
 /// The image of a volume that is one.
-fn mounted(volume: &[u8]) -> Option<Asked<'_>> {
+fn mounted<'a>(json: &mut Json<'a>) -> Result<Option<Asked<'a>>, Invalid> {
     let mut mounted = None;
-    let read = Json::new(volume).object(|key, json| {
+    json.object(|key, json| {
         if key.up_to(MAX_NAME) == "image" {
             mounted = json.optional(|json| asked(json, "reference", "pullPolicy"))?;
         } else {
             json.skip()?;
         }
         Ok(())
-    });
-    read.ok().and(mounted)
+    })?;
+    Ok(mounted)
 }
 
 /// How far the rollout before this write is.
@@ -356,7 +375,7 @@ fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
             "unavailableReplicas" => status.unavailable_replicas = json.optional(Json::whole)?,
             "conditions" => {
                 let list = json.optional(Json::skip)?.unwrap_or_default();
-                let progressing = elements(list).find_map(progressing);
+                let progressing = each(list, progressing).find_map(|found| found.ok().flatten());
                 status.conditions = Some(progressing.into_iter().collect());
             }
             _ => drop(json.skip()?),
@@ -367,19 +386,21 @@ fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
 }
 
 /// A condition, if it tells of the rollout.
-fn progressing(condition: &[u8]) -> Option<DeploymentCondition> {
+fn progressing(json: &mut Json<'_>) -> Result<Option<DeploymentCondition>, Invalid> {
     let (mut type_, mut reason) = (None, None);
-    let read = Json::new(condition).object(|key, json| {
+    json.object(|key, json| {
         match &*key.up_to(MAX_NAME) {
             "type" => type_ = json.optional(name)?,
             "reason" => reason = json.optional(name)?,
             _ => drop(json.skip()?),
         }
         Ok(())
-    });
-    (read.is_ok() && type_.as_deref() == Some(PROGRESSING)).then(|| DeploymentCondition {
-        type_: PROGRESSING.into(),
-        reason: reason.map(|reason| beginning(&reason, MAX_NAME).to_owned()),
-        ..DeploymentCondition::default()
-    })
+    })?;
+    Ok(
+        (type_.as_deref() == Some(PROGRESSING)).then(|| DeploymentCondition {
+            type_: PROGRESSING.into(),
+            reason: reason.map(|reason| beginning(&reason, MAX_NAME).to_owned()),
+            ..DeploymentCondition::default()
+        }),
+    )
 }
