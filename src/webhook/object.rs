@@ -7,16 +7,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
-use k8s_openapi::api::core::v1::Affinity;
 
 use super::json::{Invalid, Json, beginning, each};
 use super::patch::Target;
 use super::review::{MAX_NAME, name};
-use crate::domain::affinity;
 use crate::domain::annotation::longest_value;
 use crate::domain::contract::{KEYS, PREFIX};
-use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
-use crate::domain::workload::{Asked, Key, Read, TooLarge, Workload};
+use crate::domain::workload::{Key, Read, Workload};
+use pod::Pod;
+
+mod pod;
 
 /// The longest name of a namespace that an API server gives; a forged review may hold megabytes.
 const MAX_NAMESPACE: usize = 63;
@@ -62,27 +62,6 @@ struct Spec<'a> {
     paused: Option<bool>,
     replicas: Option<i32>,
     pod: Option<Pod<'a>>,
-}
-
-/// Each part as it was written.
-#[derive(Default)]
-struct Pod<'a> {
-    init_containers: Option<&'a [u8]>,
-    containers: Option<&'a [u8]>,
-    volumes: Option<&'a [u8]>,
-    placement: Placement<'a>,
-}
-
-/// Where pods may land, and with whose credentials they pull: only compared and measured.
-#[derive(Default, PartialEq, Eq)]
-struct Placement<'a> {
-    node_name: Option<&'a [u8]>,
-    node_selector: Option<&'a [u8]>,
-    affinity: Option<&'a [u8]>,
-    tolerations: Option<&'a [u8]>,
-    image_pull_secrets: Option<&'a [u8]>,
-    service_account_name: Option<&'a [u8]>,
-    runtime_class_name: Option<&'a [u8]>,
 }
 
 impl<'a> Object<'a> {
@@ -160,23 +139,12 @@ impl<'a> Subject<'a> {
     /// without reading how that is said.
     pub(super) fn lands_like(&self, other: &Self) -> bool {
         let pods = self.pod.as_ref().zip(other.pod.as_ref());
-        pods.is_some_and(|(a, b)| a.placement == b.placement)
+        pods.is_some_and(|(a, b)| a.lands_like(b))
     }
 
     /// What a prefetch would see in it; its name is empty if `generateName` gives it later. `None` without a template.
     pub(super) fn into_workload(self) -> Option<Workload> {
-        let Pod {
-            init_containers,
-            containers,
-            volumes,
-            placement,
-        } = self.pod?;
-        let containers = [init_containers, containers].into_iter().flatten();
-        let of_containers = containers
-            .flat_map(|list| each(list, |json| asked(json, "image", "imagePullPolicy")))
-            .map(Result::unwrap_or_default);
-        let volumes = volumes.into_iter().flat_map(|list| each(list, mounted));
-        let of_volumes = volumes.filter_map(|mounted| mounted.ok().flatten());
+        let pod = self.pod?;
         let read = Read {
             key: Key {
                 namespace: self.namespace,
@@ -188,9 +156,9 @@ impl<'a> Subject<'a> {
             paused: self.target.paused,
             replicas: self.replicas,
             status: self.status.as_ref(),
-            too_large: placement.too_large(),
+            too_large: pod.too_large(),
         };
-        Some(Workload::reviewed(read, of_containers.chain(of_volumes)))
+        Some(Workload::reviewed(read, pod.images()))
     }
 }
 
@@ -262,105 +230,6 @@ fn template<'a>(json: &mut Json<'a>) -> Result<Option<Pod<'a>>, Invalid> {
         Ok(())
     })?;
     Ok(pod)
-}
-
-impl<'a> Pod<'a> {
-    fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
-        let mut pod = Self::default();
-        json.object(|key, json| {
-            let part = match &*key.up_to(MAX_NAME) {
-                "initContainers" => &mut pod.init_containers,
-                "containers" => &mut pod.containers,
-                "volumes" => &mut pod.volumes,
-                "nodeName" => &mut pod.placement.node_name,
-                "nodeSelector" => &mut pod.placement.node_selector,
-                "affinity" => &mut pod.placement.affinity,
-                "tolerations" => &mut pod.placement.tolerations,
-                "imagePullSecrets" => &mut pod.placement.image_pull_secrets,
-                "serviceAccountName" => &mut pod.placement.service_account_name,
-                "runtimeClassName" => &mut pod.placement.runtime_class_name,
-                _ => {
-                    json.skip()?;
-                    return Ok(());
-                }
-            };
-            *part = json.optional(Json::skip)?;
-            Ok(())
-        })?;
-        Ok(pod)
-    }
-}
-
-impl Placement<'_> {
-    /// What is over its limit, as far as can be told from how it was written.
-    fn too_large(&self) -> Option<TooLarge> {
-        let Self {
-            node_name,
-            node_selector,
-            affinity,
-            tolerations,
-            image_pull_secrets,
-            service_account_name,
-            runtime_class_name,
-        } = self;
-        let count = |list: &Option<&[u8]>| list.map_or(0, |list| each(list, Json::skip).count());
-        if let Some(why) = TooLarge::of_counts(count(tolerations), count(image_pull_secrets)) {
-            return Some(why);
-        }
-        let all = [
-            node_name,
-            node_selector,
-            affinity,
-            tolerations,
-            image_pull_secrets,
-            service_account_name,
-            runtime_class_name,
-        ];
-        let bytes: usize = all.into_iter().flatten().map(|part| part.len()).sum();
-        if bytes > KEPT_BYTES {
-            return Some(TooLarge::Whole);
-        }
-        // At most a few hundred KiB, of so many bytes.
-        let affinity: Option<Affinity> = serde_json::from_slice((*affinity)?).ok();
-        affinity::is_too_large(affinity.as_ref()).then_some(TooLarge::Affinity)
-    }
-}
-
-/// The image of a container or of a volume's source.
-fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>, Invalid> {
-    let mut asked = Asked::default();
-    json.object(|key, json| {
-        let key = key.up_to(MAX_NAME);
-        if key == image {
-            let text = json.optional(|json| Ok(json.text()?.up_to(IMAGE_BYTES)))?;
-            asked.image = text.unwrap_or_default();
-        } else if key == policy {
-            let policy = json.optional(name)?;
-            asked.pull_policy = match policy.as_deref() {
-                Some("Always") => Some("Always"),
-                Some("Never") => Some("Never"),
-                _ => None,
-            };
-        } else {
-            json.skip()?;
-        }
-        Ok(())
-    })?;
-    Ok(asked)
-}
-
-/// The image of a volume that is one.
-fn mounted<'a>(json: &mut Json<'a>) -> Result<Option<Asked<'a>>, Invalid> {
-    let mut mounted = None;
-    json.object(|key, json| {
-        if key.up_to(MAX_NAME) == "image" {
-            mounted = json.optional(|json| asked(json, "reference", "pullPolicy"))?;
-        } else {
-            json.skip()?;
-        }
-        Ok(())
-    })?;
-    Ok(mounted)
 }
 
 /// How far the rollout before this write is.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use headstart::domain::hold::is_paused_by_user;
 use headstart::domain::limits::{KEPT_BYTES, POD_BYTES};
 use headstart::domain::node::PullMethod;
 use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
@@ -9,7 +10,7 @@ use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
-use crate::{KIB, MIB, kept, list, turn};
+use crate::{KIB, MIB, kept, list, peak, turn};
 
 /// Etcd takes no larger object.
 const LARGEST: usize = 3 * MIB / 2;
@@ -231,4 +232,20 @@ fn no_deployment_keeps_more_than_the_limit() {
             SIZES.len()
         );
     }
+}
+
+/// kubectl's copy of a manifest is read when a hold ends, and may be anything.
+#[test]
+fn what_was_last_applied_is_not_read_whole() {
+    let _turn = turn();
+    let containers = list(250 * KIB, |_| "{}".into());
+    let applied = format!(
+        r#"{{"metadata":{{}},"spec":{{"paused":true,"template":{{"spec":{{"containers":[{containers}]}}}}}}}}"#
+    );
+    let deployment = stored(&json!({"metadata": {"annotations": {
+        "kubectl.kubernetes.io/last-applied-configuration": applied,
+    }}}));
+    assert!(is_paused_by_user(&deployment));
+    let taken = peak(|| is_paused_by_user(&deployment));
+    assert!(taken <= 4 * KIB, "{taken} bytes");
 }
