@@ -169,6 +169,13 @@ const SHAPES: &[(&str, Shape)] = &[
             list(n, |i| format!(r#""{i}""#))
         ))
     }),
+    ("an affinity to pods", |n| {
+        let terms = list(n.min(14 * KIB), |_| "{}".into());
+        let padding = "x".repeat(n.saturating_sub(14 * KIB));
+        of_pod(&format!(
+            r#""hostname":"{padding}","affinity":{{"podAffinity":{{"preferredDuringSchedulingIgnoredDuringExecution":[{terms}]}}}}"#
+        ))
+    }),
     ("deep nesting in what is not read", |n| {
         deployment(
             &format!(

@@ -1,7 +1,5 @@
 //! The pod template of a Deployment in a review.
 
-use k8s_openapi::api::core::v1::Affinity;
-
 use crate::domain::affinity;
 use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
 use crate::domain::workload::{Asked, TooLarge};
@@ -83,36 +81,62 @@ impl<'a> Pod<'a> {
 
 impl Placement<'_> {
     fn too_large(&self) -> Option<TooLarge> {
-        let Self {
-            node_name,
-            node_selector,
-            affinity,
-            tolerations,
-            image_pull_secrets,
-            service_account_name,
-            runtime_class_name,
-        } = self;
-        let count = |list: &Option<&[u8]>| list.map_or(0, |list| each(list, Json::skip).count());
-        if let Some(why) = TooLarge::of_counts(count(tolerations), count(image_pull_secrets)) {
+        let count = |list: Option<&[u8]>| list.map_or(0, |list| each(list, Json::skip).count());
+        let counts = (count(self.tolerations), count(self.image_pull_secrets));
+        if let Some(why) = TooLarge::of_counts(counts.0, counts.1) {
             return Some(why);
         }
         let all = [
-            node_name,
-            node_selector,
-            affinity,
-            tolerations,
-            image_pull_secrets,
-            service_account_name,
-            runtime_class_name,
+            self.node_name,
+            self.node_selector,
+            self.affinity,
+            self.tolerations,
+            self.image_pull_secrets,
+            self.service_account_name,
+            self.runtime_class_name,
         ];
         let bytes: usize = all.into_iter().flatten().map(|part| part.len()).sum();
         if bytes > KEPT_BYTES {
             return Some(TooLarge::Whole);
         }
-        // At most a few hundred KiB, of so many bytes.
-        let affinity: Option<Affinity> = serde_json::from_slice((*affinity)?).ok();
-        affinity::is_too_large(affinity.as_ref()).then_some(TooLarge::Affinity)
+        has_large_affinity(self.affinity?).then_some(TooLarge::Affinity)
     }
+}
+
+/// Counts what is judged for each node.
+fn has_large_affinity(affinity: &[u8]) -> bool {
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = ["nodeAffinity", required, "nodeSelectorTerms"];
+    let terms = terms.into_iter().try_fold(affinity, field);
+    let terms = items(terms);
+    let lists = terms.iter().flat_map(|term| {
+        let lists = ["matchExpressions", "matchFields"];
+        lists.map(|list| items(field(term, list)))
+    });
+    let counts = lists.map(|conditions| {
+        let values = conditions.iter().map(|c| items(field(c, "values")).len());
+        (conditions.len(), values.max().unwrap_or_default())
+    });
+    affinity::is_beyond(terms.len(), counts)
+}
+
+/// The elements of a list.
+fn items(list: Option<&[u8]>) -> Vec<&[u8]> {
+    let read = each(list.unwrap_or_default(), Json::skip);
+    read.filter_map(Result::ok).collect()
+}
+
+/// What an object has by a name.
+fn field<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut found = None;
+    let read = Json::new(object).object(|key, json| {
+        let value = json.optional(Json::skip)?;
+        if key.up_to(MAX_NAME) == name {
+            found = value;
+        }
+        Ok(())
+    });
+    read.ok().and(found)
 }
 
 /// The image of a container or of a volume's source.

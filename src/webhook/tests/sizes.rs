@@ -19,6 +19,11 @@ async fn a_review_of_what_is_too_large_is_allowed_with_a_warning() {
     let tolerations = vec![json!({"operator": "Exists"}); 65];
     let secrets = vec![json!({"name": "a"}); 17];
     let terms = |terms: usize| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": vec![json!({}); terms]}}});
+    let condition = |conditions: usize, values: usize| {
+        let condition = json!({"key": "a", "operator": "In", "values": vec!["b"; values]});
+        let term = json!({"matchExpressions": vec![condition; conditions]});
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}})
+    };
     for (spec, limit) in [
         (
             json!({"tolerations": tolerations}),
@@ -28,6 +33,8 @@ async fn a_review_of_what_is_too_large_is_allowed_with_a_warning() {
             json!({"imagePullSecrets": secrets}),
             "more than 16 imagePullSecrets",
         ),
+        (json!({"affinity": condition(33, 1)}), "more than 32 terms"),
+        (json!({"affinity": condition(1, 65)}), "more than 32 terms"),
         (json!({"affinity": terms(33)}), "more than 32 terms"),
         (
             json!({"affinity": terms(10_000)}),
