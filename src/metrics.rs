@@ -17,8 +17,10 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use labels::{CallLabel, DecisionLabel, EndingLabel, OutcomeLabel, PodLabel, WatchLabel};
-pub use labels::{Decision, Watched};
+use labels::{
+    CallLabel, DecisionLabel, EndingLabel, LackLabel, OutcomeLabel, PodLabel, WatchLabel,
+};
+pub use labels::{Decision, Lack, Watched};
 
 /// What is still to be done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +42,7 @@ pub struct Metrics {
     registry: Registry,
     /// One for each [`Decision`]: there from the start, and found without a lock.
     admissions: [Counter; Decision::ALL.len()],
+    shed: Family<LackLabel, Counter>,
     unconfirmed: Counter,
     plans: Counter,
     pods_created: Counter,
@@ -83,6 +86,12 @@ impl Default for Metrics {
                 .get_or_create(&DecisionLabel { decision })
                 .clone()
         });
+        let shed = Family::default();
+        registry.register(
+            "admission_reviews_shed",
+            "Reviews allowed unread, by what there was none of",
+            shed.clone(),
+        );
         let unconfirmed = Counter::default();
         registry.register(
             "admission_reviews_unconfirmed",
@@ -217,6 +226,7 @@ impl Default for Metrics {
         Self {
             registry,
             admissions,
+            shed,
             unconfirmed,
             plans,
             pods_created,
@@ -246,6 +256,12 @@ impl Metrics {
     /// A review was answered.
     pub fn admission(&self, decision: Decision) {
         self.admissions[decision as usize].inc();
+    }
+
+    /// A review was allowed unread.
+    pub fn shed(&self, lack: Lack) {
+        self.admission(Decision::Shed);
+        self.shed.get_or_create(&LackLabel { lack }).inc();
     }
 
     /// Reviews expired without a stored object.

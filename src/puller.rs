@@ -265,9 +265,33 @@ fn is_definite(code: u16) -> bool {
     (400..500).contains(&code) && !matches!(code, 408 | 409 | 429)
 }
 
+/// Whether a write failed because its namespace is being deleted, or has been. That is what somebody asked for, and no
+/// reason to warn.
+pub(crate) fn namespace_is_going(message: &str) -> bool {
+    message.contains("because it is being terminated")
+        || message.contains("namespaces \"") && message.contains("\" not found")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_is_deleted_is_known_by_what_the_api_server_says() {
+        for going in [
+            r#"pods "prefetch-web" is forbidden: unable to create new content in namespace shop because it is being terminated"#,
+            r#"namespaces "shop" not found"#,
+            r#"ApiError: namespaces "shop" not found: NotFound (ErrorResponse { .. })"#,
+        ] {
+            assert!(namespace_is_going(going), "{going}");
+        }
+        for staying in [
+            r#"pods "prefetch-web" is forbidden: exceeded quota: pods"#,
+            r#"pods "prefetch-web" not found"#,
+        ] {
+            assert!(!namespace_is_going(staying), "{staying}");
+        }
+    }
 
     #[test]
     fn quota_and_policy_are_definite_and_load_is_not() {

@@ -14,11 +14,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::domain::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
 use crate::domain::workload::{Workload, short_hash};
 use crate::metrics::Metrics;
+use crate::puller::namespace_is_going;
 use backlog::Backlog;
 
 mod backlog;
@@ -234,6 +235,12 @@ async fn write_one(client: Client, event: Event) {
         Ok(Ok(_)) => {}
         // Said already, by us before a restart or by the leader before us.
         Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+        Ok(Err(kube::Error::Api(status))) if namespace_is_going(&status.message) => {
+            debug!(
+                reason = event.reason,
+                "no event in a namespace that is being deleted"
+            );
+        }
         Ok(Err(error)) => {
             let error = printed(error, SHOWN_BYTES);
             warn!(error, reason = event.reason, note, "cannot write an event");

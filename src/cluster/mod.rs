@@ -12,7 +12,7 @@ mod tests;
 pub(crate) mod verdict;
 mod watch;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -153,6 +153,13 @@ impl Cluster {
     /// Every node.
     pub fn nodes(&self) -> Vec<Machine> {
         self.lock().nodes.current.values().cloned().collect()
+    }
+
+    /// Every node by its name, unless there are more than so many.
+    fn nodes_up_to(&self, most: usize) -> Option<HashMap<Arc<str>, Machine>> {
+        let state = self.lock();
+        let nodes = &state.nodes.current;
+        (nodes.len() <= most).then(|| nodes.clone())
     }
 
     /// One node.

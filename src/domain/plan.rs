@@ -9,7 +9,7 @@ use super::pod::PodSettings;
 use super::workload::{Key, Workload, short_hash};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What is known of the cluster beside its nodes. Knowing nothing leaves no node out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -37,7 +37,7 @@ use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
 use crate::domain::hold::Admission;
 use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::hold::Gate;
-use crate::metrics::{Decision, Metrics};
+use crate::metrics::{Decision, Lack, Metrics};
 use crate::queue::{Hint, Hints};
 use body::Received;
 use review::{Parsed, Write};
@@ -88,35 +88,40 @@ async fn validate(
     webhook.serve(request, Webhook::validate).await
 }
 
+/// What answers a review, by its path.
+type Decide = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+
 impl Webhook {
-    async fn serve(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
+    async fn serve(self: Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
         let answer = AssertUnwindSafe(self.answer(request, decide));
-        let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
-            let what = "this is a bug; the log says where".into();
-            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, what))
-        });
+        let answer = answer.catch_unwind().await.unwrap_or_else(|_| Err(bug()));
         if answer.is_err() {
             self.metrics.admission(Decision::Refused);
         }
         answer
     }
 
-    async fn answer(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
-        match self.receive(request).await? {
-            Received::Whole(body, _room) => decide(self, &body),
-            Received::Beginning(prefix) => self.shed(&prefix),
-        }
+    async fn answer(self: &Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
+        let (body, room) = match self.receive(request).await? {
+            Received::Whole(body, _room) if body.len() <= body::SMALL => {
+                return decide(self, &body);
+            }
+            Received::Whole(body, room) => (body, room),
+            Received::Beginning(prefix, lack) => return self.shed(&prefix, lack),
+        };
+        let Some(turn) = self.budget.turn().await else {
+            return self.shed(&body[..body::PREFIX], Lack::Processor);
+        };
+        let webhook = self.clone();
+        let deciding = tokio::task::spawn_blocking(move || {
+            // Given back when the thread is done: a caller that goes meanwhile does not end it.
+            let _held = (room, turn);
+            decide(&webhook, &body)
+        });
+        deciding.await.unwrap_or_else(|_| Err(bug()))
     }
 
-    async fn receive(&self, request: Request) -> Result<Received<'_>, Refused> {
+    async fn receive(&self, request: Request) -> Result<Received, Refused> {
         let (parts, body) = request.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
@@ -129,16 +134,16 @@ impl Webhook {
         body::receive(&parts.headers, body, &self.budget, deadline).await
     }
 
-    /// Allows a review that there is no room or no time to read.
-    fn shed(&self, prefix: &[u8]) -> Result<Answer, Refused> {
+    /// Allows a review that cannot be read for want of something.
+    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<Answer, Refused> {
         let Some(uid) = prefix::uid_of_prefix(prefix) else {
             return Err(Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no room or no time to read this".into(),
             ));
         };
-        self.metrics.admission(Decision::Shed);
-        debug!(%uid, "no room or no time to read a review; it is allowed, and left to the watch");
+        self.metrics.shed(lack);
+        debug!(%uid, ?lack, "a review is not read; it is allowed, and left to the watch");
         Ok(Answer::allow(uid, []))
     }
 
@@ -276,6 +281,12 @@ impl Outcome {
             patch: None,
         }
     }
+}
+
+/// What a caller is told after a panic.
+fn bug() -> Refused {
+    let what = "this is a bug; the log says where".into();
+    Refused(StatusCode::INTERNAL_SERVER_ERROR, what)
 }
 
 fn bad_request(reason: String) -> Refused {

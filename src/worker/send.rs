@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::backoff;
 use super::desk::{Desk, Wake};
@@ -17,7 +17,7 @@ use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::plan::plan;
 use crate::domain::pod::pod_name;
 use crate::domain::workload::Key;
-use crate::puller::{Created, Job, Refusal};
+use crate::puller::{Created, Job, Refusal, namespace_is_going};
 use crate::report::Reason;
 
 impl Desk {
@@ -208,7 +208,11 @@ impl Desk {
         let pause = backoff::of_refused(work.refusals, &place.key.to_string());
         let until = Instant::now() + pause;
         work.refused_until = Some(until);
-        warn!(deployment = %place.key, node = %place.node, error = %message, ?pause, "the API server refuses prefetch pods");
+        if namespace_is_going(message) {
+            debug!(deployment = %place.key, "no prefetch pods in a namespace that is being deleted");
+        } else {
+            warn!(deployment = %place.key, node = %place.node, error = %message, ?pause, "the API server refuses prefetch pods");
+        }
         let note = format_args!(
             "Cannot create prefetch pods (node {}): {message}",
             place.node

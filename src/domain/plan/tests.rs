@@ -18,7 +18,7 @@ fn node(name: &str, ready: &str) -> Candidate {
     node_with(name, &json!({"status": {"conditions": conditions}}))
 }
 
-fn settings(method: Option<PullMethod>) -> PodSettings {
+pub(crate) fn settings(method: Option<PullMethod>) -> PodSettings {
     PodSettings {
         noop_image: String::new(),
         method,
