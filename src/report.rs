@@ -347,7 +347,7 @@ mod tests {
             Duration::ZERO,
             "nobody waits for the slow one"
         );
-        let dropped = format!("headstart_events_dropped_total {}\n", 20_000 - 32);
+        let dropped = format!("headstart_events_dropped_total {}\n", 20_000 - 1024);
         assert!(metrics.encode().contains(&dropped), "{}", metrics.encode());
         drop(reporter);
         writer.await.unwrap();

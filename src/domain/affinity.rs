@@ -35,19 +35,22 @@ struct FieldRequirement {
 }
 
 /// Whether an affinity is larger than is read.
-pub(crate) fn is_too_large(affinity: Option<&Affinity>) -> bool {
+pub(super) fn is_too_large(affinity: Option<&Affinity>) -> bool {
     let terms = required_terms(affinity).unwrap_or_default();
     let lists = terms
         .iter()
         .flat_map(|term| [&term.match_expressions, &term.match_fields]);
-    let mut lists = lists.flatten();
-    terms.len() > AFFINITY_TERMS
-        || lists.any(|conditions| {
-            let mut values = conditions
-                .iter()
-                .map(|c| c.values.as_ref().map_or(0, Vec::len));
-            conditions.len() > AFFINITY_TERMS || values.any(|values| values > AFFINITY_VALUES)
-        })
+    let counts = lists.flatten().map(|conditions| {
+        let values = conditions.iter().flat_map(|c| &c.values).map(Vec::len);
+        (conditions.len(), values.max().unwrap_or_default())
+    });
+    is_beyond(terms.len(), counts)
+}
+
+/// The same by the number of its terms and, of each list of conditions, their number and the most values that one has.
+pub(crate) fn is_beyond(terms: usize, counts: impl IntoIterator<Item = (usize, usize)>) -> bool {
+    let is_beyond = |(conditions, values)| conditions > AFFINITY_TERMS || values > AFFINITY_VALUES;
+    terms > AFFINITY_TERMS || counts.into_iter().any(is_beyond)
 }
 
 fn required_terms(affinity: Option<&Affinity>) -> Option<&[NodeSelectorTerm]> {

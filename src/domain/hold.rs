@@ -12,6 +12,7 @@ use super::annotation::HoldUntil;
 use super::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE, Mode};
 use super::workload::Workload;
 
+mod applied;
 #[cfg(test)]
 mod tests;
 
@@ -283,18 +284,5 @@ pub fn is_paused_by_user(deployment: &Deployment) -> bool {
             owns(&fields.0, ["f:spec", "f:paused"])
                 && marks.and_then(|labels| labels.get(&label)).is_none()
         });
-    owned || applied_paused(deployment).unwrap_or(false)
-}
-
-/// What client-side apply was last given.
-fn applied_paused(deployment: &Deployment) -> Option<bool> {
-    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    let applied = deployment
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(LAST_APPLIED)?;
-    let applied: Deployment = serde_json::from_str(applied).ok()?;
-    let copied = Held::read(&applied).is_some();
-    Some(is_paused(&applied) && !copied)
+    owned || applied::paused(deployment).unwrap_or(false)
 }

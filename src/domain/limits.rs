@@ -40,7 +40,7 @@ pub const AFFINITY_VALUES: usize = 64;
 /// the largest take 80 MiB.
 pub const KEPT_BYTES: usize = 16 * 1024;
 /// Largest prefetch pod, in bytes of JSON. Each node gets one, so a Deployment costs etcd this many times the nodes. With 64
-/// images, what headstart itself writes is about 45 KiB.
+/// images, what headstart itself writes is about 35 KiB.
 pub const POD_BYTES: usize = 64 * 1024;
 
 /// Longest text of others in one field of the log, or inside a sentence, in bytes.

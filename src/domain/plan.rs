@@ -69,7 +69,7 @@ pub fn plan<'a>(
             .extend(beyond.map(|node| (node.name.as_str(), Ineligible::BeyondMaxNodes(max))));
     }
     plan.targets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    plan.skipped.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    plan.skipped.sort_unstable_by_key(|(node, _)| *node);
     plan
 }
 

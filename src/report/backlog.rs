@@ -8,8 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Most that wait in one namespace: about ten rollouts' worth. What comes after them is dropped.
+/// For so many there is room in each namespace, whatever waits in others: about ten rollouts' worth.
 const PER_NAMESPACE: usize = 32;
+/// As long as fewer than this wait in all, a namespace may have more: a new leader may find a hundred rollouts in one.
+const SHARED: usize = 1024;
 /// Most namespaces that wait. A new leader may find a rollout in each.
 const NAMESPACES: usize = 1024;
 /// Most that wait in all, of some 1.5 KiB each; beyond it there is still room for one in each namespace.
@@ -53,10 +55,12 @@ impl<T> Backlog<T> {
     /// Adds one, unless there is no room for it; whether there was. Never waits.
     pub(super) fn push(&self, namespace: &str, item: T) -> bool {
         let mut state = self.lock();
-        let full = state.count >= IN_ALL;
+        let (shared, full) = (state.count >= SHARED, state.count >= IN_ALL);
         let namespaces = state.waiting.len();
         match state.waiting.get_mut(namespace) {
-            Some(queue) if queue.len() >= PER_NAMESPACE || (full && !queue.is_empty()) => {
+            Some(queue)
+                if (shared && queue.len() >= PER_NAMESPACE) || (full && !queue.is_empty()) =>
+            {
                 return false;
             }
             Some(queue) => queue.push_back(item),
@@ -151,14 +155,14 @@ mod tests {
     #[test]
     fn each_namespace_has_its_room_and_all_together_have() {
         let backlog = Backlog::default();
-        let taken = |namespace: &str| (0..100).filter(|i| backlog.push(namespace, *i)).count();
-        assert_eq!(taken("noisy"), PER_NAMESPACE);
+        let taken = |namespace: &str| (0..5000).filter(|i| backlog.push(namespace, *i)).count();
+        assert_eq!(taken("noisy"), SHARED);
         assert_eq!(taken("other"), PER_NAMESPACE);
-        let mut all = 2 * PER_NAMESPACE;
+        let mut all = SHARED + PER_NAMESPACE;
         for number in 2..NAMESPACES {
             all += taken(&number.to_string());
         }
-        let after_full = NAMESPACES - IN_ALL / PER_NAMESPACE;
+        let after_full = NAMESPACES - 1 - (IN_ALL - SHARED) / PER_NAMESPACE;
         assert_eq!(all, IN_ALL + after_full, "one in each");
         assert_eq!(taken("one too many"), 0);
     }

@@ -4,7 +4,7 @@
 //! which is a place in the source, has a few lines a second; what comes beyond them is counted, and the count is logged.
 
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,14 +18,13 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
 use crate::config::LogFormat;
+use crate::domain::limits::{SHOWN_BYTES, printed};
 
 /// Most lines of one cause in a period.
 const MOST: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Of the lines that say how many others are missing, which are not counted themselves: there is one for each cause.
 const COUNTS: &str = "headstart::log";
-/// Longest part of a line that is repeated where its like are counted.
-const MAX_WORDS: usize = 200;
 
 /// Begins to log. The future logs what was left out, once a second, and never ends.
 pub(super) fn start(format: LogFormat) -> impl Future<Output = ()> + Send + use<> {
@@ -127,35 +126,18 @@ impl<S: Subscriber> Layer<S> for Share {
 
 /// The message of an event.
 fn words(event: &Event<'_>) -> String {
-    struct Message(Words);
+    #[derive(Default)]
+    struct Message(String);
     impl Visit for Message {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
             if field.name() == "message" {
-                // Fails where it is full.
-                let _ = write!(self.0, "{value:?}");
+                self.0 = printed(format_args!("{value:?}"), SHOWN_BYTES);
             }
         }
     }
-    let mut message = Message(Words::default());
+    let mut message = Message::default();
     event.record(&mut message);
-    message.0.0
-}
-
-/// Takes text until it is full.
-#[derive(Debug, Default)]
-struct Words(String);
-
-impl fmt::Write for Words {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = MAX_WORDS - self.0.len();
-        let fits = text.floor_char_boundary(room);
-        self.0.push_str(&text[..fits]);
-        if fits < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
-    }
+    message.0
 }
 
 #[cfg(test)]
@@ -243,13 +225,5 @@ mod tests {
         assert_eq!(admitted(begun + PERIOD), 10);
         assert_eq!(share.take_left_out(), [(40, String::new())]);
         assert!(share.take_left_out().is_empty());
-    }
-
-    #[test]
-    fn words_are_cut_where_a_character_ends() {
-        let mut words = Words::default();
-        assert!(write!(words, "{}", "é".repeat(99)).is_ok());
-        assert!(write!(words, "x{}", "é".repeat(1000)).is_err());
-        assert_eq!(words.0.len(), 199);
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::jiff::SignedDuration;
-use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::puller::Puller;
 use crate::queue::Hints;
 use crate::registration::Registration;
 use crate::report::Reporter;
-use crate::server::{Readiness, Shutdown, probes, serve_probes, serve_tls};
+use crate::server::{self, Readiness, Shutdown, probes, serve_probes, serve_tls};
 use crate::tls::Resolver;
 use crate::tls::authority::Validity;
 use crate::tls::files::Files;
@@ -163,12 +162,9 @@ async fn serve(config: Config) -> Result<()> {
             registered
         }
     };
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
-    let probe_listener = TcpListener::bind(probe_listen)
-        .await
-        .with_context(|| format!("cannot listen on {probe_listen}"))?;
+    let listener = server::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    let probe_listener =
+        server::listen(probe_listen).with_context(|| format!("cannot listen on {probe_listen}"))?;
     info!(%listen, %probe_listen, %identity, %noop_image, "starting");
 
     let settings = Arc::new(PodSettings {

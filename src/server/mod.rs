@@ -5,6 +5,7 @@ mod connections;
 mod probes;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -46,6 +47,22 @@ const READ_BUFFER: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a TLS connection begins with: the content type of a handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Connections that may wait to be accepted. Where there is no room, a client waits for a second before it tries again, and
+/// a probe fails. As many as Linux allows by default (`net.core.somaxconn`), 32 times what is the default here.
+const BACKLOG: u32 = 4096;
+
+/// Listens at an address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A new process listens where the last one did a moment ago.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// How a shutdown goes.
 #[derive(Clone, Debug)]
@@ -234,7 +251,7 @@ async fn speaks_plain_http(stream: &TcpStream) -> bool {
 }
 
 /// Says what is wrong in words, as Go's server does, where TLS could only break off.
-async fn refuse_plain_http(mut stream: TcpStream) -> std::io::Result<()> {
+async fn refuse_plain_http(mut stream: TcpStream) -> io::Result<()> {
     const ANSWER: &[u8] =
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
         This port speaks HTTPS, and the request was HTTP.\n";

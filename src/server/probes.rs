@@ -111,6 +111,7 @@ pub fn serve_probes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::listen;
     use std::net::SocketAddr;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -144,7 +145,7 @@ mod tests {
     }
 
     async fn start() -> (SocketAddr, CancellationToken) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown {
             draining: CancellationToken::new(),
@@ -154,7 +155,7 @@ mod tests {
         let closing = shutdown.closing.clone();
         let router = probes(Arc::default(), Arc::default());
         // The thread ends by `closing`; nobody waits for that here.
-        let _ = serve_probes(listener, router, shutdown).unwrap();
+        drop(serve_probes(listener, router, shutdown).unwrap());
         (address, closing)
     }
 

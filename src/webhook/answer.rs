@@ -10,6 +10,7 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::review::{API_VERSION, KIND};
+use crate::domain::workload::Workload;
 
 /// Longest warning, in characters: the API server truncates what is longer.
 pub(super) const MAX_WARNING: usize = 120;
@@ -131,4 +132,26 @@ impl IntoResponse for Refused {
         info!(status = status.as_u16(), %reason, "refused a request that is no review");
         (status, format!("{reason}\n")).into_response()
     }
+}
+
+/// What the person who writes should know: it will not be prefetched, and why.
+pub(super) fn warnings(workload: &Workload) -> Vec<String> {
+    let mode = workload
+        .mode
+        .as_ref()
+        .err()
+        .map(|error| format!("headstart: {error}"));
+    let refused = workload
+        .refused
+        .iter()
+        .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let too_large = workload.too_large;
+    let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
+    let malformed = workload.annotations.malformed.iter();
+    mode.into_iter()
+        .chain(too_large)
+        .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
+        .chain(refused)
+        .take(MAX_WARNINGS)
+        .collect()
 }

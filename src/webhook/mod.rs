@@ -36,7 +36,6 @@ pub use body::{BUDGET, Budget, MAX_BODY};
 use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
 use crate::domain::hold::Admission;
 use crate::domain::limits::{ANSWER_BYTES, shown};
-use crate::domain::workload::Workload;
 use crate::hold::Gate;
 use crate::metrics::{Decision, Lack, Metrics};
 use crate::queue::{Hint, Hints};
@@ -225,7 +224,7 @@ impl Webhook {
         {
             return Outcome::of(Decision::Ignored);
         }
-        let mut warnings = warnings(&new);
+        let mut warnings = answer::warnings(&new);
         // A dry run is never stored, so there is nothing to wait for.
         if dry_run {
             return Outcome {
@@ -301,28 +300,6 @@ fn is_json(content_type: &str) -> bool {
         .unwrap_or_default()
         .trim()
         .eq_ignore_ascii_case("application/json")
-}
-
-/// What the person who writes should know: it will not be prefetched, and why.
-fn warnings(workload: &Workload) -> Vec<String> {
-    let mode = workload
-        .mode
-        .as_ref()
-        .err()
-        .map(|error| format!("headstart: {error}"));
-    let refused = workload
-        .refused
-        .iter()
-        .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
-    let too_large = workload.too_large;
-    let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
-    let malformed = workload.annotations.malformed.iter();
-    mode.into_iter()
-        .chain(too_large)
-        .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
-        .chain(refused)
-        .take(answer::MAX_WARNINGS)
-        .collect()
 }
 
 #[cfg(test)]

@@ -7,16 +7,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
-use k8s_openapi::api::core::v1::Affinity;
 
-use super::json::{Invalid, Json, beginning, elements};
+use super::json::{Invalid, Json, beginning, each};
 use super::patch::Target;
 use super::review::{MAX_NAME, name};
-use crate::domain::affinity;
 use crate::domain::annotation::longest_value;
 use crate::domain::contract::{KEYS, PREFIX};
-use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
-use crate::domain::workload::{Asked, Key, Read, TooLarge, Workload};
+use crate::domain::workload::{Key, Read, Workload};
+use pod::Pod;
+
+mod pod;
 
 /// The longest name of a namespace that an API server gives; a forged review may hold megabytes.
 const MAX_NAMESPACE: usize = 63;
@@ -26,6 +26,14 @@ const MAX_KEY: usize = 253 + 1 + 63;
 const MAX_FOREIGN: usize = 32;
 /// The condition of a Deployment that tells how far its rollout is.
 const PROGRESSING: &str = "Progressing";
+
+/// A Deployment as it was written.
+#[derive(Default)]
+pub(super) struct Object<'a> {
+    metadata: Option<Metadata<'a>>,
+    spec: Option<Spec<'a>>,
+    status: Option<DeploymentStatus>,
+}
 
 /// One state of a Deployment.
 pub(super) struct Subject<'a> {
@@ -56,46 +64,35 @@ struct Spec<'a> {
     pod: Option<Pod<'a>>,
 }
 
-/// Each part as it was written.
-#[derive(Default)]
-struct Pod<'a> {
-    init_containers: Option<&'a [u8]>,
-    containers: Option<&'a [u8]>,
-    volumes: Option<&'a [u8]>,
-    placement: Placement<'a>,
-}
-
-/// Where pods may land, and with whose credentials they pull: only compared and measured.
-#[derive(Default, PartialEq, Eq)]
-struct Placement<'a> {
-    node_name: Option<&'a [u8]>,
-    node_selector: Option<&'a [u8]>,
-    affinity: Option<&'a [u8]>,
-    tolerations: Option<&'a [u8]>,
-    image_pull_secrets: Option<&'a [u8]>,
-    service_account_name: Option<&'a [u8]>,
-    runtime_class_name: Option<&'a [u8]>,
-}
-
-impl<'a> Subject<'a> {
-    /// Reads an object; `None` if it is no Deployment. The review's own name and namespace are the ones the API server
-    /// vouches for.
-    pub(super) fn read(
-        object: &'a [u8],
-        name: Option<&str>,
-        namespace: Option<&str>,
-    ) -> Option<Self> {
-        let (mut metadata, mut spec, mut status) = (None, None, None);
-        let read = Json::new(object).object(|key, json| {
+impl<'a> Object<'a> {
+    pub(super) fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
+        let mut object = Self::default();
+        json.object(|key, json| {
             match &*key.up_to(MAX_NAME) {
-                "metadata" => metadata = json.optional(Metadata::read)?,
-                "spec" => spec = json.optional(Spec::read)?,
-                "status" => status = json.optional(read_status)?,
+                "metadata" => object.metadata = json.optional(Metadata::read)?,
+                "spec" => object.spec = json.optional(Spec::read)?,
+                "status" => object.status = json.optional(read_status)?,
                 _ => drop(json.skip()?),
             }
             Ok(())
-        });
-        read.ok()?;
+        })?;
+        Ok(object)
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// What an object says, if it is a Deployment. The review's own name and namespace are the ones the API server vouches
+    /// for.
+    pub(super) fn new(
+        object: Object<'a>,
+        name: Option<&str>,
+        namespace: Option<&str>,
+    ) -> Option<Self> {
+        let Object {
+            metadata,
+            spec,
+            status,
+        } = object;
         let Metadata {
             name: own_name,
             namespace: own_namespace,
@@ -142,22 +139,12 @@ impl<'a> Subject<'a> {
     /// without reading how that is said.
     pub(super) fn lands_like(&self, other: &Self) -> bool {
         let pods = self.pod.as_ref().zip(other.pod.as_ref());
-        pods.is_some_and(|(a, b)| a.placement == b.placement)
+        pods.is_some_and(|(a, b)| a.lands_like(b))
     }
 
     /// What a prefetch would see in it; its name is empty if `generateName` gives it later. `None` without a template.
     pub(super) fn into_workload(self) -> Option<Workload> {
-        let Pod {
-            init_containers,
-            containers,
-            volumes,
-            placement,
-        } = self.pod?;
-        let containers = [init_containers, containers].into_iter().flatten();
-        let of_containers = containers.flat_map(elements).map(|element| {
-            asked(&mut Json::new(element), "image", "imagePullPolicy").unwrap_or_default()
-        });
-        let of_volumes = volumes.into_iter().flat_map(elements).filter_map(mounted);
+        let pod = self.pod?;
         let read = Read {
             key: Key {
                 namespace: self.namespace,
@@ -169,9 +156,9 @@ impl<'a> Subject<'a> {
             paused: self.target.paused,
             replicas: self.replicas,
             status: self.status.as_ref(),
-            too_large: placement.too_large(),
+            too_large: pod.too_large(),
         };
-        Some(Workload::reviewed(read, of_containers.chain(of_volumes)))
+        Some(Workload::reviewed(read, pod.images()))
     }
 }
 
@@ -245,105 +232,6 @@ fn template<'a>(json: &mut Json<'a>) -> Result<Option<Pod<'a>>, Invalid> {
     Ok(pod)
 }
 
-impl<'a> Pod<'a> {
-    fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
-        let mut pod = Self::default();
-        json.object(|key, json| {
-            let part = match &*key.up_to(MAX_NAME) {
-                "initContainers" => &mut pod.init_containers,
-                "containers" => &mut pod.containers,
-                "volumes" => &mut pod.volumes,
-                "nodeName" => &mut pod.placement.node_name,
-                "nodeSelector" => &mut pod.placement.node_selector,
-                "affinity" => &mut pod.placement.affinity,
-                "tolerations" => &mut pod.placement.tolerations,
-                "imagePullSecrets" => &mut pod.placement.image_pull_secrets,
-                "serviceAccountName" => &mut pod.placement.service_account_name,
-                "runtimeClassName" => &mut pod.placement.runtime_class_name,
-                _ => {
-                    json.skip()?;
-                    return Ok(());
-                }
-            };
-            *part = json.optional(Json::skip)?;
-            Ok(())
-        })?;
-        Ok(pod)
-    }
-}
-
-impl Placement<'_> {
-    /// What is over its limit, as far as can be told from how it was written.
-    fn too_large(&self) -> Option<TooLarge> {
-        let Self {
-            node_name,
-            node_selector,
-            affinity,
-            tolerations,
-            image_pull_secrets,
-            service_account_name,
-            runtime_class_name,
-        } = self;
-        let count = |list: &Option<&[u8]>| list.map_or(0, |list| elements(list).count());
-        if let Some(why) = TooLarge::of_counts(count(tolerations), count(image_pull_secrets)) {
-            return Some(why);
-        }
-        let all = [
-            node_name,
-            node_selector,
-            affinity,
-            tolerations,
-            image_pull_secrets,
-            service_account_name,
-            runtime_class_name,
-        ];
-        let bytes: usize = all.into_iter().flatten().map(|part| part.len()).sum();
-        if bytes > KEPT_BYTES {
-            return Some(TooLarge::Whole);
-        }
-        // At most a few hundred KiB, of so many bytes.
-        let affinity: Option<Affinity> = serde_json::from_slice((*affinity)?).ok();
-        affinity::is_too_large(affinity.as_ref()).then_some(TooLarge::Affinity)
-    }
-}
-
-/// The image of a container or of a volume's source.
-fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>, Invalid> {
-    let mut asked = Asked::default();
-    json.object(|key, json| {
-        let key = key.up_to(MAX_NAME);
-        if key == image {
-            let text = json.optional(|json| Ok(json.text()?.up_to(IMAGE_BYTES)))?;
-            asked.image = text.unwrap_or_default();
-        } else if key == policy {
-            let policy = json.optional(name)?;
-            asked.pull_policy = match policy.as_deref() {
-                Some("Always") => Some("Always"),
-                Some("Never") => Some("Never"),
-                _ => None,
-            };
-        } else {
-            json.skip()?;
-        }
-        Ok(())
-    })?;
-    Ok(asked)
-}
-
-/// The image of a volume that is one.
-fn mounted(volume: &[u8]) -> Option<Asked<'_>> {
-    let mut mounted = None;
-    let read = Json::new(volume).object(|key, json| {
-        if key.up_to(MAX_NAME) == "image" {
-            mounted = json.optional(|json| asked(json, "reference", "pullPolicy"))?;
-        } else {
-            json.skip()?;
-        }
-        Ok(())
-    });
-    read.ok().and(mounted)
-}
-
 /// How far the rollout before this write is.
 fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
     let mut status = DeploymentStatus::default();
@@ -356,7 +244,7 @@ fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
             "unavailableReplicas" => status.unavailable_replicas = json.optional(Json::whole)?,
             "conditions" => {
                 let list = json.optional(Json::skip)?.unwrap_or_default();
-                let progressing = elements(list).find_map(progressing);
+                let progressing = each(list, progressing).find_map(|found| found.ok().flatten());
                 status.conditions = Some(progressing.into_iter().collect());
             }
             _ => drop(json.skip()?),
@@ -367,19 +255,21 @@ fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
 }
 
 /// A condition, if it tells of the rollout.
-fn progressing(condition: &[u8]) -> Option<DeploymentCondition> {
+fn progressing(json: &mut Json<'_>) -> Result<Option<DeploymentCondition>, Invalid> {
     let (mut type_, mut reason) = (None, None);
-    let read = Json::new(condition).object(|key, json| {
+    json.object(|key, json| {
         match &*key.up_to(MAX_NAME) {
             "type" => type_ = json.optional(name)?,
             "reason" => reason = json.optional(name)?,
             _ => drop(json.skip()?),
         }
         Ok(())
-    });
-    (read.is_ok() && type_.as_deref() == Some(PROGRESSING)).then(|| DeploymentCondition {
-        type_: PROGRESSING.into(),
-        reason: reason.map(|reason| beginning(&reason, MAX_NAME).to_owned()),
-        ..DeploymentCondition::default()
-    })
+    })?;
+    Ok(
+        (type_.as_deref() == Some(PROGRESSING)).then(|| DeploymentCondition {
+            type_: PROGRESSING.into(),
+            reason: reason.map(|reason| beginning(&reason, MAX_NAME).to_owned()),
+            ..DeploymentCondition::default()
+        }),
+    )
 }

@@ -1,12 +1,11 @@
 //! What is read of an AdmissionReview: as little as decides, because anyone can send one.
 //!
-//! First what stands beside the objects, in one pass. It mostly says already that the review is none of headstart's business,
-//! and then the objects are not looked at.
+//! What stands beside the objects decides whether they are read. The API server writes most of it before them.
 
 use std::borrow::Cow;
 
 use super::json::{Invalid, Json, beginning};
-use super::object::Subject;
+use super::object::{Object, Subject};
 use crate::domain::contract::is_exempt;
 use crate::domain::limits::VALUE_BYTES;
 
@@ -60,15 +59,15 @@ struct Request<'a> {
     name: Option<Cow<'a, str>>,
     namespace: Option<Cow<'a, str>>,
     dry_run: bool,
-    object: Option<&'a [u8]>,
-    old_object: Option<&'a [u8]>,
+    object: Option<Object<'a>>,
+    old_object: Option<Object<'a>>,
 }
 
 /// Reads a review; an error says in words what is wrong with it. One of a namespace that is left alone is not read further
 /// than that; `own` is headstart's.
 pub(super) fn parse<'a>(body: &'a [u8], own: &str) -> Result<Parsed<'a>, String> {
     let review =
-        Review::read(body).map_err(|error| format!("the body is not an {KIND}: {error}"))?;
+        Review::read(body, own).map_err(|error| format!("the body is not an {KIND}: {error}"))?;
     let Review {
         api_version,
         kind,
@@ -91,14 +90,14 @@ fn shown(text: &str) -> &str {
 }
 
 impl<'a> Review<'a> {
-    fn read(body: &'a [u8]) -> Result<Self, Invalid> {
+    fn read(body: &'a [u8], own: &str) -> Result<Self, Invalid> {
         let mut json = Json::new(body);
         let mut review = Self::default();
         json.object(|key, json| {
             match &*key.up_to(MAX_NAME) {
                 "apiVersion" => review.api_version = name(json)?,
                 "kind" => review.kind = name(json)?,
-                "request" => review.request = Some(Request::read(json)?),
+                "request" => review.request = Some(Request::read(json, own)?),
                 _ => drop(json.skip()?),
             }
             Ok(())
@@ -109,7 +108,7 @@ impl<'a> Review<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
+    fn read(json: &mut Json<'a>, own: &str) -> Result<Self, Invalid> {
         let mut request = Self::default();
         json.object(|key, json| {
             match &*key.up_to(MAX_NAME) {
@@ -119,8 +118,8 @@ impl<'a> Request<'a> {
                 "name" => request.name = json.optional(name)?,
                 "namespace" => request.namespace = json.optional(name)?,
                 "dryRun" => request.dry_run = json.optional(Json::boolean)? == Some(true),
-                "object" => request.object = json.optional(Json::skip)?,
-                "oldObject" => request.old_object = json.optional(Json::skip)?,
+                "object" => request.object = request.read_object(json, own)?,
+                "oldObject" => request.old_object = request.read_object(json, own)?,
                 _ => drop(json.skip()?),
             }
             Ok(())
@@ -139,29 +138,46 @@ impl<'a> Request<'a> {
         })
     }
 
+    /// Passes over it if it is known by now that it does not matter. Of another kind of object, `None`.
+    fn read_object(&self, json: &mut Json<'a>, own: &str) -> Result<Option<Object<'a>>, Invalid> {
+        if self.is_of_others(own) {
+            json.skip()?;
+            return Ok(None);
+        }
+        Ok(json.attempt(Object::read)?.ok())
+    }
+
+    /// Whether what is read so far says that it is no write of a Deployment, or one that is left alone.
+    fn is_of_others(&self, own: &str) -> bool {
+        let is = |text: &Option<Cow<'_, str>>, wanted: &[&str]| {
+            text.as_deref().is_none_or(|text| wanted.contains(&text))
+        };
+        let namespace = self.namespace.as_deref();
+        namespace.is_some_and(|namespace| is_exempt(namespace, own))
+            || !is(&self.group, &["apps"])
+            || !is(&self.kind, &["Deployment"])
+            || !is(&self.operation, &["CREATE", "UPDATE"])
+    }
+
     fn parsed(self, own: &str) -> Parsed<'a> {
+        let known = self.group.is_some() && self.kind.is_some() && self.operation.is_some();
+        let of_others = !known || self.is_of_others(own);
+
         let Self {
             uid,
-            group,
-            kind,
-            operation,
             name,
             namespace,
             dry_run,
             object,
             old_object,
+            ..
         } = self;
         let uid = uid.into_owned();
-        let exempt = namespace.as_deref().is_some_and(|n| is_exempt(n, own));
-        if exempt
-            || group.as_deref() != Some("apps")
-            || kind.as_deref() != Some("Deployment")
-            || !matches!(operation.as_deref(), Some("CREATE" | "UPDATE"))
-        {
+        if of_others {
             return Parsed::Other { uid };
         }
         let subject =
-            |object: &'a [u8]| Subject::read(object, name.as_deref(), namespace.as_deref());
+            |object: Object<'a>| Subject::new(object, name.as_deref(), namespace.as_deref());
         let Some(new) = object.and_then(subject) else {
             return Parsed::Other { uid };
         };

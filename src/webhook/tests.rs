@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::workload::Workload;
 use answer::{MAX_WARNING, MAX_WARNINGS};
 use axum::body::Body;
 use axum::http::Request as HttpRequest;
@@ -14,6 +15,7 @@ struct Served {
 
 mod hold;
 mod limits;
+mod sizes;
 mod validate;
 
 fn serve() -> Served {

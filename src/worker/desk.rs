@@ -324,24 +324,10 @@ impl Desk {
     }
 
     fn warn_of(&self, workload: &Workload) {
-        let reporter = &self.worker.reporter;
-        let not_prefetched = |subject: &str, note: String| {
-            reporter.report(workload, Reason::ImageNotPrefetched, subject, note);
-        };
-        if let Some(why) = workload.too_large {
-            not_prefetched("", notes::too_large(why));
-        }
-        for refused in workload.refused.iter().take(notes::NAMED_IMAGES) {
-            not_prefetched(&refused.given, notes::refused(refused));
-        }
-        let refused = workload.refused.len() + workload.refused_more;
-        if refused > notes::NAMED_IMAGES {
-            let more = refused - notes::NAMED_IMAGES;
-            not_prefetched("more", notes::more_refused(more));
-        }
-        for malformed in &workload.annotations.malformed {
-            let (subject, note) = (malformed.annotation, malformed.to_string());
-            reporter.report(workload, Reason::InvalidAnnotation, subject, note);
+        for (reason, subject, note) in notes::complaints(workload) {
+            self.worker
+                .reporter
+                .report(workload, reason, &subject, note);
         }
     }
 

@@ -9,12 +9,13 @@ use crate::domain::hold::{Ending, Held, Progress};
 use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::outcome::Failure;
 use crate::domain::placement::Ineligible;
-use crate::domain::workload::{Key, Refused, TooLarge, Workload};
+use crate::domain::workload::{Key, Refused, Workload};
+use crate::report::Reason;
 
 /// How many skipped nodes an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
 /// How many images that are not prefetched have an event of their own; the rest are counted.
-pub(super) const NAMED_IMAGES: usize = 3;
+const NAMED_IMAGES: usize = 3;
 
 /// A prefetch begins, with these nodes left out.
 pub(super) fn opening(work: &Work, skipped: &[(&str, Ineligible<'_>)]) -> String {
@@ -86,20 +87,30 @@ fn image_list(workload: &Workload) -> String {
     list
 }
 
-/// An image of the template is not prefetched.
-pub(super) fn refused(refused: &Refused) -> String {
-    let Refused { given, reason } = refused;
-    format!("Image {given:?} is not prefetched: {reason}")
-}
-
-/// Nor are so many others.
-pub(super) fn more_refused(more: usize) -> String {
-    format!("And {} not prefetched", count(more, "more image"))
-}
-
-/// Nothing is prefetched for a Deployment.
-pub(super) fn too_large(why: TooLarge) -> String {
-    format!("Nothing is prefetched for this Deployment, and no rollout of it held: {why}")
+/// What is said of a Deployment before anything is done for it: the reason, what tells it from others of that reason, and
+/// the note.
+pub(super) fn complaints(workload: &Workload) -> Vec<(Reason, String, String)> {
+    let mut complaints = Vec::new();
+    if let Some(why) = workload.too_large {
+        let note =
+            format!("Nothing is prefetched for this Deployment, and no rollout of it held: {why}");
+        complaints.push((Reason::ImageNotPrefetched, String::new(), note));
+    }
+    for Refused { given, reason } in workload.refused.iter().take(NAMED_IMAGES) {
+        let note = format!("Image {given:?} is not prefetched: {reason}");
+        complaints.push((Reason::ImageNotPrefetched, given.clone(), note));
+    }
+    let refused = workload.refused.len() + workload.refused_more;
+    let more = refused.saturating_sub(NAMED_IMAGES);
+    if more > 0 {
+        let note = format!("And {} not prefetched", count(more, "more image"));
+        complaints.push((Reason::ImageNotPrefetched, "more".to_owned(), note));
+    }
+    for malformed in &workload.annotations.malformed {
+        let subject = malformed.annotation.to_owned();
+        complaints.push((Reason::InvalidAnnotation, subject, malformed.to_string()));
+    }
+    complaints
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -174,4 +185,58 @@ pub(super) fn not_resumed(key: &Key, reason: &str) -> String {
     format!(
         "Cannot resume ({reason}); use: kubectl rollout resume -n {namespace} deployment/{name}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::workload::tests::workload;
+    use serde_json::json;
+
+    fn said(web: &Workload) -> Vec<(Reason, String)> {
+        let complaints = complaints(web).into_iter();
+        complaints.map(|(reason, _, note)| (reason, note)).collect()
+    }
+
+    #[test]
+    fn thousands_of_bad_images_are_three_events_and_a_count() {
+        let bad = |i| json!({"name": "c", "image": format!("Not Valid {i}")});
+        let containers: Vec<_> = (0..20_000).map(bad).collect();
+        let said = said(&workload(json!({"containers": containers})));
+        assert_eq!(said.len(), 4);
+        assert!(
+            said.iter()
+                .all(|(reason, _)| *reason == Reason::ImageNotPrefetched)
+        );
+        assert!(
+            said[2].1.starts_with("Image \"Not Valid 2\" is not"),
+            "{said:?}"
+        );
+        assert_eq!(said[3].1, "And 19997 more images not prefetched");
+        let three = workload(json!({"containers": [bad(0), bad(1), bad(2)]}));
+        assert_eq!(super::complaints(&three).len(), 3);
+    }
+
+    #[test]
+    fn what_is_too_large_is_one_event_that_names_the_limit() {
+        let tolerations = vec![json!({"operator": "Exists"}); 60_000];
+        let said = said(&workload(json!({
+            "containers": [{"name": "a", "image": "Not Valid"}], "tolerations": tolerations,
+        })));
+        let [(Reason::ImageNotPrefetched, note)] = said.as_slice() else {
+            panic!("{said:?}");
+        };
+        assert!(note.ends_with("more than 64 tolerations"), "{note}");
+    }
+
+    #[test]
+    fn each_complaint_tells_itself_from_the_others() {
+        let containers: Vec<_> = (0..10)
+            .map(|i| json!({"image": format!("Bad {i}"), "name": ""}))
+            .collect();
+        let all = complaints(&workload(json!({"containers": containers})));
+        let subjects: std::collections::BTreeSet<_> =
+            all.iter().map(|(_, subject, _)| subject).collect();
+        assert_eq!(subjects.len(), all.len());
+    }
 }

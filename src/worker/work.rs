@@ -77,6 +77,7 @@ impl Work {
             situation,
             cancel,
         } = begin;
+        let trouble = workload.too_large.map(|why| why.to_string());
         Self {
             id,
             workload,
@@ -89,7 +90,7 @@ impl Work {
             reported: HashSet::new(),
             refusals: 0,
             refused_until: None,
-            trouble: None,
+            trouble,
             revised: None,
             closed: None,
             looked_through: Instant::now(),
@@ -162,12 +163,12 @@ impl Work {
 
     /// Takes over what changed about how and where the same images are wanted.
     pub(super) fn revise(&mut self, workload: Arc<Workload>, now: Timestamp) {
+        self.trouble = workload.too_large.map(|why| why.to_string());
         self.workload = workload;
         self.variants.clear();
         self.revised = Some(now);
         self.reported.clear();
         self.refused_until = None;
-        self.trouble = None;
         self.refusals = 0;
         self.closed = None;
     }

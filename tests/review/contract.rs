@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 /// Longest warning and most warnings, as the API server takes and a person reads them.
 const MAX_WARNING: usize = 120;
 const MAX_WARNINGS: usize = 5;
+/// Most bytes of an answer, or of why there is none, whatever was sent.
+const MAX_ANSWER: usize = 4096;
 
-fn webhook() -> &'static Webhook {
+pub(crate) fn webhook() -> &'static Webhook {
     static WEBHOOK: OnceLock<Webhook> = OnceLock::new();
     WEBHOOK.get_or_init(|| Webhook {
         hints: Hints::default().into(),
@@ -154,7 +156,14 @@ fn without_hold(mut object: Value) -> Value {
 }
 
 fn verdict(answer: Result<Answer, Refused>) -> Option<Value> {
-    let answer = serde_json::to_value(answer.ok()?).expect("an answer is JSON");
+    let answer = match answer {
+        Ok(answer) => serde_json::to_value(answer).expect("an answer is JSON"),
+        Err(refused) => {
+            assert!(format!("{refused:?}").len() <= MAX_ANSWER);
+            return None;
+        }
+    };
+    assert!(answer.to_string().len() <= MAX_ANSWER, "{answer}");
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
     assert_eq!(answer["kind"], "AdmissionReview");
     Some(answer["response"].clone())

@@ -9,6 +9,7 @@ mod bed;
 mod failover;
 mod fan_out;
 mod flags;
+mod hostile;
 mod latest_wins;
 mod machines;
 mod memory;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use headstart::domain::contract::DEPLOYMENT_LABEL;
@@ -21,7 +22,7 @@ use testbed::headstart::Local;
 use testbed::process::Wait;
 use testbed::{ControlPlane, FakeNodes};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Tls, plain_get, post};
@@ -164,6 +165,7 @@ impl Bed {
         let containers =
             (0..5000).map(|n| json!({"name": format!("c{n}"), "image": format!("app:{n}")}));
         object["spec"]["template"]["spec"]["containers"] = containers.collect();
+        object["metadata"]["annotations"] = json!({selector: "pool = nowhere"});
         self.create(MALLORY, &object).await;
     }
 
@@ -220,7 +222,7 @@ fn deployment(name: &str, image: &str) -> Value {
 /// Probes a replica as the kubelet does, on a thread of its own, and looks at what it has open.
 struct Probing {
     stop: CancellationToken,
-    thread: std::thread::JoinHandle<(Duration, usize)>,
+    thread: JoinHandle<(Duration, usize)>,
 }
 
 impl Probing {
@@ -257,6 +259,22 @@ impl Probing {
         println!("the slowest probe took {slowest:.1?}, with at most {files} files open");
         assert!(files <= FILES, "{files}");
     }
+}
+
+/// Does this on a thread that takes what others leave of the processors: those who mean harm have machines of their own, and
+/// here they would take the API server's.
+fn elsewhere(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(|| {
+        let own = std::fs::read_link("/proc/thread-self").unwrap();
+        let own = own.file_name().unwrap();
+        let renice = Command::new("renice")
+            .args(["-n", "19", "-p"])
+            .arg(own)
+            .output();
+        assert!(renice.unwrap().status.success());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(work);
+    })
 }
 
 /// Connections that send nothing, each the last of so many that are open.
@@ -346,10 +364,10 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
     let probing: Vec<_> = bed.replicas.iter().map(Probing::start).collect();
     let healthy = ports.map(|port| Healthy::start(&tls, port));
     let end = CancellationToken::new();
-    let load: JoinHandle<()> = {
-        let (tls, end) = (tls.clone(), end.clone());
+    let load = {
+        let end = end.clone();
         let probes: Vec<u16> = bed.replicas.iter().map(|replica| replica.probes).collect();
-        tokio::spawn(async move {
+        elsewhere(async move {
             // Ends also when one of them fails.
             let _end = end.drop_guard();
             for port in probes {
@@ -359,7 +377,10 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
         })
     };
     let meanwhile = bed.rollouts("meanwhile", &end).await;
-    load.await.unwrap();
+    tokio::task::spawn_blocking(|| load.join())
+        .await
+        .unwrap()
+        .unwrap();
     let mut medians = Vec::new();
     for healthy in healthy {
         medians.push(healthy.stop("under all of it", 50).await);

@@ -309,3 +309,16 @@ fn a_pause_is_a_users_if_their_manifest_says_so() {
     )));
     assert!(!wants_pause(applied(marks(true))));
 }
+
+#[test]
+fn what_is_too_large_is_never_held_and_ends_its_hold() {
+    let tolerations = vec![json!({"operator": "Exists"}); 65];
+    let large = json!({"spec": {"template": {"spec": {"tolerations": tolerations}}}});
+    let new = web("app:2", large.clone());
+    assert_eq!(admitted(&new, Some(&complete())), Admission::Leave);
+    assert_eq!(admitted(&new, None), Admission::Leave);
+    let waiting = held("app:2", large);
+    let marks = waiting.held.unwrap();
+    let ended = ending(&waiting, marks, Mode::Hold, LIMITS, None, at(101));
+    assert_eq!(ended, Some(Ending::ImageFailed));
+}

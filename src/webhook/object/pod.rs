@@ -1,0 +1,177 @@
+//! The pod template of a Deployment in a review.
+
+use crate::domain::affinity;
+use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
+use crate::domain::workload::{Asked, TooLarge};
+use crate::webhook::json::{Invalid, Json, each};
+use crate::webhook::review::{MAX_NAME, name};
+
+/// A pod template's spec: each part as it was written.
+#[derive(Default)]
+pub(super) struct Pod<'a> {
+    init_containers: Option<&'a [u8]>,
+    containers: Option<&'a [u8]>,
+    volumes: Option<&'a [u8]>,
+    placement: Placement<'a>,
+}
+
+/// Where pods may land, and with whose credentials they pull: only compared and measured.
+#[derive(Default, PartialEq, Eq)]
+struct Placement<'a> {
+    node_name: Option<&'a [u8]>,
+    node_selector: Option<&'a [u8]>,
+    affinity: Option<&'a [u8]>,
+    tolerations: Option<&'a [u8]>,
+    image_pull_secrets: Option<&'a [u8]>,
+    service_account_name: Option<&'a [u8]>,
+    runtime_class_name: Option<&'a [u8]>,
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
+        let mut pod = Self::default();
+        json.object(|key, json| {
+            let part = match &*key.up_to(MAX_NAME) {
+                "initContainers" => &mut pod.init_containers,
+                "containers" => &mut pod.containers,
+                "volumes" => &mut pod.volumes,
+                "nodeName" => &mut pod.placement.node_name,
+                "nodeSelector" => &mut pod.placement.node_selector,
+                "affinity" => &mut pod.placement.affinity,
+                "tolerations" => &mut pod.placement.tolerations,
+                "imagePullSecrets" => &mut pod.placement.image_pull_secrets,
+                "serviceAccountName" => &mut pod.placement.service_account_name,
+                "runtimeClassName" => &mut pod.placement.runtime_class_name,
+                _ => {
+                    json.skip()?;
+                    return Ok(());
+                }
+            };
+            *part = json.optional(Json::skip)?;
+            Ok(())
+        })?;
+        Ok(pod)
+    }
+
+    /// Its images, in the order in which a pod pulls them.
+    pub(super) fn images(&self) -> impl Iterator<Item = Asked<'a>> + use<'a> {
+        let containers = [self.init_containers, self.containers];
+        let containers = containers.into_iter().flatten();
+        let of_containers = containers
+            .flat_map(|list| each(list, |json| asked(json, "image", "imagePullPolicy")))
+            .map(Result::unwrap_or_default);
+        let volumes = self
+            .volumes
+            .into_iter()
+            .flat_map(|list| each(list, mounted));
+        let of_volumes = volumes.filter_map(|mounted| mounted.ok().flatten());
+        of_containers.chain(of_volumes)
+    }
+
+    /// Whether pods of both may land on the same nodes and pull with the same credentials.
+    pub(super) fn lands_like(&self, other: &Self) -> bool {
+        self.placement == other.placement
+    }
+
+    /// What is over its limit, as far as can be told from how it was written.
+    pub(super) fn too_large(&self) -> Option<TooLarge> {
+        self.placement.too_large()
+    }
+}
+
+impl Placement<'_> {
+    fn too_large(&self) -> Option<TooLarge> {
+        let count = |list: Option<&[u8]>| list.map_or(0, |list| each(list, Json::skip).count());
+        let counts = (count(self.tolerations), count(self.image_pull_secrets));
+        if let Some(why) = TooLarge::of_counts(counts.0, counts.1) {
+            return Some(why);
+        }
+        let all = [
+            self.node_name,
+            self.node_selector,
+            self.affinity,
+            self.tolerations,
+            self.image_pull_secrets,
+            self.service_account_name,
+            self.runtime_class_name,
+        ];
+        let bytes: usize = all.into_iter().flatten().map(|part| part.len()).sum();
+        if bytes > KEPT_BYTES {
+            return Some(TooLarge::Whole);
+        }
+        has_large_affinity(self.affinity?).then_some(TooLarge::Affinity)
+    }
+}
+
+/// Counts what is judged for each node.
+fn has_large_affinity(affinity: &[u8]) -> bool {
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = ["nodeAffinity", required, "nodeSelectorTerms"];
+    let terms = terms.into_iter().try_fold(affinity, field);
+    let terms = items(terms);
+    let lists = terms.iter().flat_map(|term| {
+        let lists = ["matchExpressions", "matchFields"];
+        lists.map(|list| items(field(term, list)))
+    });
+    let counts = lists.map(|conditions| {
+        let values = conditions.iter().map(|c| items(field(c, "values")).len());
+        (conditions.len(), values.max().unwrap_or_default())
+    });
+    affinity::is_beyond(terms.len(), counts)
+}
+
+/// The elements of a list.
+fn items(list: Option<&[u8]>) -> Vec<&[u8]> {
+    let read = each(list.unwrap_or_default(), Json::skip);
+    read.filter_map(Result::ok).collect()
+}
+
+/// What an object has by a name.
+fn field<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut found = None;
+    let read = Json::new(object).object(|key, json| {
+        let value = json.optional(Json::skip)?;
+        if key.up_to(MAX_NAME) == name {
+            found = value;
+        }
+        Ok(())
+    });
+    read.ok().and(found)
+}
+
+/// The image of a container or of a volume's source.
+fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>, Invalid> {
+    let mut asked = Asked::default();
+    json.object(|key, json| {
+        let key = key.up_to(MAX_NAME);
+        if key == image {
+            let text = json.optional(|json| Ok(json.text()?.up_to(IMAGE_BYTES)))?;
+            asked.image = text.unwrap_or_default();
+        } else if key == policy {
+            let policy = json.optional(name)?;
+            asked.pull_policy = match policy.as_deref() {
+                Some("Always") => Some("Always"),
+                Some("Never") => Some("Never"),
+                _ => None,
+            };
+        } else {
+            json.skip()?;
+        }
+        Ok(())
+    })?;
+    Ok(asked)
+}
+
+/// The image of a volume that is one.
+fn mounted<'a>(json: &mut Json<'a>) -> Result<Option<Asked<'a>>, Invalid> {
+    let mut mounted = None;
+    json.object(|key, json| {
+        if key.up_to(MAX_NAME) == "image" {
+            mounted = json.optional(|json| asked(json, "reference", "pullPolicy"))?;
+        } else {
+            json.skip()?;
+        }
+        Ok(())
+    })?;
+    Ok(mounted)
+}

@@ -1,0 +1,108 @@
+//! Deployments of one tenant that are as large as the API server stores them, and everybody else's.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, bed, deployment};
+
+/// What reading them may take in passing, in KiB: the watch reads one after another, each with up to a megabyte of JSON, in a
+/// list of all of them. Kept is next to nothing.
+const MOST_KIB: u64 = 64 * 1024;
+
+fn annotated(name: &str, annotation: &str, value: String) -> Value {
+    let mut object = deployment("hostile", name, "slice=3", &["acme/web:1"]);
+    object["metadata"]["annotations"][annotation] = json!(value);
+    object
+}
+
+fn with_spec(name: &str, spec: &Value) -> Value {
+    let mut object = deployment("hostile", name, "slice=3", &["acme/web:1"]);
+    json_patch::merge(&mut object["spec"]["template"]["spec"], spec);
+    object
+}
+
+/// By the reason of the event that each is to have.
+fn hostile(number: usize) -> (&'static str, Value) {
+    let name = format!("web-{number}");
+    match number % 4 {
+        0 => {
+            let selector = vec!["pool=none"; 25_000].join(",");
+            let object = annotated(&name, "headstart.dev/node-selector", selector);
+            ("InvalidAnnotation", object)
+        }
+        1 => {
+            let images = vec!["a:1"; 60_000].join(",");
+            let object = annotated(&name, "headstart.dev/images", images);
+            ("InvalidAnnotation", object)
+        }
+        2 => {
+            let toleration = |i| json!({ "key": format!("key-{i}"), "operator": "Exists" });
+            let tolerations: Vec<_> = (0..10_000).map(toleration).collect();
+            let object = with_spec(&name, &json!({ "tolerations": tolerations }));
+            ("ImageNotPrefetched", object)
+        }
+        _ => {
+            let container =
+                |i| json!({ "name": format!("c{i}"), "image": format!("Not Valid {i}") });
+            let containers: Vec<_> = (0..2_000).map(container).collect();
+            let object = with_spec(&name, &json!({ "containers": containers }));
+            ("ImageNotPrefetched", object)
+        }
+    }
+}
+
+/// The most that the leader has taken since it was started.
+fn peak_kib(bed: &Bed) -> u64 {
+    let pid = bed.replicas[0].process().id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tenant_stores_costs_the_others_nothing() {
+    const DEPLOYMENTS: usize = 28;
+    let mut turn = bed().await;
+    let bed = turn.as_mut().unwrap();
+    bed.keep_pods().await;
+    bed.namespace("hostile").await;
+    bed.namespace("peaceful").await;
+    let before = peak_kib(bed);
+    let api = bed.api::<Deployment>("hostile");
+    let create = async |number: usize| {
+        let object = serde_json::from_value(hostile(number).1).unwrap();
+        api.create(&PostParams::default(), &object).await
+    };
+    for (number, limit) in [(0, "more than 4096 bytes"), (1, "more than 16384 bytes")] {
+        let denied = create(number).await.unwrap_err().to_string();
+        assert!(denied.contains(limit), "{denied}");
+    }
+    // They are stored while headstart is away, and whoever is started with them reads them all at once.
+    bed.replicas.clear();
+    for number in 0..DEPLOYMENTS {
+        create(number).await.unwrap();
+    }
+    bed.keep_pods().await;
+    let peaceful = deployment("peaceful", "web", "slice=3", &["acme/web:1"]);
+    bed.apply(&peaceful).await;
+    bed.event("peaceful", "web", "Prefetched").await;
+    for number in 0..DEPLOYMENTS {
+        let (reason, _) = hostile(number);
+        let note = bed.event("hostile", &format!("web-{number}"), reason).await;
+        assert!(note.len() <= 1024, "{note}");
+    }
+    for number in 0..4 {
+        let events = bed.events("hostile", &format!("web-{number}")).await;
+        let (reason, _) = hostile(number);
+        let complaints = events.iter().filter(|(found, _)| found == reason).count();
+        assert!(complaints <= 4, "{events:?}");
+    }
+    let after = peak_kib(bed);
+    println!("at most {before} KiB without them, {after} KiB with them");
+    assert!(after <= before + MOST_KIB);
+    bed.clear("hostile").await;
+    bed.clear("peaceful").await;
+    bed.reset().await;
+}
