@@ -20,6 +20,7 @@ use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, prefetch_pod};
 use crate::domain::workload::{Revision, Workload};
 use crate::metrics::Metrics;
+use crate::self_test::Permit;
 
 /// How long the API server may take for one write before it counts as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,15 +84,17 @@ pub struct Puller {
     concurrency: usize,
     settings: Arc<PodSettings>,
     metrics: Arc<Metrics>,
+    permit: Permit,
 }
 
 impl Puller {
-    /// `concurrency` bounds the requests in flight.
+    /// `concurrency` bounds the requests in flight. Without the `permit` no pod is created.
     pub fn new(
         client: Client,
         concurrency: usize,
         settings: Arc<PodSettings>,
         metrics: Arc<Metrics>,
+        permit: Permit,
     ) -> Self {
         Self {
             client,
@@ -100,6 +103,7 @@ impl Puller {
             concurrency,
             settings,
             metrics,
+            permit,
         }
     }
 
@@ -155,6 +159,11 @@ impl Puller {
         // node lacks all of them.
         let labels = pod.metadata.labels.get_or_insert_default();
         labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
+        match unwanted.run_until_cancelled(self.permit.granted()).await {
+            None => return Err(Refusal::Unwanted),
+            Some(Err(reason)) => return Err(Refusal::Definite(reason.to_owned())),
+            Some(Ok(())) => {}
+        }
         if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
             let delete = || self.delete_one(&api, name, &uid);
             Self::attempt(&self.deletes, unwanted, delete).await?;

@@ -83,11 +83,22 @@ pub(super) fn refresh(value: &str) -> Result<SignedDuration, String> {
     }
 }
 
-/// A Lease counts in whole seconds, and renewals need some room within it.
+/// A Lease counts in whole seconds, and renewals need some room within it. The policy headstart-writes-only-its-lease
+/// refuses a longer one.
 pub(super) fn lease_duration(value: &str) -> Result<Duration, String> {
     let duration = duration(value)?;
-    if duration < Duration::from_secs(2) || duration.subsec_nanos() != 0 {
-        return Err("want whole seconds, at least 2s".to_owned());
+    let (shortest, longest) = (Duration::from_secs(2), Duration::from_secs(60));
+    if !(shortest..=longest).contains(&duration) || duration.subsec_nanos() != 0 {
+        return Err("want whole seconds, from 2s to 60s".to_owned());
+    }
+    Ok(duration)
+}
+
+/// The policy headstart-creates-only-prefetch-pods refuses a pod with a later deadline.
+pub(super) fn pod_deadline(value: &str) -> Result<Duration, String> {
+    let duration = duration(value)?;
+    if duration > Duration::from_secs(2 * 3600) {
+        return Err("want a duration of at most 2h".to_owned());
     }
     Ok(duration)
 }

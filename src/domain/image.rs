@@ -74,6 +74,11 @@ impl ImageRef {
     pub fn registry(&self) -> &str {
         &self.registry
     }
+
+    /// Returns whether both are of one repository, whatever their tags or digests.
+    pub fn is_of_repository(&self, other: &Self) -> bool {
+        (&self.registry, &self.repository) == (&other.registry, &other.repository)
+    }
 }
 
 impl fmt::Display for ImageRef {

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod pod;
 mod quantity;
 pub mod selector;
+pub mod self_test;
 pub mod toleration;
 pub mod workload;
 

@@ -192,7 +192,7 @@ fn owner(workload: &Workload) -> Option<OwnerReference> {
         kind: "Deployment".into(),
         name: workload.key.name.clone(),
         uid: workload.uid.clone(),
-        controller: Some(false),
+        controller: Some(true),
         block_owner_deletion: Some(false),
     })
 }
@@ -215,7 +215,6 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
                 .map(|name| LocalObjectReference { name: name.clone() })
                 .collect(),
         ),
-        service_account_name: workload.service_account.clone(),
         // It may change the runtime's handler and with it how, and for what platform, the node pulls. Which class does
         // is not watched, so each is taken along; the node selector, tolerations and overhead that the class adds are
         // then this pod's as they are the rollout's.

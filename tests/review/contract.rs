@@ -50,6 +50,7 @@ fn gate() -> Gate {
             most: SignedDuration::from_mins(30),
         },
         namespaces: Vec::new().into(),
+        permit: Default::default(),
     }
 }
 

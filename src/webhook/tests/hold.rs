@@ -37,6 +37,7 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
         settings: settings.into(),
         limits,
         namespaces: namespaces.into(),
+        permit: Default::default(),
     }))
 }
 

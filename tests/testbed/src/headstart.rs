@@ -18,6 +18,8 @@ use manifests::Manifests;
 
 /// Its namespace, and the name of all its objects.
 pub const NAME: &str = "headstart";
+/// The image that prefetch pods run where headstart is a local process. Nobody pulls it there.
+pub const LOCAL_IMAGE: &str = "headstart.dev/headstart:dev";
 /// A port that nothing listens on.
 const NOBODY: u16 = 1;
 
@@ -213,7 +215,7 @@ impl Local {
                 &format!("--listen=127.0.0.1:{port}"),
                 &format!("--probe-listen=127.0.0.1:{probe_port}"),
                 "--tls-san=127.0.0.1",
-                "--noop-image=headstart.dev/headstart:dev",
+                &format!("--noop-image={LOCAL_IMAGE}"),
             ])
             .args(flags);
         Ok(Self {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use super::LOCAL_IMAGE;
 use crate::assets::workspace_root;
 
 /// `timeoutSeconds` of the webhooks where headstart is a local process, which a busy machine may starve for longer than
@@ -50,12 +51,10 @@ impl Manifests {
 
     /// Has all webhooks called at this port of the loopback interface instead of by Service, and runs nothing in the cluster.
     pub(super) fn called_at(mut self, port: u16) -> Result<Self> {
-        let resources = self.kustomization["resources"]
-            .as_array_mut()
-            .context("the kustomization has no resources")?;
-        resources.retain(|resource| {
-            resource != "deployment.yaml" && resource != "pod-disruption-budget.yaml"
-        });
+        self = self.image(LOCAL_IMAGE)?.patch(
+            "Deployment",
+            vec![json!({ "op": "replace", "path": "/spec/replicas", "value": 0 })],
+        )?;
         let path = workspace_root().join("manifests/webhook.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         for configuration in serde_yaml::Deserializer::from_str(&text) {
@@ -99,16 +98,24 @@ impl Manifests {
 
     /// Writes them for `kubectl apply -k DIRECTORY`.
     pub(super) fn write(self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory)?;
-        for entry in fs::read_dir(workspace_root().join("manifests"))? {
-            let path = entry?.path();
-            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-                fs::copy(&path, directory.join(name))?;
-            }
-        }
+        copy(&workspace_root().join("manifests"), directory)?;
         Ok(fs::write(
             directory.join("kustomization.yaml"),
             self.kustomization.to_string(),
         )?)
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
 }
