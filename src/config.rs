@@ -13,7 +13,7 @@ use crate::tls::Lifetimes;
 mod values;
 
 pub(crate) use values::duration;
-pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag};
+pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
 use values::{lease_duration, pod_deadline, refresh};
 
 /// headstart's own image for a plan, which starts nothing: what the manifests install.
@@ -164,6 +164,17 @@ pub struct Config {
         value_name = "WAY"
     )]
     pub pin: PinFlag,
+
+    /// ServiceAccount of prefetch pods: the namespace's `default` (with the pull secrets of the workload's), or the `workload`'s
+    /// own, for kubelets that ask for registry credentials in its name. Any node may then ask for tokens of it: a prefetch puts a
+    /// pod on every node
+    #[arg(
+        long,
+        env = "HEADSTART_SERVICE_ACCOUNT",
+        default_value = "default",
+        value_name = "WHICH"
+    )]
+    pub service_account: ServiceAccountFlag,
 
     /// PriorityClass of prefetch pods; empty for none
     #[arg(

@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use super::Usage;
 use crate::config::{
     DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
-    duration,
+    ServiceAccountFlag, duration,
 };
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
@@ -70,6 +70,15 @@ pub struct Options {
     )]
     pin: PinFlag,
 
+    /// ServiceAccount of prefetch pods: the namespace's `default`, or the workload's own
+    #[arg(
+        long,
+        env = "HEADSTART_SERVICE_ACCOUNT",
+        default_value = "default",
+        value_name = "WHICH"
+    )]
+    service_account: ServiceAccountFlag,
+
     /// PriorityClass of prefetch pods; empty for none
     #[arg(long, env = "HEADSTART_PRIORITY_CLASS", default_value = DEFAULT_PRIORITY_CLASS, value_name = "NAME")]
     priority_class: String,
@@ -107,6 +116,7 @@ pub fn run(options: Options) -> Result<()> {
         noop_image,
         pull_method,
         pin,
+        service_account,
         priority_class,
         pod_deadline,
         kubeconfig,
@@ -115,6 +125,7 @@ pub fn run(options: Options) -> Result<()> {
         noop_image,
         method: pull_method.forced(),
         pin: pin.into(),
+        run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     };

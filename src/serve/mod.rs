@@ -79,6 +79,7 @@ async fn serve(config: Config) -> Result<()> {
         require_policies,
         pull_method,
         pin,
+        service_account,
         priority_class,
         retain,
         pod_deadline,
@@ -185,6 +186,7 @@ async fn serve(config: Config) -> Result<()> {
         noop_image: noop_image.clone(),
         method: PullMethodFlag::forced(pull_method),
         pin: pin.into(),
+        run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     });

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::*;
 use crate::cluster::{self, Cluster};
 use crate::domain::hold::{Held, Limits};
-use crate::domain::pod::{Pin, PodSettings};
+use crate::domain::pod::{Pin, PodSettings, RunAs};
 
 fn serve_with_holds() -> Served {
     serve_looking_at(&[])
@@ -26,6 +26,7 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
         method: None,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 60,
     };
     let limits = Limits {
