@@ -17,7 +17,9 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use labels::{CallLabel, DecisionLabel, EndingLabel, OutcomeLabel, PodLabel, PolicyLabel, WatchLabel};
+use labels::{
+    CallLabel, DecisionLabel, EndingLabel, OutcomeLabel, PodLabel, PolicyLabel, WatchLabel,
+};
 pub use labels::{Decision, Watched};
 
 /// What is still to be done.

@@ -145,8 +145,10 @@ impl SelfTest {
                 let enforced = enforcement == Enforcement::Enforced;
                 self.metrics.policy_enforced(check.policy(), enforced);
             }
-            if enforcement == Enforcement::NotEnforced {
-                faults.push(Fault::Policy(check.policy()));
+            match enforcement {
+                Enforcement::Enforced => {}
+                Enforcement::NotEnforced => faults.push(Fault::Policy(check.policy())),
+                Enforcement::Unknown => faults.push(Fault::Untried(check.policy(), answer)),
             }
             checks.push(enforcement);
         }
@@ -233,14 +235,15 @@ impl SelfTest {
         }
         warn!(
             faults = %said,
-            "the self-test failed: headstart could do more than it should, or is not called; apply its manifests again"
+            "the self-test failed: apply headstart's manifests again"
         );
         let Some(own) = self.own_deployment(client).await else {
             return;
         };
         for fault in faults {
             let (reason, note) = (fault.reason(), fault.to_string());
-            self.reporter.report(&own, reason, &note.clone(), note);
+            let subject = note.clone();
+            self.reporter.report(&own, reason, &subject, note);
         }
     }
 
@@ -257,13 +260,14 @@ impl SelfTest {
 #[derive(Debug)]
 enum Fault {
     Policy(&'static str),
+    Untried(&'static str, Answer),
     Address(String),
 }
 
 impl Fault {
     fn reason(&self) -> Reason {
         match self {
-            Self::Policy(_) => Reason::PolicyNotEnforced,
+            Self::Policy(_) | Self::Untried(..) => Reason::PolicyNotEnforced,
             Self::Address(_) => Reason::WebhookMisdirected,
         }
     }
@@ -275,6 +279,15 @@ impl std::fmt::Display for Fault {
             Self::Policy(policy) => write!(
                 f,
                 "the API server allows what the ValidatingAdmissionPolicy {policy} forbids"
+            ),
+            Self::Untried(policy, Answer::Refused { code, message }) => write!(
+                f,
+                "cannot tell whether the ValidatingAdmissionPolicy {policy} is enforced: something else refused the dry run \
+                 ({code}): {message:.200}"
+            ),
+            Self::Untried(policy, _) => write!(
+                f,
+                "cannot tell whether the ValidatingAdmissionPolicy {policy} is enforced: the API server does not answer"
             ),
             Self::Address(fault) => f.write_str(fault),
         }

@@ -156,9 +156,7 @@ impl Address {
             });
         }
         let Some(called) = client.service.as_ref() else {
-            return Some(format!(
-                "webhook {webhook} has no address; want {wanted}"
-            ));
+            return Some(format!("webhook {webhook} has no address; want {wanted}"));
         };
         if (&called.name, &called.namespace) != (service, namespace)
             || called.port.unwrap_or(SERVICE_PORT) != SERVICE_PORT
@@ -196,9 +194,8 @@ mod tests {
         let read = |answer| Check::CreatePod.read(&answer);
         let by = |policy: &str| {
             let binding = format!("with binding '{policy}' denied request: headstart: no");
-            let message = format!(
-                "pods \"a\" is forbidden: ValidatingAdmissionPolicy '{policy}' {binding}"
-            );
+            let message =
+                format!("pods \"a\" is forbidden: ValidatingAdmissionPolicy '{policy}' {binding}");
             read(refused(422, &message))
         };
         assert_eq!(
@@ -234,9 +231,8 @@ mod tests {
     #[test]
     fn one_hole_is_enough_and_no_answer_changes_nothing() {
         use Enforcement::{Enforced, NotEnforced, Unknown};
-        let all = |checks: &[Enforcement], before| {
-            Enforcement::of_all(checks.iter().copied(), before)
-        };
+        let all =
+            |checks: &[Enforcement], before| Enforcement::of_all(checks.iter().copied(), before);
         assert_eq!(all(&[Enforced, Enforced], Unknown), Enforced);
         assert_eq!(all(&[Unknown, NotEnforced], Enforced), NotEnforced);
         assert_eq!(all(&[Enforced, Unknown], Unknown), Unknown);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
 

@@ -59,7 +59,10 @@ pub(super) fn mentions(message: &str, image: &ImageRef) -> bool {
     message
         .split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\\'))
         .map(|word| word.trim_end_matches([':', ',', '.', ';']))
-        .any(|word| word.parse().is_ok_and(|named: ImageRef| named.is_of_repository(image)))
+        .any(|word| {
+            word.parse()
+                .is_ok_and(|named: ImageRef| named.is_of_repository(image))
+        })
 }
 
 /// The message without what a registry may have put into its URLs: pre-signed queries and user names with
