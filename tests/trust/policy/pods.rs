@@ -613,12 +613,12 @@ pub(super) fn forbidden_places(pod: &Value, own: &str) -> Vec<Refusal> {
 /// Pods that live whatever headstart's token asks for.
 pub(super) fn forbidden_deletes(own: &str) -> Vec<Refusal> {
     let delete = |what: &str, namespace: &str, name: &str, message| {
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}?dryRun=All");
-        Refusal::new(what, DELETES, message, Request::delete(&path, json!({})))
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        Refusal::new(what, DELETES, message, Request::try_delete(&path))
     };
     let only = "deletes no pods but those that prefetch";
     let places = "deletes no pods of the system's namespaces or its own";
-    let path = format!("/api/v1/namespaces/{BARE}/pods?dryRun=All");
+    let path = format!("/api/v1/namespaces/{BARE}/pods");
     vec![
         delete("a tenant's pod", BARE, "tenant", only),
         delete("a pod that only looks alike", BARE, "prefetch-tenant", only),
@@ -639,7 +639,7 @@ pub(super) fn forbidden_deletes(own: &str) -> Vec<Refusal> {
             "all pods of a tenant",
             DELETES,
             only,
-            Request::delete(&path, json!({})),
+            Request::try_delete(&path),
         ),
     ]
 }

@@ -43,6 +43,11 @@ impl Request {
         Self::new(http::Method::PUT, path, "application/json", body)
     }
 
+    /// A dry run. An API server that finds options in the body does not look into the query.
+    pub(super) fn try_delete(path: &str) -> Self {
+        Self::delete(path, serde_json::json!({ "dryRun": ["All"] }))
+    }
+
     pub(super) fn delete(path: &str, options: Value) -> Self {
         Self::new(http::Method::DELETE, path, "application/json", options)
     }

@@ -61,7 +61,7 @@ async fn policy_that_is_missing_is_found_by_the_self_test_and_stops_pods_and_hol
         .await
         .unwrap();
     until("the binding's end to be known", async || {
-        let tried = Request::delete(&format!("{pods}/{REPLICA}?dryRun=All"), json!({}));
+        let tried = Request::try_delete(&format!("{pods}/{REPLICA}"));
         tried.send(&own).await.is_ok()
     })
     .await;

@@ -149,7 +149,7 @@ pub(super) fn forbidden() -> Vec<Refusal> {
             LIFE,
             create,
         ));
-        let delete = Request::delete(&path(resource), json!({}));
+        let delete = Request::try_delete(&path(resource));
         all.push(Refusal::new(
             format!("{kind}: delete"),
             policy,
@@ -157,7 +157,7 @@ pub(super) fn forbidden() -> Vec<Refusal> {
             delete,
         ));
         let all_of_them = format!("{GROUP}/{resource}?dryRun=All");
-        let delete = Request::delete(&all_of_them, json!({}));
+        let delete = Request::try_delete(&all_of_them);
         all.push(Refusal::new(
             format!("{kind}: delete all"),
             policy,
