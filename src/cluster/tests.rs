@@ -256,3 +256,31 @@ async fn held_deployments_are_known_by_their_mark() {
     cluster.on_deployment(&None, Change::End);
     assert!(cluster.held().is_empty(), "it is gone");
 }
+
+#[test]
+fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
+    let cluster = cluster();
+    cluster.expect_lists(0);
+    let nodes = |range: std::ops::Range<usize>| {
+        for index in range {
+            let node = json!({
+                "metadata": {"name": format!("n{index}"), "labels": {"kubernetes.io/os": "linux"}},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "images": [{"names": ["docker.io/library/app:1"]}],
+                },
+            });
+            cluster.on_node(&None, Change::Put(serde_json::from_value(node).unwrap()));
+        }
+    };
+    deployment(&cluster, "shop", json!({}));
+    let (workload, _) = cluster.stored(&key("shop")).unwrap();
+    let settings = crate::domain::plan::tests::settings(None);
+    let stock = || cluster.stock(&workload, &settings);
+    use crate::domain::hold::Stock;
+    assert_eq!(stock(), Stock::NoNode);
+    nodes(0..1000);
+    assert_eq!(stock(), Stock::Everywhere);
+    nodes(1000..1001);
+    assert_eq!(stock(), Stock::Unknown);
+}

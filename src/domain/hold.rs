@@ -230,7 +230,7 @@ pub fn ending(
     if held.until.is_none_or(|until| now >= until.min(longest)) {
         return Some(Ending::Deadline);
     }
-    if !workload.refused.is_empty() {
+    if !workload.refused.is_empty() || workload.too_large.is_some() {
         return Some(Ending::ImageFailed);
     }
     if workload.images.is_empty() {

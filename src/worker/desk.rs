@@ -201,7 +201,12 @@ impl Desk {
             // A rollout waits for all nodes, not for those that joined.
             && (work.whole || !waits)
         {
-            if !asks_the_same(&work.workload, &workload) {
+            let before = &work.workload;
+            if !asks_the_same(before, &workload) {
+                let (malformed, now) = (&before.annotations, &workload.annotations);
+                if before.too_large != workload.too_large || malformed.malformed != now.malformed {
+                    self.warn_of(&workload);
+                }
                 self.revise(workload);
             }
             self.check_hold(key);
@@ -292,7 +297,6 @@ impl Desk {
             started: hint.map_or_else(Instant::now, |hint| hint.admitted),
             whole: true,
             situation,
-            skipped,
             cancel: self.writes.child_token(),
             workload: workload.clone(),
         });
@@ -312,10 +316,10 @@ impl Desk {
         }
         info!(
             deployment = %workload.key, revision = %workload.revision, images = workload.images.len(),
-            nodes = work.spots.len(), skipped = work.skipped.len(), reporting = work.reporting, "prefetching",
+            nodes = work.spots.len(), skipped = skipped.len(), reporting = work.reporting, "prefetching",
         );
         if !workload.images.is_empty() {
-            let note = notes::opening(&work);
+            let note = notes::opening(&work, &skipped);
             self.worker
                 .reporter
                 .report(&workload, Reason::PrefetchStarted, "", note);
@@ -337,12 +341,19 @@ impl Desk {
 
     fn warn_of(&self, workload: &Workload) {
         let reporter = &self.worker.reporter;
-        for refused in &workload.refused {
-            let note = format!(
-                "Image {:?} is not prefetched: {}",
-                refused.given, refused.reason
-            );
-            reporter.report(workload, Reason::ImageNotPrefetched, &refused.given, note);
+        let not_prefetched = |subject: &str, note: String| {
+            reporter.report(workload, Reason::ImageNotPrefetched, subject, note);
+        };
+        if let Some(why) = workload.too_large {
+            not_prefetched("", notes::too_large(why));
+        }
+        for refused in workload.refused.iter().take(notes::NAMED_IMAGES) {
+            not_prefetched(&refused.given, notes::refused(refused));
+        }
+        let refused = workload.refused.len() + workload.refused_more;
+        if refused > notes::NAMED_IMAGES {
+            let more = refused - notes::NAMED_IMAGES;
+            not_prefetched("more", notes::more_refused(more));
         }
         for malformed in &workload.annotations.malformed {
             let (subject, note) = (malformed.annotation, malformed.to_string());

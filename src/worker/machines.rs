@@ -163,7 +163,6 @@ impl Desk {
                     started: Instant::now(),
                     whole: false,
                     situation: Situation::default(),
-                    skipped: Vec::new(),
                     cancel: self.writes.child_token(),
                 });
                 self.works.insert(key.clone(), work);

@@ -190,7 +190,7 @@ impl Desk {
                 continue;
             }
             let image = work.workload.images.get(*index);
-            let image = image.map_or("?", |image| image.given.as_str());
+            let image = image.map_or("?", |image| &*image.given);
             let waiting = if failure.kind.is_definite() {
                 work.spots.untried()
             } else {

@@ -14,7 +14,6 @@ use super::spots::Spots;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
 use crate::domain::hold::Progress;
-use crate::domain::placement::Ineligible;
 use crate::domain::plan::Situation;
 use crate::domain::workload::Workload;
 
@@ -35,8 +34,6 @@ pub(super) struct Work {
     /// For all nodes, or only for some that joined after the rollout.
     pub(super) whole: bool,
     pub(super) situation: Situation,
-    /// Nodes left out when the plan was made, and why.
-    pub(super) skipped: Vec<(String, Ineligible)>,
     /// Nodes left out because they report the images already.
     pub(super) reporting: usize,
     pub(super) spots: Spots,
@@ -70,7 +67,6 @@ pub(super) struct Begin {
     pub(super) started: Instant,
     pub(super) whole: bool,
     pub(super) situation: Situation,
-    pub(super) skipped: Vec<(String, Ineligible)>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -82,7 +78,6 @@ impl Work {
             started,
             whole,
             situation,
-            skipped,
             cancel,
         } = begin;
         Self {
@@ -91,7 +86,6 @@ impl Work {
             started,
             whole,
             situation,
-            skipped,
             reporting: 0,
             spots: Spots::default(),
             race: Race::Over,

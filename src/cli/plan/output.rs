@@ -65,7 +65,7 @@ impl<'a> Document<'a> {
             action: Action::Prefetch { method },
         });
         let skip = skipped.into_iter().map(|(name, why)| Row {
-            name,
+            name: name.to_owned(),
             action: Action::Skip {
                 reason: why.reason(),
                 message: why.to_string(),
@@ -92,7 +92,11 @@ impl<'a> Document<'a> {
             Ok(_) => None,
             Err(unknown) => Some(format!("{unknown}: headstart leaves it alone")),
         };
+        let too_large = self.workload.too_large.as_ref();
+        let too_large = too_large.map(|why| format!("{why}: nothing is prefetched for it"));
         let malformed = self.workload.annotations.malformed.iter();
+        let more = Some(self.workload.refused_more).filter(|more| *more > 0);
+        let more = more.map(|more| format!("and {more} more images are not prefetched"));
         let refused = self.workload.refused.iter().map(|refused| {
             format!(
                 "image {:?} is not prefetched: {}",
@@ -101,8 +105,10 @@ impl<'a> Document<'a> {
         });
         label
             .into_iter()
+            .chain(too_large)
             .chain(malformed.map(ToString::to_string))
             .chain(refused)
+            .chain(more)
             .collect()
     }
 
