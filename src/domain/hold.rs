@@ -12,8 +12,11 @@ use super::annotation::HoldUntil;
 use super::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE, Mode};
 use super::workload::Workload;
 
+mod pause;
 #[cfg(test)]
 mod tests;
+
+pub use pause::is_paused_by_user;
 
 /// The hold that a Deployment's marks tell of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,39 +284,4 @@ pub fn ending(
     } else {
         None
     }
-}
-
-/// Whether whoever wrote the Deployment wants it paused, apart from the hold: their manifest says so.
-///
-/// What a webhook sets belongs to nobody in `managedFields`. Who owns the mark as well has copied a held Deployment.
-pub fn is_paused_by_user(deployment: &Deployment) -> bool {
-    let owns = |fields: &serde_json::Value, path: [&str; 2]| {
-        fields.get(path[0]).and_then(|f| f.get(path[1])).is_some()
-    };
-    let label = format!("f:{HELD_LABEL}");
-    let owned = deployment
-        .metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter_map(|entry| entry.fields_v1.as_ref())
-        .any(|fields| {
-            let marks = fields.0.get("f:metadata").and_then(|m| m.get("f:labels"));
-            owns(&fields.0, ["f:spec", "f:paused"])
-                && marks.and_then(|labels| labels.get(&label)).is_none()
-        });
-    owned || applied_paused(deployment).unwrap_or(false)
-}
-
-/// What client-side apply was last given.
-fn applied_paused(deployment: &Deployment) -> Option<bool> {
-    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    let applied = deployment
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(LAST_APPLIED)?;
-    let applied: Deployment = serde_json::from_str(applied).ok()?;
-    let copied = Held::read(&applied).is_some();
-    Some(is_paused(&applied) && !copied)
 }
