@@ -18,9 +18,10 @@ mod labels;
 mod tests;
 
 use labels::{
-    CallLabel, DecisionLabel, EndingLabel, OutcomeLabel, PodLabel, PolicyLabel, WatchLabel,
+    CallLabel, DecisionLabel, EndingLabel, LackLabel, OutcomeLabel, PodLabel, PolicyLabel,
+    WatchLabel,
 };
-pub use labels::{Decision, Watched};
+pub use labels::{Decision, Lack, Watched};
 
 /// What is still to be done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +43,7 @@ pub struct Metrics {
     registry: Registry,
     /// One for each [`Decision`]: there from the start, and found without a lock.
     admissions: [Counter; Decision::ALL.len()],
+    shed: Family<LackLabel, Counter>,
     unconfirmed: Counter,
     plans: Counter,
     pods_created: Counter,
@@ -60,6 +62,7 @@ pub struct Metrics {
     held: Gauge,
     held_seconds: Family<EndingLabel, Histogram, fn() -> Histogram>,
     leader: Gauge,
+    events_dropped: Counter,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
     policy_enforced: Family<PolicyLabel, Gauge>,
@@ -86,6 +89,12 @@ impl Default for Metrics {
                 .get_or_create(&DecisionLabel { decision })
                 .clone()
         });
+        let shed = Family::default();
+        registry.register(
+            "admission_reviews_shed",
+            "Reviews allowed unread, by what there was none of",
+            shed.clone(),
+        );
         let unconfirmed = Counter::default();
         registry.register(
             "admission_reviews_unconfirmed",
@@ -199,6 +208,12 @@ impl Default for Metrics {
             "1 on the replica that creates prefetch pods",
             leader.clone(),
         );
+        let events_dropped = Counter::default();
+        registry.register(
+            "events_dropped",
+            "Events on Deployments that were not written, because too many of their namespace waited",
+            events_dropped.clone(),
+        );
         let certificate_expiry = Gauge::default();
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -226,6 +241,7 @@ impl Default for Metrics {
         Self {
             registry,
             admissions,
+            shed,
             unconfirmed,
             plans,
             pods_created,
@@ -244,6 +260,7 @@ impl Default for Metrics {
             held,
             held_seconds,
             leader,
+            events_dropped,
             certificate_expiry,
             authority_expiry,
             policy_enforced,
@@ -256,6 +273,12 @@ impl Metrics {
     /// A review was answered.
     pub fn admission(&self, decision: Decision) {
         self.admissions[decision as usize].inc();
+    }
+
+    /// A review was allowed unread.
+    pub fn shed(&self, lack: Lack) {
+        self.admission(Decision::Shed);
+        self.shed.get_or_create(&LackLabel { lack }).inc();
     }
 
     /// Reviews expired without a stored object.
@@ -326,6 +349,11 @@ impl Metrics {
         gauge(&self.pulling, pulling);
         gauge(&self.held, held);
         self.queue_oldest.set(oldest.as_secs_f64());
+    }
+
+    /// An event on a Deployment was not written: too many of its namespace wait.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// A watch brought an event.

@@ -12,7 +12,7 @@ mod tests;
 pub(crate) mod verdict;
 mod watch;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -156,6 +156,13 @@ impl Cluster {
         self.lock().nodes.current.values().cloned().collect()
     }
 
+    /// Every node by its name, unless there are more than so many.
+    fn nodes_up_to(&self, most: usize) -> Option<HashMap<Arc<str>, Machine>> {
+        let state = self.lock();
+        let nodes = &state.nodes.current;
+        (nodes.len() <= most).then(|| nodes.clone())
+    }
+
     /// One node.
     pub fn node(&self, name: &str) -> Option<Machine> {
         self.lock().nodes.current.get(name).cloned()
@@ -259,13 +266,13 @@ impl Cluster {
     }
 
     fn on_deployment(&self, scope: &Scope, change: Change<Deployment>) {
-        let mut state = self.lock();
         match change {
-            Change::Begin => state.workloads.begin_list(scope),
+            Change::Begin => self.lock().workloads.begin_list(scope),
             Change::Put(deployment) => {
                 let Some(workload) = Workload::from_deployment(&deployment) else {
                     return;
                 };
+                let mut state = self.lock();
                 let key = workload.key.clone();
                 if workload.held.is_some() {
                     state.held.insert(key.clone());
@@ -281,12 +288,14 @@ impl Cluster {
             }
             Change::Remove(deployment) => {
                 if let Some(workload) = Workload::from_deployment(&deployment) {
+                    let mut state = self.lock();
                     state.workloads.remove(&workload.key);
                     state.held.remove(&workload.key);
                     self.rollouts.push(workload.key);
                 }
             }
             Change::End => {
+                let mut state = self.lock();
                 let gone = state
                     .workloads
                     .end_list(scope, |key| covers(scope, &key.namespace));
@@ -321,6 +330,7 @@ fn asks_for_work(before: &Workload, after: &Workload) -> bool {
 /// Whether two states of a Deployment with the same images ask for them in the same way and places.
 pub fn asks_the_same(a: &Workload, b: &Workload) -> bool {
     a.placement == b.placement
+        && a.too_large == b.too_large
         && a.annotations == b.annotations
         && a.image_pull_secrets == b.image_pull_secrets
         && a.service_account == b.service_account

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::annotation;
+use super::limits::{VALUE_BYTES, shown};
+
 /// What the keys of all labels and annotations begin with that are headstart's.
 pub const PREFIX: &str = "headstart.dev/";
 /// On a namespace its consent ([`NamespaceMode`]), on a Deployment what it asks for itself ([`Mode`]).
@@ -27,6 +30,20 @@ pub const REVISION_LABEL: &str = "headstart.dev/revision";
 /// On every prefetch pod: its node's name, which can be too long for a label. Pinned by affinity, the pod names it
 /// nowhere else until it is scheduled.
 pub const NODE_ANNOTATION: &str = "headstart.dev/node";
+
+/// All labels and annotations of a Deployment that are read or set.
+pub const KEYS: [&str; 10] = [
+    PREFETCH_LABEL,
+    HELD_LABEL,
+    HELD_UNTIL,
+    HELD_SINCE,
+    annotation::NODE_SELECTOR,
+    annotation::MAX_NODES,
+    annotation::REFRESH,
+    annotation::IMAGES,
+    annotation::HOLD_TIMEOUT,
+    annotation::HOLD_UNTIL,
+];
 
 /// Namespaces that are never touched, whatever their labels say: a prefetch must not compete with what
 /// the cluster itself runs on.
@@ -83,7 +100,7 @@ impl FromStr for Mode {
             "enabled" => Ok(Self::Enabled),
             "hold" => Ok(Self::Hold),
             "disabled" => Ok(Self::Disabled),
-            other => Err(UnknownMode(other.to_owned())),
+            other => Err(UnknownMode(shown(other, VALUE_BYTES).into_owned())),
         }
     }
 }
@@ -107,7 +124,7 @@ impl FromStr for NamespaceMode {
             "allowed" => Ok(Self::Allowed),
             "enabled" => Ok(Self::Enabled),
             "hold" => Ok(Self::Hold),
-            other => Err(UnknownNamespaceMode(other.to_owned())),
+            other => Err(UnknownNamespaceMode(shown(other, VALUE_BYTES).into_owned())),
         }
     }
 }

@@ -129,7 +129,7 @@ pub struct Address {
 }
 
 /// The paths that headstart answers reviews at.
-const PATHS: [&str; 3] = ["/mutate", "/hold", "/validate"];
+const PATHS: [&str; 4] = ["/mutate", "/hold", "/without-consent", "/validate"];
 /// The port of headstart's Service.
 const SERVICE_PORT: i32 = 443;
 

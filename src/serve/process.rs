@@ -1,4 +1,4 @@
-//! What the process around the server needs: signals, a client, its own name, a log.
+//! What the process around the server needs: signals, a client, its own name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +9,8 @@ use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::error;
 
 use crate::api_calls::CountCalls;
-use crate::config::LogFormat;
 use crate::domain::workload::short_hash;
 use crate::metrics::Metrics;
 
@@ -73,19 +71,4 @@ pub(super) fn random_identity() -> String {
         "{host}-{}",
         short_hash([start.as_str(), &std::process::id().to_string()])
     )
-}
-
-pub(super) fn start_log(format: LogFormat) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    if let Err(error) = started {
-        error!(%error, "the log was started already");
-    }
 }

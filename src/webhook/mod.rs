@@ -24,11 +24,11 @@ use tracing::{debug, warn};
 
 mod answer;
 mod body;
+mod json;
 mod object;
 mod patch;
 mod prefix;
 mod review;
-mod small;
 mod validate;
 
 pub use answer::{Answer, Refused};
@@ -38,9 +38,10 @@ use crate::domain::contract::{
     Mode, NamespaceMode, consent_command, effective_mode, is_exempt, labelled_mode, lacks_consent,
 };
 use crate::domain::hold::Admission;
+use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::domain::workload::Workload;
 use crate::hold::Gate;
-use crate::metrics::{Decision, Metrics};
+use crate::metrics::{Decision, Lack, Metrics};
 use crate::queue::{Hint, Hints};
 use body::Received;
 use review::{Parsed, Write};
@@ -101,35 +102,40 @@ async fn validate(
     webhook.serve(request, Webhook::validate).await
 }
 
+/// What answers a review, by its path.
+type Decide = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+
 impl Webhook {
-    async fn serve(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
+    async fn serve(self: Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
         let answer = AssertUnwindSafe(self.answer(request, decide));
-        let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
-            let what = "this is a bug; the log says where".into();
-            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, what))
-        });
+        let answer = answer.catch_unwind().await.unwrap_or_else(|_| Err(bug()));
         if answer.is_err() {
             self.metrics.admission(Decision::Refused);
         }
         answer
     }
 
-    async fn answer(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
-        match self.receive(request).await? {
-            Received::Whole(body, _room) => decide(self, &body),
-            Received::Beginning(prefix) => self.shed(&prefix),
-        }
+    async fn answer(self: &Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
+        let (body, room) = match self.receive(request).await? {
+            Received::Whole(body, _room) if body.len() <= body::SMALL => {
+                return decide(self, &body);
+            }
+            Received::Whole(body, room) => (body, room),
+            Received::Beginning(prefix, lack) => return self.shed(&prefix, lack),
+        };
+        let Some(turn) = self.budget.turn().await else {
+            return self.shed(&body[..body::PREFIX], Lack::Processor);
+        };
+        let webhook = self.clone();
+        let deciding = tokio::task::spawn_blocking(move || {
+            // Given back when the thread is done: a caller that goes meanwhile does not end it.
+            let _held = (room, turn);
+            decide(&webhook, &body)
+        });
+        deciding.await.unwrap_or_else(|_| Err(bug()))
     }
 
-    async fn receive(&self, request: Request) -> Result<Received<'_>, Refused> {
+    async fn receive(&self, request: Request) -> Result<Received, Refused> {
         let (parts, body) = request.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
@@ -142,16 +148,16 @@ impl Webhook {
         body::receive(&parts.headers, body, &self.budget, deadline).await
     }
 
-    /// Allows a review that there is no room or no time to read.
-    fn shed(&self, prefix: &[u8]) -> Result<Answer, Refused> {
+    /// Allows a review that cannot be read for want of something.
+    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<Answer, Refused> {
         let Some(uid) = prefix::uid_of_prefix(prefix) else {
             return Err(Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no room or no time to read this".into(),
             ));
         };
-        self.metrics.admission(Decision::Shed);
-        debug!(%uid, "no room or no time to read a review; it is allowed, and left to the watch");
+        self.metrics.shed(lack);
+        debug!(%uid, ?lack, "a review is not read; it is allowed, and left to the watch");
         Ok(Answer::allow(uid, []))
     }
 
@@ -166,7 +172,7 @@ impl Webhook {
     }
 
     fn admit(&self, body: &[u8], namespace: NamespaceMode) -> Result<Answer, Refused> {
-        let (uid, outcome) = match review::parse(body).map_err(bad_request)? {
+        let (uid, outcome) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
             Parsed::Other { uid } => (uid, Outcome::of(Decision::Ignored)),
             Parsed::Deployment(write) => (write.uid.clone(), self.note(*write, namespace)),
         };
@@ -187,7 +193,7 @@ impl Webhook {
     /// Answers a review of a Deployment that asks for what its namespace has not consented to: nothing is noted, and the person who
     /// writes is told what is missing.
     pub fn without_consent(&self, body: &[u8]) -> Result<Answer, Refused> {
-        let (uid, warning) = match review::parse(body).map_err(bad_request)? {
+        let (uid, warning) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
             Parsed::Other { uid } => (uid, None),
             Parsed::Deployment(write) => {
                 let namespace = &write.new.namespace;
@@ -203,7 +209,9 @@ impl Webhook {
 
     /// Answers a review of a write that may set headstart's label or annotations.
     pub fn validate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        let (uid, complaints) = match review::parse(body).map_err(bad_request)? {
+        let (uid, complaints) = match review::parse(body, &self.own_namespace)
+            .map_err(bad_request)?
+        {
             Parsed::Other { uid } => (uid, Vec::new()),
             Parsed::Deployment(write) if is_exempt(&write.new.namespace, &self.own_namespace) => {
                 (write.uid, Vec::new())
@@ -219,7 +227,8 @@ impl Webhook {
         }
         self.metrics.admission(Decision::Denied);
         debug!(%uid, "refused a malformed label or annotation");
-        Ok(Answer::deny(uid, complaints.join("; ")))
+        let message = complaints.join("; ");
+        Ok(Answer::deny(uid, shown(&message, ANSWER_BYTES).into()))
     }
 
     /// Everything that is not a change of a Deployment's images is none of our business.
@@ -306,6 +315,12 @@ impl Outcome {
     }
 }
 
+/// What a caller is told after a panic.
+fn bug() -> Refused {
+    let what = "this is a bug; the log says where".into();
+    Refused(StatusCode::INTERNAL_SERVER_ERROR, what)
+}
+
 fn bad_request(reason: String) -> Refused {
     Refused(StatusCode::BAD_REQUEST, reason)
 }
@@ -336,8 +351,11 @@ fn warnings(workload: &Workload) -> Vec<String> {
         .refused
         .iter()
         .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let too_large = workload.too_large;
+    let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
     let malformed = workload.annotations.malformed.iter();
     mode.into_iter()
+        .chain(too_large)
         .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
         .chain(refused)
         .take(answer::MAX_WARNINGS)

@@ -81,10 +81,10 @@ proptest! {
         prop_assert_eq!(&plan(&workload, &shuffled, &situation, &settings(Pin::NodeName)), &planned);
         let Plan { targets, skipped } = &planned;
         if !workload.images.is_empty() {
-            let mut names: Vec<&String> = targets.iter().map(|(name, _)| name)
-                .chain(skipped.iter().map(|(name, _)| name)).collect();
+            let mut names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str())
+                .chain(skipped.iter().map(|(name, _)| *name)).collect();
             names.sort();
-            let all: Vec<&String> = nodes.iter().map(|node| &node.name).collect();
+            let all: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
             prop_assert_eq!(names, all);
         }
         for (_, why) in skipped {

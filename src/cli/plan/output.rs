@@ -25,6 +25,9 @@ pub(super) struct Document<'a> {
     pods: Vec<Pod>,
     #[serde(skip)]
     workload: &'a Workload,
+    /// What there is to say of its namespace.
+    #[serde(skip)]
+    consent: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +68,7 @@ impl<'a> Document<'a> {
             action: Action::Prefetch { method },
         });
         let skip = skipped.into_iter().map(|(name, why)| Row {
-            name,
+            name: name.to_owned(),
             action: Action::Skip {
                 reason: why.reason(),
                 message: why.to_string(),
@@ -80,7 +83,13 @@ impl<'a> Document<'a> {
             nodes,
             pods,
             workload,
+            consent: None,
         }
+    }
+
+    /// The same with something to say of its namespace.
+    pub(super) fn with_remark(self, consent: Option<String>) -> Self {
+        Self { consent, ..self }
     }
 
     /// What a person should know that has no place in the document.
@@ -92,7 +101,11 @@ impl<'a> Document<'a> {
             Ok(_) => None,
             Err(unknown) => Some(format!("{unknown}: headstart leaves it alone")),
         };
+        let too_large = self.workload.too_large.as_ref();
+        let too_large = too_large.map(|why| format!("{why}: nothing is prefetched for it"));
         let malformed = self.workload.annotations.malformed.iter();
+        let more = Some(self.workload.refused_more).filter(|more| *more > 0);
+        let more = more.map(|more| format!("and {more} more images are not prefetched"));
         let refused = self.workload.refused.iter().map(|refused| {
             format!(
                 "image {:?} is not prefetched: {}",
@@ -101,8 +114,11 @@ impl<'a> Document<'a> {
         });
         label
             .into_iter()
+            .chain(self.consent.clone())
+            .chain(too_large)
             .chain(malformed.map(ToString::to_string))
             .chain(refused)
+            .chain(more)
             .collect()
     }
 
