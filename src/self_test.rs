@@ -120,18 +120,12 @@ impl SelfTest {
                 self.say(&client, &faults, &mut said).await;
             }
             let pause = match (all, started.elapsed() < FIRST.0) {
-                (Enforcement::Enforced, _) if faults.is_empty() => EVERY + self.share(),
+                (Enforcement::Enforced, _) if faults.is_empty() => EVERY + share(&self.identity),
                 (Enforcement::Enforced, _) | (_, false) => RETRY,
                 (_, true) => FIRST.1,
             };
             sleep(pause).await;
         }
-    }
-
-    /// This replica's part of the jitter.
-    fn share(&self) -> Duration {
-        let sum: u64 = self.identity.bytes().map(u64::from).sum();
-        Duration::from_secs(sum.wrapping_mul(37) % JITTER)
     }
 
     /// Asks once for everything. Returns what is known of all policies, and what is wrong.
@@ -294,6 +288,12 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// A replica's part of the jitter.
+fn share(identity: &str) -> Duration {
+    let sum: u64 = identity.bytes().map(u64::from).sum();
+    Duration::from_secs(sum.wrapping_mul(37) % JITTER)
+}
+
 /// A pod that no other admission plugin minds: it passes the `restricted` level. It lacks a prefetch pod's labels and owner.
 fn pod() -> Value {
     json!({
@@ -361,5 +361,46 @@ async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Answer {
             message: status.message.clone(),
         },
         Ok(Err(_)) | Err(_) => Answer::Silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_permitted_before_and_without_an_answer_that_all_is_enforced() {
+        assert!(Permit::default().is_granted());
+        let (state, receiver) = watch::channel(Enforcement::Unknown);
+        let permit = Permit(Some(receiver));
+        assert!(!permit.is_granted());
+        let waits = is_pending(permit.granted()).await;
+        assert!(waits, "creates wait for the first answer");
+        state.send_replace(Enforcement::NotEnforced);
+        assert!(!permit.is_granted());
+        assert!(
+            permit
+                .granted()
+                .await
+                .is_err_and(|why| why.contains("--require-policies"))
+        );
+        state.send_replace(Enforcement::Enforced);
+        assert!(permit.is_granted());
+        assert_eq!(permit.granted().await, Ok(()));
+    }
+
+    /// Returns whether a future is not done when it is first asked.
+    async fn is_pending(future: impl Future) -> bool {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(future.as_mut().poll(context).is_pending())
+        })
+        .await
+    }
+
+    #[test]
+    fn replicas_do_not_ask_at_the_same_time() {
+        assert_ne!(share("headstart-5d4f-abcde"), share("headstart-5d4f-fghij"));
+        assert!(share("headstart-5d4f-abcde") < Duration::from_secs(JITTER));
     }
 }

@@ -177,6 +177,20 @@ async fn policy_refuses_what_headstart_never_does_whatever_rbac_allows() {
     assert!(count >= 60, "{count}");
 }
 
+/// The largest prefetch: as many images, tolerations and pull secrets as headstart takes. An expression has a budget.
+fn largest(web: &Workload) -> Workload {
+    let mut large = web.clone();
+    let image = large.images[0].clone();
+    large.images = std::iter::repeat_n(image, 64).collect();
+    let toleration = |index| {
+        let toleration = json!({ "key": format!("k{index}"), "operator": "Exists" });
+        serde_json::from_value(toleration).unwrap()
+    };
+    large.placement.tolerations = (0..64).map(toleration).collect();
+    large.image_pull_secrets = (0..16).map(|index| format!("secret-{index}")).collect();
+    large
+}
+
 #[tokio::test]
 async fn policy_allows_what_headstart_does() {
     let installation = Installation::new().await;
@@ -193,6 +207,12 @@ async fn policy_allows_what_headstart_does() {
         let now = json!({ "gracePeriodSeconds": 0 });
         let delete = Request::delete(&format!("{path}/{name}"), now);
         delete.send(&own).await.unwrap();
+    }
+    for pod in made(&largest(&web)) {
+        let path = format!("/api/v1/namespaces/{SHOP}/pods?dryRun=All");
+        let size = pod.to_string().len();
+        let created = Request::post(&path, pod).send(&own).await;
+        created.unwrap_or_else(|error| panic!("a pod of {size} bytes: {error}"));
     }
     for request in webhooks::allowed(&installation).await {
         request.send(&own).await.unwrap();

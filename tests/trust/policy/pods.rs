@@ -231,7 +231,7 @@ fn placement() -> Vec<Change> {
         let quantities = json!({ "cpu": cpu, "memory": memory });
         json!({ "requests": quantities, "limits": quantities })
     };
-    let tolerations: Vec<_> = (0..65)
+    let tolerations: Vec<_> = (0..81)
         .map(|index| json!({ "key": format!("k{index}"), "operator": "Exists" }))
         .collect();
     let secrets: Vec<_> = (0..17)
@@ -309,7 +309,7 @@ fn placement() -> Vec<Change> {
             ROOM,
         ),
         (
-            "65 tolerations",
+            "81 tolerations",
             "spec.tolerations",
             json!(tolerations),
             ROOM,
