@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::requests::{Refusal, Request};
-use super::{headstarts_own_client, in_force, made, pods, refused, revoke, web};
+use super::{bounded, made, pods, refused, web};
 use crate::installation::{Installation, SHOP, until};
 
 const POLICY: &str = "headstart-pods-are-headstarts";
@@ -11,12 +11,8 @@ const POLICY: &str = "headstart-pods-are-headstarts";
 #[tokio::test]
 async fn policy_reserves_the_labels_of_prefetch_pods() {
     let installation = Installation::new().await;
-    let (everyone, own) = (
-        &installation.client,
-        headstarts_own_client(&installation).await,
-    );
-    revoke(&installation, &own).await;
-    in_force(&own).await;
+    let everyone = &installation.client;
+    let own = bounded(&installation).await;
     let path = format!("/api/v1/namespaces/{SHOP}/pods");
     let dry = format!("{path}?dryRun=All");
     let only = "only headstart creates pods with the label";

@@ -30,6 +30,14 @@ pub(crate) async fn headstarts_own_client(installation: &Installation) -> Client
     client_of(installation, OWN, "headstart").await
 }
 
+/// The same, with the rights of the manifests and no others, and the policies in force.
+async fn bounded(installation: &Installation) -> Client {
+    let own = headstarts_own_client(installation).await;
+    revoke(installation, &own).await;
+    in_force(&own).await;
+    own
+}
+
 /// A client with a ServiceAccount's token.
 async fn client_of(installation: &Installation, namespace: &str, name: &str) -> Client {
     let accounts = installation.cluster;
@@ -163,9 +171,7 @@ fn forbidden(own: &str, web: &Workload) -> Vec<Refusal> {
 #[tokio::test]
 async fn policy_refuses_what_headstart_never_does_whatever_rbac_allows() {
     let installation = Installation::new().await;
-    let own = headstarts_own_client(&installation).await;
-    revoke(&installation, &own).await;
-    in_force(&own).await;
+    let own = bounded(&installation).await;
     let web = web(&installation).await;
     pods::make_victims(&installation, OWN).await;
     others::make_held(&installation).await;
@@ -194,9 +200,7 @@ fn largest(web: &Workload) -> Workload {
 #[tokio::test]
 async fn policy_allows_what_headstart_does() {
     let installation = Installation::new().await;
-    let own = headstarts_own_client(&installation).await;
-    revoke(&installation, &own).await;
-    in_force(&own).await;
+    let own = bounded(&installation).await;
     let web = web(&installation).await;
     others::make_held(&installation).await;
     for pod in made(&web) {

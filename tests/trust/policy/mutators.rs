@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::process::Wait;
 
 use super::requests::Request;
-use super::{headstarts_own_client, in_force, made, revoke, web};
+use super::{bounded, made, web};
 use crate::installation::{Installation, PATIENCE, SHOP, deployment, until};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -78,10 +78,7 @@ fn has_additions(pod: &Value) -> bool {
 #[tokio::test]
 async fn policy_tolerates_what_other_webhooks_add_to_prefetch_pods() {
     let installation = Installation::new().await;
-    let (everyone, own) = (
-        &installation.client,
-        headstarts_own_client(&installation).await,
-    );
+    let everyone = &installation.client;
     let known = Request::get(&format!("{GROUP}/mutatingadmissionpolicies"))
         .send(everyone)
         .await;
@@ -89,8 +86,7 @@ async fn policy_tolerates_what_other_webhooks_add_to_prefetch_pods() {
         println!("skipped: this Kubernetes has no MutatingAdmissionPolicies (1.36)");
         return;
     }
-    revoke(&installation, &own).await;
-    in_force(&own).await;
+    let own = bounded(&installation).await;
     let web = web(&installation).await;
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": mutator() });
     installation.apply(&list).await;

@@ -5,7 +5,7 @@ use kube::config::AuthInfo;
 use serde_json::{Value, json};
 
 use super::requests::Request;
-use super::{headstarts_own_client, in_force, made, pods, revoke, web};
+use super::{bounded, made, pods, web};
 use crate::installation::{Installation, SHOP, until};
 
 /// As the kubelet of a node.
@@ -35,12 +35,8 @@ fn token(pod: &Value) -> Request {
 #[tokio::test]
 async fn policy_or_shape_gives_a_node_no_token_of_the_workloads_service_account() {
     let installation = Installation::new().await;
-    let (everyone, own) = (
-        &installation.client,
-        headstarts_own_client(&installation).await,
-    );
-    revoke(&installation, &own).await;
-    in_force(&own).await;
+    let everyone = &installation.client;
+    let own = bounded(&installation).await;
     installation.apply(&pods::builder()).await;
     let mut web = web(&installation).await;
     web.service_account = Some("builder".into());

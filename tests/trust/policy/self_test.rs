@@ -5,8 +5,8 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
+use super::bounded;
 use super::requests::Request;
-use super::{headstarts_own_client, in_force, revoke};
 use crate::installation::{Installation, OWN, SHOP, deployment, until};
 
 const POLICY: &str = "headstart-deletes-only-prefetch-pods";
@@ -41,9 +41,7 @@ async fn said(installation: &Installation) -> Vec<String> {
 async fn policy_that_is_missing_is_found_by_the_self_test_and_stops_pods_and_holds() {
     let installation = Installation::new().await;
     let everyone = &installation.client;
-    let own = headstarts_own_client(&installation).await;
-    revoke(&installation, &own).await;
-    in_force(&own).await;
+    let own = bounded(&installation).await;
     // The replica is a process here; the pod stands for it.
     let pod = json!({ "metadata": { "name": REPLICA }, "spec": { "nodeName": "fake-0",
         "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
