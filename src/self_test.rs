@@ -1,6 +1,9 @@
 //! The self-test: asks, at the start and every hour, for what headstart's policies have to refuse, and looks where its
 //! webhooks are called. All of it is dry runs with the own token.
 
+mod permit;
+mod requests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +11,8 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, Client};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -22,9 +21,9 @@ use crate::domain::self_test::{Address, Answer, Check, Enforcement};
 use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::report::{Reason, Reporter};
+pub use permit::Permit;
+use requests::ANSWER_TIMEOUT;
 
-/// How long the API server may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a policy that was just applied may take to be in force. Until then it is not missed.
 const SETTLING: Duration = Duration::from_secs(15);
 /// How long, and how often, the first test is repeated.
@@ -35,41 +34,6 @@ const RETRY: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(3300);
 /// Two replicas do not ask at the same time.
 const JITTER: u64 = 600;
-/// The name of everything that is asked for and never made.
-const NAME: &str = "headstart-self-test";
-
-/// Whether pods may be created and rollouts held.
-#[derive(Clone, Debug)]
-pub struct Permit(Option<watch::Receiver<Enforcement>>);
-
-impl Default for Permit {
-    /// Always.
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl Permit {
-    /// Returns whether it is known now that every policy is enforced, or that none is required.
-    pub fn is_granted(&self) -> bool {
-        let now = |state: &watch::Receiver<Enforcement>| *state.borrow() == Enforcement::Enforced;
-        self.0.as_ref().is_none_or(now)
-    }
-
-    /// Waits until the self-test has an answer; says why where the answer is no.
-    pub async fn granted(&self) -> Result<(), &'static str> {
-        let Some(mut state) = self.0.clone() else {
-            return Ok(());
-        };
-        let known = state.wait_for(|state| *state != Enforcement::Unknown).await;
-        match known.as_deref() {
-            Ok(Enforcement::Enforced) => Ok(()),
-            _ => Err(
-                "headstart's ValidatingAdmissionPolicies are not enforced (--require-policies); apply its manifests again",
-            ),
-        }
-    }
-}
 
 /// What the self-test is told.
 #[derive(Debug)]
@@ -148,47 +112,6 @@ impl SelfTest {
         }
         faults.extend(self.addresses(client).await.into_iter().map(Fault::Address));
         (Enforcement::of_all(checks, before), faults)
-    }
-
-    async fn ask(&self, client: &Client, check: Check) -> Answer {
-        let namespace = &self.namespace;
-        let annotate = json!({ "metadata": { "annotations": { "headstart.dev/self-test": "" } } });
-        match check {
-            Check::CreatePod => create::<Pod>(client, namespace, pod()).await,
-            Check::CreateSecret => {
-                create::<Secret>(client, namespace, json!({ "metadata": { "name": NAME } })).await
-            }
-            Check::CreateLease => {
-                create::<Lease>(client, namespace, json!({ "metadata": { "name": NAME } })).await
-            }
-            Check::DeletePod => {
-                // A replica that is no pod has none to lose.
-                let Some(pod) = self.pod.as_deref() else {
-                    return Answer::Refused {
-                        code: 404,
-                        message: String::new(),
-                    };
-                };
-                let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-                let params = DeleteParams {
-                    dry_run: true,
-                    ..DeleteParams::default()
-                };
-                answer(pods.delete(pod, &params)).await
-            }
-            Check::PatchMutating => {
-                let api = Api::<MutatingWebhookConfiguration>::all(client.clone());
-                patched(&api, &self.configuration, fail_closed()).await
-            }
-            Check::PatchValidating => {
-                let api = Api::<ValidatingWebhookConfiguration>::all(client.clone());
-                patched(&api, &self.configuration, fail_closed()).await
-            }
-            Check::PatchDeployment => {
-                let api = Api::<Deployment>::namespaced(client.clone(), namespace);
-                patched(&api, &self.deployment, Patch::Merge(annotate)).await
-            }
-        }
     }
 
     /// What is wrong with the addresses that the webhooks are called at. What cannot be read is not wrong: without
@@ -294,109 +217,9 @@ fn share(identity: &str) -> Duration {
     Duration::from_secs(sum.wrapping_mul(37) % JITTER)
 }
 
-/// A pod that no other admission plugin minds: it passes the `restricted` level. It lacks a prefetch pod's labels and owner.
-fn pod() -> Value {
-    json!({
-        "metadata": { "name": NAME },
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" },
-            },
-            "containers": [{
-                "name": "noop", "image": NAME, "command": ["/headstart", "noop"],
-                "resources": { "requests": { "cpu": "1m", "memory": "1Mi" }, "limits": { "cpu": "100m", "memory": "32Mi" } },
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
-                },
-            }],
-        },
-    })
-}
-
-/// Has the first webhook fail writes when it does not answer.
-fn fail_closed() -> Patch<Value> {
-    let operation = json!([{ "op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail" }]);
-    // What is built here from constants always reads back.
-    Patch::Json(serde_json::from_value(operation).unwrap_or_default())
-}
-
-async fn create<K>(client: &Client, namespace: &str, object: Value) -> Answer
-where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::Serialize
-        + DeserializeOwned,
-{
-    // What is built here from constants always reads back.
-    let Ok(object) = serde_json::from_value::<K>(object) else {
-        return Answer::Silent;
-    };
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let params = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    answer(api.create(&params, &object)).await
-}
-
-async fn patched<K>(api: &Api<K>, name: &str, patch: Patch<Value>) -> Answer
-where
-    K: Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let params = PatchParams {
-        dry_run: true,
-        ..PatchParams::default()
-    };
-    answer(api.patch(name, &params, &patch)).await
-}
-
-async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Answer {
-    match timeout(ANSWER_TIMEOUT, request).await {
-        Ok(Ok(_)) => Answer::Accepted,
-        Ok(Err(kube::Error::Api(status))) => Answer::Refused {
-            code: status.code,
-            message: status.message.clone(),
-        },
-        Ok(Err(_)) | Err(_) => Answer::Silent,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn nothing_is_permitted_before_and_without_an_answer_that_all_is_enforced() {
-        assert!(Permit::default().is_granted());
-        let (state, receiver) = watch::channel(Enforcement::Unknown);
-        let permit = Permit(Some(receiver));
-        assert!(!permit.is_granted());
-        let waits = is_pending(permit.granted()).await;
-        assert!(waits, "creates wait for the first answer");
-        state.send_replace(Enforcement::NotEnforced);
-        assert!(!permit.is_granted());
-        assert!(
-            permit
-                .granted()
-                .await
-                .is_err_and(|why| why.contains("--require-policies"))
-        );
-        state.send_replace(Enforcement::Enforced);
-        assert!(permit.is_granted());
-        assert_eq!(permit.granted().await, Ok(()));
-    }
-
-    /// Returns whether a future is not done when it is first asked.
-    async fn is_pending(future: impl Future) -> bool {
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|context| {
-            std::task::Poll::Ready(future.as_mut().poll(context).is_pending())
-        })
-        .await
-    }
 
     #[test]
     fn replicas_do_not_ask_at_the_same_time() {
