@@ -13,10 +13,10 @@ use crate::tls::Lifetimes;
 mod values;
 
 pub(crate) use values::duration;
-pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag};
-use values::{lease_duration, refresh};
+pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
+use values::{lease_duration, pod_deadline, refresh};
 
-/// headstart's own image, where there is no pod of it to look at: what the manifests install.
+/// headstart's own image for a plan, which starts nothing: what the manifests install.
 pub const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
 /// The PriorityClass that the manifests install.
 pub const DEFAULT_PRIORITY_CLASS: &str = "headstart-prefetch";
@@ -51,6 +51,15 @@ pub struct Config {
     /// Name of this replica, unique among them [default: the host's name and a random part]
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+
+    /// headstart's own Deployment, on which events say what is wrong with the installation
+    #[arg(
+        long,
+        env = "HEADSTART_DEPLOYMENT",
+        default_value = "headstart",
+        value_name = "NAME"
+    )]
+    pub deployment: String,
 
     /// Service that the API server calls; the certificate is made out to SERVICE.NAMESPACE.svc
     #[arg(long, env = "HEADSTART_SERVICE", default_value = "headstart")]
@@ -121,9 +130,22 @@ pub struct Config {
     )]
     pub webhook_configuration: String,
 
-    /// Image of headstart, whose no-op the prefetch pods run [default: the image of the pod this runs in]
+    /// Image of headstart, whose no-op the prefetch pods run. The manifests set it to the image that they install
     #[arg(long, env = "HEADSTART_NOOP_IMAGE", value_name = "IMAGE")]
     pub noop_image: Option<String>,
+
+    /// Create no pods and hold nothing unless the API server enforces headstart's ValidatingAdmissionPolicies, which a
+    /// self-test tries at the start and every hour
+    #[arg(
+        long,
+        env = "HEADSTART_REQUIRE_POLICIES",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub require_policies: bool,
 
     /// How images are pulled: `auto` takes image volumes on nodes that have them, else containers
     #[arg(
@@ -143,6 +165,17 @@ pub struct Config {
     )]
     pub pin: PinFlag,
 
+    /// ServiceAccount of prefetch pods: the namespace's `default` (with the pull secrets of the workload's), or the `workload`'s
+    /// own, for kubelets that ask for registry credentials in its name. Any node may then ask for tokens of it: a prefetch puts a
+    /// pod on every node
+    #[arg(
+        long,
+        env = "HEADSTART_SERVICE_ACCOUNT",
+        default_value = "default",
+        value_name = "WHICH"
+    )]
+    pub service_account: ServiceAccountFlag,
+
     /// PriorityClass of prefetch pods; empty for none
     #[arg(
         long,
@@ -157,7 +190,7 @@ pub struct Config {
     pub retain: Duration,
 
     /// When the kubelet ends a prefetch pod that is not done
-    #[arg(long, env = "HEADSTART_POD_DEADLINE", default_value = DEFAULT_POD_DEADLINE, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "HEADSTART_POD_DEADLINE", default_value = DEFAULT_POD_DEADLINE, value_parser = pod_deadline, value_name = "DURATION")]
     pub pod_deadline: Duration,
 
     /// Most writes of pods in flight; an API server serves no more creates per second beyond about this many

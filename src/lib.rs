@@ -31,6 +31,7 @@ pub mod puller;
 pub mod queue;
 pub mod registration;
 pub mod report;
+pub mod self_test;
 pub mod serve;
 pub mod server;
 pub mod tls;

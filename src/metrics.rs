@@ -18,7 +18,8 @@ mod labels;
 mod tests;
 
 use labels::{
-    CallLabel, DecisionLabel, EndingLabel, LackLabel, OutcomeLabel, PodLabel, WatchLabel,
+    CallLabel, DecisionLabel, EndingLabel, LackLabel, OutcomeLabel, PodLabel, PolicyLabel,
+    WatchLabel,
 };
 pub use labels::{Decision, Lack, Watched};
 
@@ -64,6 +65,8 @@ pub struct Metrics {
     events_dropped: Counter,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
+    policy_enforced: Family<PolicyLabel, Gauge>,
+    misdirected_webhooks: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -223,6 +226,18 @@ impl Default for Metrics {
             "When the CA that signs serving certificates expires, in seconds since the epoch",
             authority_expiry.clone(),
         );
+        let policy_enforced = Family::default();
+        registry.register(
+            "policy_enforced",
+            "1 if the API server refuses what this ValidatingAdmissionPolicy forbids, by the last self-test",
+            policy_enforced.clone(),
+        );
+        let misdirected_webhooks = Gauge::default();
+        registry.register(
+            "misdirected_webhooks",
+            "Webhooks of headstart's configurations that are called elsewhere, by the last self-test",
+            misdirected_webhooks.clone(),
+        );
         Self {
             registry,
             admissions,
@@ -248,6 +263,8 @@ impl Default for Metrics {
             events_dropped,
             certificate_expiry,
             authority_expiry,
+            policy_enforced,
+            misdirected_webhooks,
         }
     }
 }
@@ -388,6 +405,18 @@ impl Metrics {
     /// The CA was replaced.
     pub fn authority_expires(&self, unix_seconds: i64) {
         self.authority_expiry.set(unix_seconds);
+    }
+
+    /// The self-test tried a policy.
+    pub fn policy_enforced(&self, policy: &'static str, enforced: bool) {
+        let gauge = self.policy_enforced.get_or_create(&PolicyLabel { policy });
+        gauge.set(i64::from(enforced));
+    }
+
+    /// The self-test looked where the webhooks are called.
+    pub fn misdirected_webhooks(&self, count: usize) {
+        self.misdirected_webhooks
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The text exposition format.

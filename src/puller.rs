@@ -21,6 +21,7 @@ use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, prefetch_pod};
 use crate::domain::workload::{Revision, Workload};
 use crate::metrics::Metrics;
+use crate::self_test::Permit;
 
 /// How long the API server may take for one write before it counts as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -84,15 +85,17 @@ pub struct Puller {
     concurrency: usize,
     settings: Arc<PodSettings>,
     metrics: Arc<Metrics>,
+    permit: Permit,
 }
 
 impl Puller {
-    /// `concurrency` bounds the requests in flight.
+    /// `concurrency` bounds the requests in flight. Without the `permit` no pod is created.
     pub fn new(
         client: Client,
         concurrency: usize,
         settings: Arc<PodSettings>,
         metrics: Arc<Metrics>,
+        permit: Permit,
     ) -> Self {
         Self {
             client,
@@ -101,6 +104,7 @@ impl Puller {
             concurrency,
             settings,
             metrics,
+            permit,
         }
     }
 
@@ -161,6 +165,11 @@ impl Puller {
             let what =
                 format!("the pod takes {bytes} bytes, and more than {POD_BYTES} are not created");
             return Err(Refusal::Definite(what));
+        }
+        match unwanted.run_until_cancelled(self.permit.granted()).await {
+            None => return Err(Refusal::Unwanted),
+            Some(Err(reason)) => return Err(Refusal::Definite(reason.to_owned())),
+            Some(Ok(())) => {}
         }
         if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
             let delete = || self.delete_one(&api, name, &uid);

@@ -56,6 +56,10 @@ pub enum Reason {
     RolloutLeftPaused,
     /// It should wait no longer, and headstart cannot resume it.
     RolloutNotResumed,
+    /// On headstart's own Deployment: the API server allows what a policy of headstart's forbids.
+    PolicyNotEnforced,
+    /// On headstart's own Deployment: a webhook of headstart's is called elsewhere.
+    WebhookMisdirected,
 }
 
 impl Reason {
@@ -71,6 +75,8 @@ impl Reason {
             Self::RolloutResumed => "RolloutResumed",
             Self::RolloutLeftPaused => "RolloutLeftPaused",
             Self::RolloutNotResumed => "RolloutNotResumed",
+            Self::PolicyNotEnforced => "PolicyNotEnforced",
+            Self::WebhookMisdirected => "WebhookMisdirected",
         }
     }
 
@@ -85,7 +91,9 @@ impl Reason {
             | Self::PrefetchBlocked
             | Self::ImageNotPrefetched
             | Self::InvalidAnnotation
-            | Self::RolloutNotResumed => "Warning",
+            | Self::RolloutNotResumed
+            | Self::PolicyNotEnforced
+            | Self::WebhookMisdirected => "Warning",
         }
     }
 
@@ -94,6 +102,7 @@ impl Reason {
         match self {
             Self::RolloutHeld => "Hold",
             Self::RolloutResumed | Self::RolloutLeftPaused | Self::RolloutNotResumed => "Resume",
+            Self::PolicyNotEnforced | Self::WebhookMisdirected => "SelfTest",
             _ => "Prefetch",
         }
     }

@@ -7,19 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 
 use super::Usage;
 use crate::config::{
     DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
-    duration,
+    ServiceAccountFlag, duration,
 };
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
 
 mod input;
+mod namespaces;
 mod output;
 mod surroundings;
 
+use namespaces::Namespaces;
 use output::Document;
 use surroundings::Surroundings;
 
@@ -70,6 +73,15 @@ pub struct Options {
     )]
     pin: PinFlag,
 
+    /// ServiceAccount of prefetch pods: the namespace's `default`, or the workload's own
+    #[arg(
+        long,
+        env = "HEADSTART_SERVICE_ACCOUNT",
+        default_value = "default",
+        value_name = "WHICH"
+    )]
+    service_account: ServiceAccountFlag,
+
     /// PriorityClass of prefetch pods; empty for none
     #[arg(long, env = "HEADSTART_PRIORITY_CLASS", default_value = DEFAULT_PRIORITY_CLASS, value_name = "NAME")]
     priority_class: String,
@@ -107,6 +119,7 @@ pub fn run(options: Options) -> Result<()> {
         noop_image,
         pull_method,
         pin,
+        service_account,
         priority_class,
         pod_deadline,
         kubeconfig,
@@ -115,13 +128,20 @@ pub fn run(options: Options) -> Result<()> {
         noop_image,
         method: pull_method.forced(),
         pin: pin.into(),
+        run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     };
     let mut workloads = Vec::new();
+    let mut in_files = Namespaces::default();
     for file in &files {
         let found = input::read(file)?;
         let deployments = found.of_kind::<Deployment>()?;
+        in_files.add(
+            found.of_kind::<Namespace>()?,
+            found.of_kind::<ServiceAccount>()?,
+            &namespace,
+        );
         if deployments.is_empty() {
             eprintln!("headstart: no Deployment of apps/v1 in {}", found.name);
         }
@@ -138,13 +158,19 @@ pub fn run(options: Options) -> Result<()> {
             workloads.push(workload);
         }
     }
-    let surroundings = match nodes {
-        Some(file) => Surroundings::from_file(&input::read(&file)?)?,
-        None => Surroundings::from_cluster(kubeconfig, &workloads)?,
+    let mut surroundings = match nodes {
+        Some(file) => Surroundings::from_file(&input::read(&file)?, &namespace)?,
+        None => Surroundings::from_cluster(kubeconfig, &workloads, &settings)?,
     };
+    let namespaces = std::mem::take(&mut surroundings.namespaces).updated_by(in_files);
+    let workloads: Vec<Workload> = workloads
+        .into_iter()
+        .map(|workload| namespaces.with_pull_secrets(workload, &settings))
+        .collect();
     let documents = workloads.iter().map(|workload| {
         let situation = surroundings.situation(workload);
-        Document::new(workload, &surroundings.nodes, &situation, &settings)
+        let consent = namespaces.remark(workload);
+        Document::new(workload, &surroundings.nodes, &situation, &settings).with_remark(consent)
     });
     match print(output, documents) {
         // Whoever read it has seen enough.

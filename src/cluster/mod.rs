@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use tracing::warn;
 
-use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
+use crate::domain::contract::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
 use crate::domain::workload::{Key, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -63,7 +63,8 @@ pub struct Cluster {
 
 #[derive(Debug, Default)]
 struct State {
-    namespaces: Table<String, Mode>,
+    /// What each namespace consents to, `None` where it says nothing.
+    namespaces: Table<String, Option<NamespaceMode>>,
     workloads: Table<Key, Arc<Workload>>,
     /// Those of them that are marked as held.
     held: BTreeSet<Key>,
@@ -216,7 +217,7 @@ impl Cluster {
             return Mode::Disabled;
         }
         let namespace = state.namespaces.current.get(&workload.key.namespace);
-        effective_mode(&workload.mode, namespace.copied())
+        effective_mode(&workload.mode, namespace.copied().flatten())
     }
 
     fn on_namespace(&self, scope: &Scope, change: Change<PartialObjectMeta<Namespace>>) {
@@ -230,15 +231,14 @@ impl Cluster {
                 let Some(name) = namespace.metadata.name else {
                     return;
                 };
-                let mode = match labelled_mode(namespace.metadata.labels.as_ref()) {
-                    Ok(mode) => mode.unwrap_or(Mode::Disabled),
-                    Err(error) => {
-                        warn!(namespace = %name, %error, "namespace is not opted in");
-                        Mode::Disabled
-                    }
-                };
+                let mode = namespace_mode(namespace.metadata.labels.as_ref());
+                let mode = mode.unwrap_or_else(|error| {
+                    warn!(namespace = %name, %error, "namespace is not opted in");
+                    None
+                });
                 let before = state.namespaces.put(scope, name.clone(), mode);
-                if before == Some(mode) || (before.is_none() && mode == Mode::Disabled) {
+                // One that is not known yet has consented to nothing.
+                if before.flatten() == mode {
                     return;
                 }
                 [name].into()

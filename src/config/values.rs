@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::domain::node::PullMethod;
-use crate::domain::pod::Pin;
+use crate::domain::pod::{Pin, RunAs};
 
 /// `--pull-method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +48,24 @@ impl From<PinFlag> for Pin {
     }
 }
 
+/// `--service-account`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServiceAccountFlag {
+    /// The namespace's `default`.
+    Default,
+    /// The workload's own.
+    Workload,
+}
+
+impl From<ServiceAccountFlag> for RunAs {
+    fn from(flag: ServiceAccountFlag) -> Self {
+        match flag {
+            ServiceAccountFlag::Default => Self::Default,
+            ServiceAccountFlag::Workload => Self::Workload,
+        }
+    }
+}
+
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -83,11 +101,22 @@ pub(super) fn refresh(value: &str) -> Result<SignedDuration, String> {
     }
 }
 
-/// A Lease counts in whole seconds, and renewals need some room within it.
+/// A Lease counts in whole seconds, and renewals need some room within it. The policy headstart-writes-only-its-lease
+/// refuses a longer one.
 pub(super) fn lease_duration(value: &str) -> Result<Duration, String> {
     let duration = duration(value)?;
-    if duration < Duration::from_secs(2) || duration.subsec_nanos() != 0 {
-        return Err("want whole seconds, at least 2s".to_owned());
+    let (shortest, longest) = (Duration::from_secs(2), Duration::from_secs(60));
+    if !(shortest..=longest).contains(&duration) || duration.subsec_nanos() != 0 {
+        return Err("want whole seconds, from 2s to 60s".to_owned());
+    }
+    Ok(duration)
+}
+
+/// The policy headstart-creates-only-prefetch-pods refuses a pod with a later deadline.
+pub(super) fn pod_deadline(value: &str) -> Result<Duration, String> {
+    let duration = duration(value)?;
+    if duration > Duration::from_secs(2 * 3600) {
+        return Err("want a duration of at most 2h".to_owned());
     }
     Ok(duration)
 }

@@ -81,6 +81,19 @@ impl ImageRef {
     pub(crate) fn text(&self) -> &Arc<str> {
         &self.text
     }
+
+    /// Returns whether both are of one repository, whatever their tags or digests.
+    pub fn is_of_repository(&self, other: &Self) -> bool {
+        self.repository() == other.repository()
+    }
+
+    /// The reference without tag or digest: the registry may have a colon of its own.
+    fn repository(&self) -> &str {
+        let (_, rest) = self.text.split_at(usize::from(self.registry));
+        let name = rest.find(['@', ':']).unwrap_or(rest.len());
+        let (repository, _) = self.text.split_at(usize::from(self.registry) + name);
+        repository
+    }
 }
 
 impl fmt::Display for ImageRef {
@@ -285,6 +298,24 @@ mod tests {
                 Ok(image),
                 "{expected} must read back"
             );
+        }
+    }
+
+    #[test]
+    fn a_repository_is_the_same_by_tag_and_by_digest() {
+        let image = |text: &str| text.parse::<ImageRef>().unwrap();
+        let tagged = image("registry.example:5000/infra/headstart:v1");
+        let digest = format!(
+            "registry.example:5000/infra/headstart@sha256:{}",
+            "a".repeat(64)
+        );
+        assert!(tagged.is_of_repository(&image(&digest)));
+        assert!(image("nginx").is_of_repository(&image("docker.io/library/nginx:1")));
+        for other in [
+            "registry.example:5000/infra/headstart2:v1",
+            "registry.example/infra/headstart:v1",
+        ] {
+            assert!(!tagged.is_of_repository(&image(other)), "{other}");
         }
     }
 

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod pod;
 mod quantity;
 pub mod selector;
+pub mod self_test;
 pub mod toleration;
 pub mod workload;
 

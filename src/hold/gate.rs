@@ -9,6 +9,7 @@ use crate::domain::annotation::HOLD_TIMEOUT;
 use crate::domain::hold::{Admission, Limits, Stock, admit};
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
+use crate::self_test::Permit;
 
 /// Decides with what every replica has in its caches.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Gate {
     pub limits: Limits,
     /// The namespaces that are looked at; none for all. A hold elsewhere would be seen by nobody.
     pub namespaces: Arc<[String]>,
+    /// Without it nothing is held: the images would not come.
+    pub permit: Permit,
 }
 
 impl Gate {
@@ -28,7 +31,7 @@ impl Gate {
     /// same nodes.
     pub fn admit(&self, new: &Workload, old: Option<&Workload>, lands_alike: bool) -> Admission {
         let watched = self.namespaces.is_empty() || self.namespaces.contains(&new.key.namespace);
-        if !watched {
+        if !watched || !self.permit.is_granted() {
             return Admission::Leave;
         }
         let stock = if lands_alike {

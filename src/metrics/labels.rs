@@ -100,3 +100,8 @@ pub(super) struct CallLabel {
     pub(super) verb: &'static str,
     pub(super) code: String,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PolicyLabel {
+    pub(super) policy: &'static str,
+}

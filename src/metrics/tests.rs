@@ -36,6 +36,7 @@ fn every_metric_is_documented_and_no_other() {
     metrics.watch_failed(Watched::Pods);
     metrics.api_call("create", "201".into());
     metrics.hold_ended("Warm", Duration::from_secs(3));
+    metrics.policy_enforced("headstart-only-resumes", true);
     metrics.pod_decided(&PodOutcome {
         images: vec![Outcome::Pulled],
         ended: None,

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, PullMethodFlag};
 use crate::domain::pod::PodSettings;
+use crate::domain::self_test::Address;
 use crate::hold::{self, Gate};
 use crate::leader::Candidate;
 use crate::metrics::Metrics;
@@ -27,6 +28,7 @@ use crate::puller::Puller;
 use crate::queue::Hints;
 use crate::registration::Registration;
 use crate::report::Reporter;
+use crate::self_test::SelfTest;
 use crate::server::{self, Readiness, Shutdown, probes, serve_probes, serve_tls};
 use crate::tls::Resolver;
 use crate::tls::authority::Validity;
@@ -36,7 +38,7 @@ use crate::webhook::{Budget, Webhook, router};
 use crate::whereabouts::Whereabouts;
 use crate::worker::{Limits, Policy, Worker};
 pub(crate) use process::client;
-use process::{Signals, counted_client, own_image, random_identity};
+use process::{Signals, counted_client, random_identity};
 
 /// How long answers in flight may take once no new ones are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -63,6 +65,7 @@ async fn serve(config: Config) -> Result<()> {
         probe_listen,
         namespace,
         pod_name,
+        deployment,
         service,
         tls_san,
         ca_secret,
@@ -73,8 +76,10 @@ async fn serve(config: Config) -> Result<()> {
         client_ca,
         webhook_configuration,
         noop_image,
+        require_policies,
         pull_method,
         pin,
+        service_account,
         priority_class,
         retain,
         pod_deadline,
@@ -101,9 +106,11 @@ async fn serve(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let client = counted_client(kubeconfig, &metrics).await?;
     let identity = pod_name.clone().unwrap_or_else(random_identity);
-    let noop_image = match noop_image {
-        Some(image) => image,
-        None => own_image(&client, &namespace, pod_name.as_deref()).await?,
+    let Some(noop_image) = noop_image.filter(|image| !image.is_empty()) else {
+        bail!(
+            "--noop-image is not set: give the image of headstart that prefetch pods run, or set HEADSTART_NOOP_IMAGE, \
+             which the manifests do"
+        );
     };
     if holds.is_some() && !hold::may_resume(&client, &namespaces).await? {
         warn!(
@@ -116,6 +123,12 @@ async fn serve(config: Config) -> Result<()> {
     let leading = watch::Sender::new(false);
     let resolver = Arc::new(Resolver::default());
     let tls = resolver.clone().server_config(client_ca.as_ref())?;
+    let address = Address {
+        service: service.clone(),
+        namespace: namespace.clone(),
+        hosts: tls_san.clone(),
+    };
+    let configuration = webhook_configuration.clone();
     let registered = match tls_cert.zip(tls_key) {
         Some((cert, key)) => {
             let files = Files { cert, key };
@@ -171,6 +184,7 @@ async fn serve(config: Config) -> Result<()> {
         noop_image: noop_image.clone(),
         method: PullMethodFlag::forced(pull_method),
         pin: pin.into(),
+        run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     });
@@ -195,6 +209,18 @@ async fn serve(config: Config) -> Result<()> {
 
     let (reporter, writer) = Reporter::new(client.clone(), &identity, metrics.clone());
     let writer = tokio::spawn(writer);
+    let self_test = SelfTest {
+        namespace: namespace.clone(),
+        pod: pod_name,
+        deployment,
+        configuration,
+        address,
+        identity: identity.clone(),
+        metrics: metrics.clone(),
+        reporter: reporter.clone(),
+    };
+    let (permit, self_test) = self_test.start(client.clone(), require_policies);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(self_test));
     let hints = Arc::new(Hints::default());
     let worker = Worker {
         cluster: cluster.clone(),
@@ -204,6 +230,7 @@ async fn serve(config: Config) -> Result<()> {
             usize::from(max_writes),
             settings.clone(),
             metrics.clone(),
+            permit.clone(),
         ),
         whereabouts: Whereabouts::new(client.clone()),
         reporter,
@@ -256,6 +283,7 @@ async fn serve(config: Config) -> Result<()> {
             settings,
             limits,
             namespaces: namespaces.into(),
+            permit,
         }),
     };
     let mut server = tokio::spawn(serve_tls(

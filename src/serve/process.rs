@@ -1,22 +1,19 @@
-//! What the process around the server needs: signals, a client, its own image and name.
+//! What the process around the server needs: signals, a client, its own name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::Pod;
+use anyhow::{Context, Result};
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api_calls::CountCalls;
 use crate::domain::workload::short_hash;
 use crate::metrics::Metrics;
 
-/// The container whose image is headstart's, in the manifests.
-const OWN_CONTAINER: &str = "headstart";
 /// The two signals that ask for the end.
 pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -65,29 +62,6 @@ async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
             .await
             .context("no cluster: run in a pod, or give --kubeconfig"),
     }
-}
-
-/// The image this very process runs from, so that the manifests name it once.
-pub(super) async fn own_image(
-    client: &Client,
-    namespace: &str,
-    pod: Option<&str>,
-) -> Result<String> {
-    let Some(name) = pod else {
-        bail!("outside a pod, give --noop-image: the image of headstart that prefetch pods run");
-    };
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pod = pods
-        .get(name)
-        .await
-        .with_context(|| format!("cannot read our own pod {namespace}/{name}"))?;
-    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
-    let own = containers
-        .into_iter()
-        .find(|container| container.name == OWN_CONTAINER);
-    own.and_then(|container| container.image).with_context(|| {
-        format!("pod {namespace}/{name} has no container {OWN_CONTAINER:?}; give --noop-image")
-    })
 }
 
 pub(super) fn random_identity() -> String {

@@ -2,7 +2,8 @@
 //!
 //! `/mutate` and `/hold` always answer "allowed", at once and without a client: what is worth pulling is noted for the
 //! worker, what cannot be prefetched is said as a warning, and a rollout that is to wait is paused by a patch. They differ in
-//! what the namespace asks for, which a review does not say: the registration does, by the path. `/validate` refuses a malformed value of headstart's own label or
+//! what the namespace asks for, which a review does not say: the registration does, by the path. `/without-consent` only warns, where a
+//! Deployment asks for what its namespace has not consented to. `/validate` refuses a malformed value of headstart's own label or
 //! annotations, and nothing else. What is no review at all is refused by HTTP status.
 //!
 //! No answer waits for anything but the request's own bytes; under load a review is allowed without being looked at,
@@ -33,7 +34,9 @@ mod validate;
 pub use answer::{Answer, Refused};
 pub use body::{BUDGET, Budget, MAX_BODY};
 
-use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
+use crate::domain::contract::{
+    Mode, NamespaceMode, consent_command, effective_mode, is_exempt, labelled_mode, lacks_consent,
+};
 use crate::domain::hold::Admission;
 use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::hold::Gate;
@@ -46,6 +49,8 @@ use review::{Parsed, Write};
 pub const MUTATE: &str = "/mutate";
 /// The same, of namespaces that ask for holds.
 pub const HOLD: &str = "/hold";
+/// Where the API server posts reviews of Deployments that opt in by their own label, in namespaces that say nothing.
+pub const WITHOUT_CONSENT: &str = "/without-consent";
 /// Where the API server posts reviews of headstart's own label and annotations.
 pub const VALIDATE: &str = "/validate";
 
@@ -69,6 +74,7 @@ pub fn router(webhook: Webhook) -> Router {
     Router::new()
         .route(MUTATE, post(mutate))
         .route(HOLD, post(hold))
+        .route(WITHOUT_CONSENT, post(without_consent))
         .route(VALIDATE, post(validate))
         .with_state(Arc::new(webhook))
 }
@@ -79,6 +85,13 @@ async fn mutate(State(webhook): State<Arc<Webhook>>, request: Request) -> Result
 
 async fn hold(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
     webhook.serve(request, Webhook::hold).await
+}
+
+async fn without_consent(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<Answer, Refused> {
+    webhook.serve(request, Webhook::without_consent).await
 }
 
 async fn validate(
@@ -149,15 +162,15 @@ impl Webhook {
 
     /// Answers a review of a write that may ask for pulls.
     pub fn mutate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        self.admit(body, Mode::Enabled)
+        self.admit(body, NamespaceMode::Enabled)
     }
 
     /// The same, in a namespace that asks for holds.
     pub fn hold(&self, body: &[u8]) -> Result<Answer, Refused> {
-        self.admit(body, Mode::Hold)
+        self.admit(body, NamespaceMode::Hold)
     }
 
-    fn admit(&self, body: &[u8], namespace: Mode) -> Result<Answer, Refused> {
+    fn admit(&self, body: &[u8], namespace: NamespaceMode) -> Result<Answer, Refused> {
         let (uid, outcome) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
             Parsed::Other { uid } => (uid, Outcome::of(Decision::Ignored)),
             Parsed::Deployment(write) => (write.uid.clone(), self.note(*write, namespace)),
@@ -174,6 +187,23 @@ impl Webhook {
             Some(patch) => answer.patched(&patch),
             None => answer,
         })
+    }
+
+    /// Answers a review of a Deployment that asks for what its namespace has not consented to: nothing is noted, and the person who
+    /// writes is told what is missing.
+    pub fn without_consent(&self, body: &[u8]) -> Result<Answer, Refused> {
+        let (uid, warning) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
+            Parsed::Other { uid } => (uid, None),
+            Parsed::Deployment(write) => {
+                let namespace = &write.new.namespace;
+                let asks = !is_exempt(namespace, &self.own_namespace)
+                    && lacks_consent(&labelled_mode(write.new.labels()), None);
+                let warning = asks.then(|| no_consent(namespace));
+                (write.uid, warning)
+            }
+        };
+        self.metrics.admission(Decision::Ignored);
+        Ok(Answer::allow(uid, warning))
     }
 
     /// Answers a review of a write that may set headstart's label or annotations.
@@ -201,7 +231,7 @@ impl Webhook {
     }
 
     /// Everything that is not a change of a Deployment's images is none of our business.
-    fn note(&self, write: Write<'_>, namespace: Mode) -> Outcome {
+    fn note(&self, write: Write<'_>, namespace: NamespaceMode) -> Outcome {
         let Write {
             uid,
             dry_run,
@@ -225,13 +255,6 @@ impl Webhook {
             return Outcome::of(Decision::Ignored);
         }
         let mut warnings = answer::warnings(&new);
-        // A dry run is never stored, so there is nothing to wait for.
-        if dry_run {
-            return Outcome {
-                warnings,
-                ..Outcome::of(Decision::DryRun)
-            };
-        }
         let patch = target.and_then(|(gate, target, lands_alike)| {
             match gate.admit(&new, old.as_ref(), lands_alike) {
                 Admission::Leave => None,
@@ -242,6 +265,14 @@ impl Webhook {
                 }
             }
         });
+        // It shows what the write would become, and is never stored: there is nothing to wait for.
+        if dry_run {
+            return Outcome {
+                decision: Decision::DryRun,
+                warnings,
+                patch,
+            };
+        }
         let decision = if patch.is_some() {
             Decision::Held
         } else {
@@ -300,6 +331,12 @@ fn is_json(content_type: &str) -> bool {
         .unwrap_or_default()
         .trim()
         .eq_ignore_ascii_case("application/json")
+}
+
+/// The command comes first: what is too long for a warning is cut at its end.
+fn no_consent(namespace: &str) -> String {
+    let command = consent_command(namespace);
+    format!("headstart: run {command}; it does not allow prefetch yet")
 }
 
 #[cfg(test)]

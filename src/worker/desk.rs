@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::Worker;
+use super::accounts::AccountRead;
 use super::expectations::Expectation;
 use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
@@ -41,6 +42,14 @@ pub(super) enum Wake {
     Unseen(Place),
 }
 
+/// Where answers of the API server go that the worker does not wait for.
+pub(super) struct Answers {
+    pub(super) surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) accounts: mpsc::Sender<AccountRead>,
+    pub(super) starts: mpsc::Sender<Starting>,
+    pub(super) endings: mpsc::Sender<Ended>,
+}
+
 /// The worker with what it has on its desk.
 pub(super) struct Desk {
     pub(super) worker: Worker,
@@ -67,6 +76,7 @@ pub(super) struct Desk {
     numbers: u64,
     pub(super) results: mpsc::Sender<Created>,
     surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) accounts: mpsc::Sender<AccountRead>,
     pub(super) starts: mpsc::Sender<Starting>,
     pub(super) endings: mpsc::Sender<Ended>,
     pub(super) tasks: TaskTracker,
@@ -78,11 +88,15 @@ impl Desk {
     pub(super) fn new(
         worker: Worker,
         results: mpsc::Sender<Created>,
-        surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
-        starts: mpsc::Sender<Starting>,
-        endings: mpsc::Sender<Ended>,
+        answers: Answers,
         writes: CancellationToken,
     ) -> Self {
+        let Answers {
+            surveys,
+            accounts,
+            starts,
+            endings,
+        } = answers;
         Self {
             ledger: Ledger::new(worker.policy.limits),
             worker,
@@ -100,6 +114,7 @@ impl Desk {
             numbers: 0,
             results,
             surveys,
+            accounts,
             starts,
             endings,
             tasks: TaskTracker::new(),
@@ -311,6 +326,7 @@ impl Desk {
         }
         let key = workload.key.clone();
         self.works.insert(key.clone(), work);
+        self.read_account(&key);
         for node in self.worker.cluster.nodes_with_pods(&key) {
             let place = Place {
                 key: key.clone(),

@@ -151,6 +151,9 @@ pub(super) fn why(ending: Ending, progress: Option<Progress>, trouble: Option<&s
         Ending::Blocked => format!("prefetch pods are refused. {trouble}"),
         Ending::Deadline if there.is_empty() => "the time is up".to_owned(),
         Ending::Deadline => format!("the time is up; {there}"),
+        Ending::ImpossibleMarks => {
+            "its marks say a time that cannot be: headstart did not set them".to_owned()
+        }
         Ending::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
         Ending::SwitchedOff => "headstart runs with --hold=off".to_owned(),
         Ending::ByHand => "by somebody else".to_owned(),

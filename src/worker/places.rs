@@ -180,6 +180,7 @@ impl Desk {
     }
 
     fn report(&mut self, place: &Place, failures: &[(usize, Failure)]) {
+        self.read_account_after(&place.key, failures);
         let Some(work) = self.works.get_mut(&place.key) else {
             return;
         };

@@ -39,7 +39,8 @@ impl Desk {
         let Some(work) = self.works.get_mut(key) else {
             return false;
         };
-        if work.refused_until.is_some_and(|until| now < until) {
+        // It has another turn when its ServiceAccount is read.
+        if work.refused_until.is_some_and(|until| now < until) || work.account.secrets.is_none() {
             return false;
         }
         for index in work.sending_lanes(now) {

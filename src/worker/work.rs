@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::accounts::Account;
 use super::backoff::share;
 use super::race::Race;
 use super::spots::Spots;
@@ -54,6 +55,8 @@ pub(super) struct Work {
     pub(super) looked_through: Instant,
     /// Ends the attempts to create its pods.
     pub(super) cancel: CancellationToken,
+    /// The ServiceAccount of the workload.
+    pub(super) account: Account,
     variants: HashMap<Vec<usize>, Variant>,
 }
 
@@ -95,6 +98,7 @@ impl Work {
             closed: None,
             looked_through: Instant::now(),
             cancel,
+            account: Account::default(),
             variants: HashMap::new(),
         }
     }
@@ -146,6 +150,14 @@ impl Work {
         } else {
             Arc::new(self.workload.narrowed_to(positions))
         };
+        // Where they apply, the template names none.
+        let workload = match self.account.secrets.as_deref() {
+            None | Some([]) => workload,
+            Some(secrets) => Arc::new(Workload {
+                image_pull_secrets: secrets.to_vec(),
+                ..Workload::clone(&workload)
+            }),
+        };
         let mut registries: Vec<Box<str>> = workload
             .images
             .iter()
@@ -159,6 +171,12 @@ impl Work {
         };
         self.variants.insert(positions.to_vec(), variant.clone());
         variant
+    }
+
+    /// The pull secrets of the ServiceAccount are known.
+    pub(super) fn set_account_secrets(&mut self, secrets: Vec<String>) {
+        self.account.secrets = Some(secrets);
+        self.variants.clear();
     }
 
     /// Takes over what changed about how and where the same images are wanted.

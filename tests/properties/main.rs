@@ -3,7 +3,7 @@
 use headstart::domain::node::Candidate;
 use headstart::domain::outcome;
 use headstart::domain::plan::{Plan, Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
+use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -22,6 +22,7 @@ fn settings(pin: Pin) -> PodSettings {
         method: None,
         pin,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 60,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::{EVERY_NODE, cluster, deployment, until, waiting_with_secret};
+use crate::cluster::{EVERY_NODE, cluster, deployment, until, waiting, waiting_with_secret};
 
 #[tokio::test]
 async fn a_wrong_pull_secret_is_reported_with_image_node_and_the_registrys_answer() {
@@ -50,5 +50,33 @@ async fn a_pull_secret_that_comes_late_is_enough_without_a_change_of_the_deploym
     .await;
     cluster.right_pull_secret("late").await;
     cluster.until_prefetched("late", "web", 1).await;
+    assert_eq!(cluster.nodes_with(&image).await, EVERY_NODE);
+}
+
+#[tokio::test]
+async fn a_pull_secret_that_the_service_account_names_late_is_enough() {
+    let Some(turn) = cluster().await else { return };
+    let cluster = turn.as_ref().unwrap();
+    let namespace = "late-account";
+    cluster.namespace(namespace, Some("enabled")).await;
+    let image = cluster.push_private("late-account/app:1").await;
+    let mut account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "namespace": namespace, "name": "builder" },
+    });
+    cluster.apply(&account).await;
+    let mut spec = waiting(&image);
+    spec["serviceAccountName"] = json!("builder");
+    let mut object = deployment(namespace, "web", spec);
+    object["spec"]["replicas"] = json!(0);
+    cluster.apply(&object).await;
+    until("the report of the failure", async || {
+        let failures = cluster.events(namespace, "web", "PrefetchFailed").await;
+        failures.iter().any(|note| note.contains("(Unauthorized)"))
+    })
+    .await;
+    cluster.right_pull_secret(namespace).await;
+    account["imagePullSecrets"] = json!([{ "name": "registry" }]);
+    cluster.apply(&account).await;
+    cluster.until_prefetched(namespace, "web", 1).await;
     assert_eq!(cluster.nodes_with(&image).await, EVERY_NODE);
 }

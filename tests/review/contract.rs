@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use headstart::cluster::{Cluster, Settings};
 use headstart::domain::hold::Limits;
-use headstart::domain::pod::{Pin, PodSettings};
+use headstart::domain::pod::{Pin, PodSettings, RunAs};
 use headstart::hold::Gate;
 use headstart::metrics::Metrics;
 use headstart::queue::{Hints, MAX_HINTS};
@@ -37,6 +37,7 @@ fn gate() -> Gate {
         method: None,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 60,
     };
     Gate {
@@ -52,6 +53,7 @@ fn gate() -> Gate {
             most: SignedDuration::from_mins(30),
         },
         namespaces: Vec::new().into(),
+        permit: Default::default(),
     }
 }
 

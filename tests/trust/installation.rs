@@ -104,6 +104,16 @@ impl Installation {
         Local::register(self.cluster, port).await.unwrap();
     }
 
+    /// Applies an object as the administrator.
+    pub(crate) async fn apply(&self, object: &serde_json::Value) {
+        let arguments = ["apply", "-f", "-"];
+        let applied = self
+            .cluster
+            .kubectl_with_input(&arguments, &object.to_string())
+            .await;
+        applied.unwrap();
+    }
+
     /// What the `caBundle` of each webhook of both configurations holds.
     pub(crate) async fn bundles(&self) -> Vec<String> {
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
@@ -193,7 +203,11 @@ async fn start_cluster() -> (ControlPlane, Callers, PathBuf) {
     let callers = Callers::new();
     let configuration = callers.admission_configuration.display();
     let options = Options {
-        api_server_arguments: vec![format!("--admission-control-config-file={configuration}")],
+        api_server_arguments: vec![
+            format!("--admission-control-config-file={configuration}"),
+            // What a node may ask for is limited as in every real cluster.
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+        ],
         ..Options::default()
     };
     let cluster = ControlPlane::start(options).await.unwrap();

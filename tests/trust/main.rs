@@ -10,6 +10,7 @@ mod callers;
 mod certificates;
 mod client;
 mod conformance;
+mod consent;
 mod forwarder;
 mod healthy;
 mod holds;

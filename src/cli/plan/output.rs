@@ -25,6 +25,9 @@ pub(super) struct Document<'a> {
     pods: Vec<Pod>,
     #[serde(skip)]
     workload: &'a Workload,
+    /// What there is to say of its namespace.
+    #[serde(skip)]
+    consent: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,7 +83,13 @@ impl<'a> Document<'a> {
             nodes,
             pods,
             workload,
+            consent: None,
         }
+    }
+
+    /// The same with something to say of its namespace.
+    pub(super) fn with_remark(self, consent: Option<String>) -> Self {
+        Self { consent, ..self }
     }
 
     /// What a person should know that has no place in the document.
@@ -105,6 +114,7 @@ impl<'a> Document<'a> {
         });
         label
             .into_iter()
+            .chain(self.consent.clone())
             .chain(too_large)
             .chain(malformed.map(ToString::to_string))
             .chain(refused)

@@ -11,10 +11,12 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::input::Found;
+use super::namespaces::Namespaces;
 use crate::cli::Usage;
 use crate::domain::labels::Labels;
 use crate::domain::node::Candidate;
 use crate::domain::plan::Situation;
+use crate::domain::pod::PodSettings;
 use crate::domain::workload::{Key, Workload};
 use crate::serve;
 use crate::whereabouts::nodes_running;
@@ -28,6 +30,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) nodes: Vec<Candidate>,
+    pub(super) namespaces: Namespaces,
     /// Pods of a file.
     pods: Vec<RunningPod>,
     /// What the cluster was asked: the nodes of the Deployments that limit theirs.
@@ -42,8 +45,8 @@ struct RunningPod {
 }
 
 impl Surroundings {
-    /// The nodes, and pods, of a file.
-    pub(super) fn from_file(found: &Found) -> Result<Self, Usage> {
+    /// The nodes, pods, namespaces and ServiceAccounts of a file. `namespace` is that of objects that name none.
+    pub(super) fn from_file(found: &Found, namespace: &str) -> Result<Self, Usage> {
         let nodes = found.of_kind::<Node>()?;
         if nodes.is_empty() {
             return Err(Usage(format!(
@@ -52,7 +55,10 @@ impl Surroundings {
             )));
         }
         let pods = found.of_kind::<Pod>()?;
+        let mut namespaces = Namespaces::default();
+        namespaces.add(found.of_kind()?, found.of_kind()?, namespace);
         Ok(Self {
+            namespaces,
             nodes: nodes.iter().filter_map(Candidate::from_node).collect(),
             pods: pods.into_iter().filter_map(RunningPod::read).collect(),
             running_on: HashMap::new(),
@@ -63,6 +69,7 @@ impl Surroundings {
     pub(super) fn from_cluster(
         kubeconfig: Option<PathBuf>,
         workloads: &[Workload],
+        settings: &PodSettings,
     ) -> Result<Self> {
         // A second time it is there already, and as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -75,6 +82,10 @@ impl Surroundings {
                 .context("no cluster to plan for; give --nodes FILE to plan without one")?;
             let mut surroundings = Self {
                 nodes: list_nodes(&client).await?,
+                namespaces: answer(async {
+                    Ok(Namespaces::ask(&client, workloads, settings).await)
+                })
+                .await?,
                 ..Self::default()
             };
             for workload in workloads {

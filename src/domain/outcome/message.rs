@@ -53,12 +53,16 @@ pub(super) fn classify(message: &str) -> FailureKind {
     }
 }
 
-/// Whether a message is about this image. It may spell it in full or as the pod does.
+/// Returns whether a message is about an image of this one's repository. A runtime may spell it in full or as the pod does,
+/// and by the digest of its own architecture's image instead of the tag.
 pub(super) fn mentions(message: &str, image: &ImageRef) -> bool {
     message
         .split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\\'))
         .map(|word| word.trim_end_matches([':', ',', '.', ';']))
-        .any(|word| word.parse().as_ref() == Ok(image))
+        .any(|word| {
+            word.parse()
+                .is_ok_and(|named: ImageRef| named.is_of_repository(image))
+        })
 }
 
 /// The message without what a registry may have put into its URLs: pre-signed queries and user names with

@@ -109,7 +109,15 @@ fn failures_are_told_apart_by_what_the_runtime_says() {
         ),
         (
             "failed to pull and unpack image \"registry.local/headstart:v1.2\": not found: code = NotFound",
+            FailureKind::OwnImage,
+        ),
+        (
+            "failed to pull and unpack image \"registry.local/headstart-app:v1\": not found: code = NotFound",
             FailureKind::NotFound,
+        ),
+        (
+            "failed to pull and unpack image \"registry.local/headstart@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\": not found",
+            FailureKind::OwnImage,
         ),
         (
             "reading manifest 1 in ghcr.io/a/b: manifest unknown",

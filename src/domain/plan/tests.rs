@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::node::Unfit;
-use crate::domain::pod::Pin;
+use crate::domain::pod::{Pin, RunAs};
 use crate::domain::workload::tests::workload;
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ pub(crate) fn settings(method: Option<PullMethod>) -> PodSettings {
         method,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 1,
     }
 }

@@ -18,6 +18,8 @@ use manifests::Manifests;
 
 /// Its namespace, and the name of all its objects.
 pub const NAME: &str = "headstart";
+/// The image that prefetch pods run where headstart is a local process. Nobody pulls it there.
+pub const LOCAL_IMAGE: &str = "headstart.dev/headstart:dev";
 /// A port that nothing listens on.
 const NOBODY: u16 = 1;
 
@@ -163,6 +165,44 @@ impl Local {
             .map(drop)
     }
 
+    /// Applies the manifests as an overlay of a user would, by another name and in another namespace, with nobody called.
+    ///
+    /// # Errors
+    /// When they cannot be applied.
+    pub async fn install_elsewhere(
+        control_plane: &ControlPlane,
+        namespace: &str,
+        name: &str,
+    ) -> Result<()> {
+        let directory = control_plane.dir().join("install");
+        Manifests::read()?.called_at(NOBODY)?.write(&directory)?;
+        let overlay = control_plane.dir().join("elsewhere");
+        let base = format!("../install/{}", manifests::BASE);
+        manifests::write_overlay(&overlay, &base, namespace, name)?;
+        control_plane
+            .kubectl(&["apply", "-k", &overlay.display().to_string()])
+            .await
+            .map(drop)
+    }
+
+    /// Removes what has that name and namespace. What has a name of its own, such as the policies, stays.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub async fn remove_elsewhere(
+        control_plane: &ControlPlane,
+        namespace: &str,
+        name: &str,
+    ) -> Result<()> {
+        let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,\
+                     priorityclasses";
+        for arguments in [[kinds, name], ["namespace", namespace]] {
+            let delete = [&["delete", "--ignore-not-found"], &arguments[..]].concat();
+            control_plane.kubectl(&delete).await?;
+        }
+        Ok(())
+    }
+
     /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it. What
     /// `cargo test` built is binary enough where only what it does counts.
     ///
@@ -213,7 +253,7 @@ impl Local {
                 &format!("--listen=127.0.0.1:{port}"),
                 &format!("--probe-listen=127.0.0.1:{probe_port}"),
                 "--tls-san=127.0.0.1",
-                "--noop-image=headstart.dev/headstart:dev",
+                &format!("--noop-image={LOCAL_IMAGE}"),
             ])
             .args(flags);
         Ok(Self {

@@ -46,6 +46,11 @@ impl ControlPlane {
         Ok(config)
     }
 
+    /// The administrator's token.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
     /// The API server's certificate authority, in PEM.
     ///
     /// # Errors

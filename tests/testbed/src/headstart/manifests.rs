@@ -7,15 +7,20 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use super::LOCAL_IMAGE;
 use crate::assets::workspace_root;
 
 /// `timeoutSeconds` of the webhooks where headstart is a local process, which a busy machine may starve for longer than
 /// the manifests' two seconds.
 const PATIENT: u64 = 30;
 
-/// A copy of `manifests/` whose kustomization is changed, as an overlay of a user would change it.
+/// The directory of the manifests themselves, in that of an overlay over them.
+pub(super) const BASE: &str = "base";
+
+/// A copy of `manifests/` whose kustomization is changed, as a user would change it, and an overlay over it.
 pub(super) struct Manifests {
     kustomization: Value,
+    overlay: Vec<Value>,
 }
 
 impl Manifests {
@@ -25,7 +30,10 @@ impl Manifests {
         let mut kustomization: Value =
             serde_yaml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
         kustomization["patches"] = json!([]);
-        Ok(Self { kustomization })
+        Ok(Self {
+            kustomization,
+            overlay: Vec::new(),
+        })
     }
 
     /// Runs this image, `NAME:TAG`.
@@ -50,12 +58,10 @@ impl Manifests {
 
     /// Has all webhooks called at this port of the loopback interface instead of by Service, and runs nothing in the cluster.
     pub(super) fn called_at(mut self, port: u16) -> Result<Self> {
-        let resources = self.kustomization["resources"]
-            .as_array_mut()
-            .context("the kustomization has no resources")?;
-        resources.retain(|resource| {
-            resource != "deployment.yaml" && resource != "pod-disruption-budget.yaml"
-        });
+        self = self.image(LOCAL_IMAGE)?.patch(
+            "Deployment",
+            vec![json!({ "op": "replace", "path": "/spec/replicas", "value": 0 })],
+        )?;
         let path = workspace_root().join("manifests/webhook.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         for configuration in serde_yaml::Deserializer::from_str(&text) {
@@ -80,7 +86,10 @@ impl Manifests {
                 .enumerate()
                 .map(call)
                 .collect::<Result<_>>()?;
-            self = self.patch(kind, operations.concat())?;
+            let operations = Value::from(operations.concat()).to_string();
+            // Over the base, which writes names into addresses that are Services.
+            self.overlay
+                .push(json!({ "target": { "kind": kind }, "patch": operations }));
         }
         Ok(self)
     }
@@ -99,16 +108,61 @@ impl Manifests {
 
     /// Writes them for `kubectl apply -k DIRECTORY`.
     pub(super) fn write(self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory)?;
-        for entry in fs::read_dir(workspace_root().join("manifests"))? {
-            let path = entry?.path();
-            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-                fs::copy(&path, directory.join(name))?;
-            }
-        }
-        Ok(fs::write(
-            directory.join("kustomization.yaml"),
-            self.kustomization.to_string(),
-        )?)
+        let base = directory.join(BASE);
+        copy(&workspace_root().join("manifests"), &base)?;
+        write_kustomization(&base, &self.kustomization)?;
+        let overlay = json!({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "sortOptions": { "order": "fifo" },
+            "resources": [BASE],
+            "patches": self.overlay,
+        });
+        write_kustomization(directory, &overlay)
     }
+}
+
+fn write_kustomization(directory: &Path, kustomization: &Value) -> Result<()> {
+    Ok(fs::write(
+        directory.join("kustomization.yaml"),
+        kustomization.to_string(),
+    )?)
+}
+
+/// Writes an overlay that installs headstart by another name and in another namespace, as docs/policies.md has it.
+pub(super) fn write_overlay(
+    directory: &Path,
+    base: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<()> {
+    let rename = json!([{ "op": "replace", "path": "/metadata/name", "value": name }]);
+    let overlay = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": [base],
+        "patches": [{
+            "target": { "name": super::NAME },
+            "options": { "allowNameChange": true },
+            "patch": rename.to_string(),
+        }],
+        "transformers": [format!("{base}/names")],
+    });
+    fs::create_dir_all(directory)?;
+    write_kustomization(directory, &overlay)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,137 @@
+//! The dry runs: what each check asks for, and how its answer is read.
+
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::SelfTest;
+use crate::domain::self_test::{Answer, Check};
+
+/// How long the API server may take to answer.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name of everything that is asked for and never made.
+const NAME: &str = "headstart-self-test";
+
+impl SelfTest {
+    /// Asks for what a policy has to refuse.
+    pub(super) async fn ask(&self, client: &Client, check: Check) -> Answer {
+        let namespace = &self.namespace;
+        let annotate = json!({ "metadata": { "annotations": { "headstart.dev/self-test": "" } } });
+        match check {
+            Check::CreatePod => create::<Pod>(client, namespace, pod()).await,
+            Check::CreateSecret => {
+                create::<Secret>(client, namespace, json!({ "metadata": { "name": NAME } })).await
+            }
+            Check::CreateLease => {
+                create::<Lease>(client, namespace, json!({ "metadata": { "name": NAME } })).await
+            }
+            Check::DeletePod => {
+                // A replica that is no pod has none to lose.
+                let Some(pod) = self.pod.as_deref() else {
+                    return Answer::Refused {
+                        code: 404,
+                        message: String::new(),
+                    };
+                };
+                let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+                let params = DeleteParams {
+                    dry_run: true,
+                    ..DeleteParams::default()
+                };
+                answer(pods.delete(pod, &params)).await
+            }
+            Check::PatchMutating => {
+                let api = Api::<MutatingWebhookConfiguration>::all(client.clone());
+                patched(&api, &self.configuration, fail_closed()).await
+            }
+            Check::PatchValidating => {
+                let api = Api::<ValidatingWebhookConfiguration>::all(client.clone());
+                patched(&api, &self.configuration, fail_closed()).await
+            }
+            Check::PatchDeployment => {
+                let api = Api::<Deployment>::namespaced(client.clone(), namespace);
+                patched(&api, &self.deployment, Patch::Merge(annotate)).await
+            }
+        }
+    }
+}
+
+/// A pod that no other admission plugin minds: it passes the `restricted` level. It lacks a prefetch pod's labels and owner.
+fn pod() -> Value {
+    json!({
+        "metadata": { "name": NAME },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [{
+                "name": "noop", "image": NAME, "command": ["/headstart", "noop"],
+                "resources": { "requests": { "cpu": "1m", "memory": "1Mi" }, "limits": { "cpu": "100m", "memory": "32Mi" } },
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+                },
+            }],
+        },
+    })
+}
+
+/// Has the first webhook fail writes when it does not answer.
+fn fail_closed() -> Patch<Value> {
+    let operation = json!([{ "op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail" }]);
+    // What is built here from constants always reads back.
+    Patch::Json(serde_json::from_value(operation).unwrap_or_default())
+}
+
+async fn create<K>(client: &Client, namespace: &str, object: Value) -> Answer
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + DeserializeOwned,
+{
+    // What is built here from constants always reads back.
+    let Ok(object) = serde_json::from_value::<K>(object) else {
+        return Answer::Silent;
+    };
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    answer(api.create(&params, &object)).await
+}
+
+async fn patched<K>(api: &Api<K>, name: &str, patch: Patch<Value>) -> Answer
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let params = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    answer(api.patch(name, &params, &patch)).await
+}
+
+async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Answer {
+    match timeout(ANSWER_TIMEOUT, request).await {
+        Ok(Ok(_)) => Answer::Accepted,
+        Ok(Err(kube::Error::Api(status))) => Answer::Refused {
+            code: status.code,
+            message: status.message.clone(),
+        },
+        Ok(Err(_)) | Err(_) => Answer::Silent,
+    }
+}
