@@ -47,6 +47,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
         noop_image: String::new(),
         method: None,
         pin: Pin::NodeName,
+        run_as: headstart::domain::pod::RunAs::Default,
         priority_class: None,
         deadline_seconds: 1,
     };

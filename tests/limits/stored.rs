@@ -204,6 +204,7 @@ fn no_deployment_keeps_more_than_the_limit() {
         noop_image: "registry.example/headstart:v0.1.0".into(),
         method: None,
         pin: Pin::NodeName,
+        run_as: headstart::domain::pod::RunAs::Default,
         priority_class: Some("headstart-prefetch".into()),
         deadline_seconds: 1800,
     };

@@ -432,6 +432,14 @@ fn what_is_too_large_is_never_held_and_ends_its_hold() {
     assert_eq!(admitted(&new, None), Admission::Leave);
     let waiting = held("app:2", large);
     let marks = waiting.held.unwrap();
-    let ended = ending(&waiting, marks, Mode::Hold, LIMITS, None, at(101));
+    let ended = ending(
+        &waiting,
+        marks,
+        Mode::Hold,
+        LIMITS,
+        SignedDuration::ZERO,
+        None,
+        at(101),
+    );
     assert_eq!(ended, Some(Ending::ImageFailed));
 }
