@@ -174,10 +174,7 @@ fn a_limit_keeps_the_node_that_runs_the_deployment_now() {
 fn yaml_says_the_same_as_json() {
     let shop = fixture("shop.yaml");
     let yaml = plan(&["-f", &shop, "-o", "yaml"], "");
-    let documents = serde_yaml::Deserializer::from_str(&yaml);
-    let documents: Vec<Value> = documents
-        .map(|document| serde::Deserialize::deserialize(document).unwrap())
-        .collect();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&yaml).unwrap();
     assert_eq!(
         documents,
         json_lines(&plan(&["-f", &shop, "-o", "json"], ""))

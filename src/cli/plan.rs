@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::Usage;
+use super::{Usage, manifest};
 use crate::config::{
     DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
     duration,
@@ -121,7 +121,10 @@ pub fn run(options: Options) -> Result<()> {
     let mut workloads = Vec::new();
     for file in &files {
         let found = input::read(file)?;
-        let deployments = found.of_kind::<Deployment>()?;
+        let deployments: Vec<Deployment> = found
+            .of_kind()
+            .map(|(_, deployment)| deployment.map_err(Usage))
+            .collect::<Result<_, _>>()?;
         if deployments.is_empty() {
             eprintln!("headstart: no Deployment of apps/v1 in {}", found.name);
         }
@@ -177,7 +180,9 @@ fn print<'a>(form: Form, documents: impl Iterator<Item = Document<'a>>) -> io::R
                 if index > 0 {
                     writeln!(out, "---")?;
                 }
-                serde_yaml::to_writer(&mut out, &document).map_err(io::Error::other)?;
+                let document = serde_json::to_value(&document)?;
+                let text = manifest::to_yaml(&document).map_err(io::Error::other)?;
+                out.write_all(text.as_bytes())?;
             }
         }
     }

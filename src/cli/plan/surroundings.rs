@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::input::Found;
@@ -44,14 +46,14 @@ struct RunningPod {
 impl Surroundings {
     /// The nodes, and pods, of a file.
     pub(super) fn from_file(found: &Found) -> Result<Self, Usage> {
-        let nodes = found.of_kind::<Node>()?;
+        let nodes = all::<Node>(found)?;
         if nodes.is_empty() {
             return Err(Usage(format!(
                 "no Node in {}; write it with: kubectl get nodes -o yaml",
                 found.name
             )));
         }
-        let pods = found.of_kind::<Pod>()?;
+        let pods = all::<Pod>(found)?;
         Ok(Self {
             nodes: nodes.iter().filter_map(Candidate::from_node).collect(),
             pods: pods.into_iter().filter_map(RunningPod::read).collect(),
@@ -109,6 +111,12 @@ impl Surroundings {
         }
         situation
     }
+}
+
+/// The objects of one kind. A plan without some of them would be another plan, so one that is wrong is refused.
+fn all<T: Resource + DeserializeOwned>(found: &Found) -> Result<Vec<T>, Usage> {
+    let objects = found.of_kind().map(|(_, object)| object.map_err(Usage));
+    objects.collect()
 }
 
 impl RunningPod {
