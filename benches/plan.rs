@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use headstart::domain::node::Candidate;
 use headstart::domain::plan::{Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings};
+use headstart::domain::pod::{Pin, PodSettings, RunAs};
 use headstart::domain::workload::Workload;
 use serde_json::{Value, json};
 
@@ -82,6 +82,7 @@ fn planning(criterion: &mut Criterion) {
         method: None,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 1_800,
     };
     let kinds = [

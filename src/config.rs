@@ -13,9 +13,11 @@ use crate::tls::Lifetimes;
 mod values;
 
 pub(crate) use values::duration;
-pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag};
+pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
 use values::{lease_duration, refresh};
 
+/// The namespace that headstart runs in.
+pub const DEFAULT_NAMESPACE: &str = "headstart";
 /// headstart's own image, where there is no pod of it to look at: what the manifests install.
 pub const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
 /// The PriorityClass that the manifests install.
@@ -45,7 +47,7 @@ pub struct Config {
     pub probe_listen: SocketAddr,
 
     /// headstart's own namespace: holds its lease and its CA, and is never prefetched for
-    #[arg(long, env = "POD_NAMESPACE", default_value = "headstart")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
     pub namespace: String,
 
     /// Name of this replica, unique among them [default: the host's name and a random part]
@@ -142,6 +144,17 @@ pub struct Config {
         value_name = "WAY"
     )]
     pub pin: PinFlag,
+
+    /// ServiceAccount of prefetch pods: the namespace's `default` (with the pull secrets of the workload's), or the `workload`'s
+    /// own, for kubelets that ask for registry credentials in its name. Any node may then ask for tokens of it: a prefetch puts a
+    /// pod on every node
+    #[arg(
+        long,
+        env = "HEADSTART_SERVICE_ACCOUNT",
+        default_value = "default",
+        value_name = "WHICH"
+    )]
+    pub service_account: ServiceAccountFlag,
 
     /// PriorityClass of prefetch pods; empty for none
     #[arg(
@@ -252,8 +265,8 @@ pub struct Config {
     #[arg(long, env = "HEADSTART_DRAIN", default_value = "10s", value_parser = duration, value_name = "DURATION")]
     pub drain: Duration,
 
-    /// Kubeconfig to use instead of the pod's service account
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    /// Kubeconfig of the cluster [default: what KUBECONFIG names, or else ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
     /// Form of the log on standard error

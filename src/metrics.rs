@@ -17,8 +17,10 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use labels::{CallLabel, DecisionLabel, EndingLabel, OutcomeLabel, PodLabel, WatchLabel};
-pub use labels::{Decision, Watched};
+use labels::{
+    CallLabel, DecisionLabel, EndingLabel, LackLabel, OutcomeLabel, PodLabel, WatchLabel,
+};
+pub use labels::{Decision, Lack, Watched};
 
 /// What is still to be done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +42,7 @@ pub struct Metrics {
     registry: Registry,
     /// One for each [`Decision`]: there from the start, and found without a lock.
     admissions: [Counter; Decision::ALL.len()],
+    shed: Family<LackLabel, Counter>,
     unconfirmed: Counter,
     plans: Counter,
     pods_created: Counter,
@@ -58,6 +61,7 @@ pub struct Metrics {
     held: Gauge,
     held_seconds: Family<EndingLabel, Histogram, fn() -> Histogram>,
     leader: Gauge,
+    events_dropped: Counter,
     certificate_expiry: Gauge,
     authority_expiry: Gauge,
 }
@@ -82,6 +86,12 @@ impl Default for Metrics {
                 .get_or_create(&DecisionLabel { decision })
                 .clone()
         });
+        let shed = Family::default();
+        registry.register(
+            "admission_reviews_shed",
+            "Reviews allowed unread, by what there was none of",
+            shed.clone(),
+        );
         let unconfirmed = Counter::default();
         registry.register(
             "admission_reviews_unconfirmed",
@@ -195,6 +205,12 @@ impl Default for Metrics {
             "1 on the replica that creates prefetch pods",
             leader.clone(),
         );
+        let events_dropped = Counter::default();
+        registry.register(
+            "events_dropped",
+            "Events on Deployments that were not written, because too many of their namespace waited",
+            events_dropped.clone(),
+        );
         let certificate_expiry = Gauge::default();
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -210,6 +226,7 @@ impl Default for Metrics {
         Self {
             registry,
             admissions,
+            shed,
             unconfirmed,
             plans,
             pods_created,
@@ -228,6 +245,7 @@ impl Default for Metrics {
             held,
             held_seconds,
             leader,
+            events_dropped,
             certificate_expiry,
             authority_expiry,
         }
@@ -238,6 +256,12 @@ impl Metrics {
     /// A review was answered.
     pub fn admission(&self, decision: Decision) {
         self.admissions[decision as usize].inc();
+    }
+
+    /// A review was allowed unread.
+    pub fn shed(&self, lack: Lack) {
+        self.admission(Decision::Shed);
+        self.shed.get_or_create(&LackLabel { lack }).inc();
     }
 
     /// Reviews expired without a stored object.
@@ -308,6 +332,11 @@ impl Metrics {
         gauge(&self.pulling, pulling);
         gauge(&self.held, held);
         self.queue_oldest.set(oldest.as_secs_f64());
+    }
+
+    /// An event on a Deployment was not written: too many of its namespace wait.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// A watch brought an event.

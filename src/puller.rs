@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::cluster::Place;
 use crate::domain::contract::REVISION_LABEL;
+use crate::domain::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
 use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, prefetch_pod};
 use crate::domain::workload::{Revision, Workload};
@@ -155,6 +156,12 @@ impl Puller {
         // node lacks all of them.
         let labels = pod.metadata.labels.get_or_insert_default();
         labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
+        let bytes = serde_json::to_vec(&pod).map_or(0, |json| json.len());
+        if bytes > POD_BYTES {
+            let what =
+                format!("the pod takes {bytes} bytes, and more than {POD_BYTES} are not created");
+            return Err(Refusal::Definite(what));
+        }
         if let (Some(uid), Some(name)) = (replaces, pod.metadata.name.as_deref()) {
             let delete = || self.delete_one(&api, name, &uid);
             Self::attempt(&self.deletes, unwanted, delete).await?;
@@ -241,9 +248,10 @@ impl Puller {
             last = match result {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(kube::Error::Api(status))) if is_definite(status.code) => {
-                    return Err(Refusal::Definite(status.message.clone()));
+                    let message = shown(&status.message, NOTE_BYTES);
+                    return Err(Refusal::Definite(message.into_owned()));
                 }
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => printed(error, NOTE_BYTES),
                 Err(_) => format!("no answer within {} s", WRITE_TIMEOUT.as_secs()),
             };
             debug!(error = %last, attempt, "a write failed; trying again");
@@ -257,9 +265,33 @@ fn is_definite(code: u16) -> bool {
     (400..500).contains(&code) && !matches!(code, 408 | 409 | 429)
 }
 
+/// Whether a write failed because its namespace is being deleted, or has been. That is what somebody asked for, and no
+/// reason to warn.
+pub(crate) fn namespace_is_going(message: &str) -> bool {
+    message.contains("because it is being terminated")
+        || message.contains("namespaces \"") && message.contains("\" not found")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_is_deleted_is_known_by_what_the_api_server_says() {
+        for going in [
+            r#"pods "prefetch-web" is forbidden: unable to create new content in namespace shop because it is being terminated"#,
+            r#"namespaces "shop" not found"#,
+            r#"ApiError: namespaces "shop" not found: NotFound (ErrorResponse { .. })"#,
+        ] {
+            assert!(namespace_is_going(going), "{going}");
+        }
+        for staying in [
+            r#"pods "prefetch-web" is forbidden: exceeded quota: pods"#,
+            r#"pods "prefetch-web" not found"#,
+        ] {
+            assert!(!namespace_is_going(staying), "{staying}");
+        }
+    }
 
     #[test]
     fn quota_and_policy_are_definite_and_load_is_not() {

@@ -3,7 +3,7 @@
 //! Written as `events.k8s.io/v1` objects with names made from what they say: after a restart or a change of leader
 //! the same event is written once, where kube's `Recorder` would count it again, and drop a differing note.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,23 +13,25 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tracing::warn;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
 
+use crate::domain::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
 use crate::domain::workload::{Workload, short_hash};
+use crate::metrics::Metrics;
+use crate::puller::namespace_is_going;
+use backlog::Backlog;
+
+mod backlog;
 
 /// The reporting controller, in the form that Kubernetes wants.
 const CONTROLLER: &str = "headstart.dev/headstart";
-/// Longest note, in bytes: the API server refuses a longer one.
-const MAX_NOTE: usize = 1024;
-/// Events that wait to be written. They are for people, a few per rollout; when the API server is slower than that,
-/// the newest are dropped and logged.
-const BACKLOG: usize = 1024;
-/// Events on their way at once: pods are in more of a hurry.
-const WRITERS: usize = 4;
+/// Events on their way at once, of different namespaces: pods are in more of a hurry.
+const WRITERS: usize = 8;
 /// How long one may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often is said that events are dropped.
+const DROPS_LOGGED: Duration = Duration::from_secs(60);
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,33 +102,69 @@ impl Reason {
 /// Takes events and writes them in the background.
 #[derive(Clone, Debug)]
 pub struct Reporter {
-    events: mpsc::Sender<Event>,
+    inlet: Arc<Inlet>,
     instance: Arc<str>,
+}
+
+/// Where events come in. When it is dropped, no more will come.
+#[derive(Debug)]
+struct Inlet {
+    backlog: Arc<Backlog<Event>>,
+    metrics: Arc<Metrics>,
+    /// When it was last said that events are dropped, and how many were since.
+    drops: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.backlog.close();
+    }
 }
 
 impl Reporter {
     /// A reporter, and the task that writes for it; the task ends when the last reporter is dropped.
-    pub fn new(client: Client, instance: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
-        let (events, backlog) = mpsc::channel(BACKLOG);
-        (
-            Self {
-                events,
-                instance: instance.into(),
-            },
-            write(client, backlog),
-        )
+    pub fn new(
+        client: Client,
+        instance: &str,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let backlog = Arc::new(Backlog::default());
+        let inlet = Inlet {
+            backlog: backlog.clone(),
+            metrics,
+            drops: Mutex::default(),
+        };
+        let reporter = Self {
+            inlet: inlet.into(),
+            instance: instance.into(),
+        };
+        (reporter, write(client, backlog))
     }
 
     /// Reports about a Deployment. `subject` tells reports of one reason apart: the same Deployment, images, reason
     /// and subject are reported once.
     pub fn report(&self, workload: &Workload, reason: Reason, subject: &str, note: String) {
         let event = event(workload, reason, subject, note, &self.instance);
-        if let Err(error) = self.events.try_send(event) {
-            let event = match error {
-                mpsc::error::TrySendError::Full(event)
-                | mpsc::error::TrySendError::Closed(event) => event,
-            };
-            warn!(deployment = %workload.key, reason = event.reason, note = event.note, "an event could not be written");
+        if !self.inlet.backlog.push(&workload.key.namespace, event) {
+            self.inlet.dropped(workload, reason);
+        }
+    }
+}
+
+impl Inlet {
+    /// Whoever causes thousands of events gets a line a minute for them.
+    fn dropped(&self, workload: &Workload, reason: Reason) {
+        self.metrics.event_dropped();
+        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        let (logged, count) = &mut *drops;
+        *count += 1;
+        if logged.is_none_or(|logged| logged.elapsed() >= DROPS_LOGGED) {
+            warn!(
+                deployment = %workload.key, reason = reason.as_str(), dropped = *count,
+                "too many events of a namespace wait to be written; this one is dropped, as were others",
+            );
+            *logged = Some(Instant::now());
+            *count = 0;
         }
     }
 }
@@ -155,7 +193,7 @@ fn event(
         },
         action: Some(reason.action().into()),
         event_time: Some(MicroTime(Timestamp::now())),
-        note: Some(truncated(note)),
+        note: Some(shown(&note, NOTE_BYTES).into_owned()),
         reason: Some(reason.as_str().into()),
         regarding: Some(ObjectReference {
             api_version: Some("apps/v1".into()),
@@ -172,42 +210,42 @@ fn event(
     }
 }
 
-fn truncated(mut note: String) -> String {
-    const ELLIPSIS: char = '…';
-    if note.len() > MAX_NOTE {
-        let room = MAX_NOTE - ELLIPSIS.len_utf8();
-        note.truncate(
-            (0..=room)
-                .rev()
-                .find(|at| note.is_char_boundary(*at))
-                .unwrap_or(0),
-        );
-        note.push(ELLIPSIS);
-    }
-    note
-}
-
-async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
-    futures::stream::poll_fn(move |context| backlog.poll_recv(context))
-        .for_each_concurrent(WRITERS, |event| write_one(client.clone(), event))
+async fn write(client: Client, backlog: Arc<Backlog<Event>>) {
+    let next = |backlog: Arc<Backlog<Event>>| async {
+        let next = backlog.next().await?;
+        Some((next, backlog))
+    };
+    futures::stream::unfold(backlog.clone(), next)
+        .for_each_concurrent(WRITERS, |(namespace, event)| {
+            let (client, backlog) = (client.clone(), &backlog);
+            async move {
+                write_one(client, event).await;
+                backlog.done(&namespace);
+            }
+        })
         .await;
 }
 
 async fn write_one(client: Client, event: Event) {
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client, namespace);
+    let note = shown(event.note.as_deref().unwrap_or_default(), SHOWN_BYTES);
+    let note = &*note;
     match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
         Ok(Ok(_)) => {}
         // Said already, by us before a restart or by the leader before us.
         Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
-        Ok(Err(error)) => {
-            warn!(%error, reason = event.reason, note = event.note, "cannot write an event")
+        Ok(Err(kube::Error::Api(status))) if namespace_is_going(&status.message) => {
+            debug!(
+                reason = event.reason,
+                "no event in a namespace that is being deleted"
+            );
         }
-        Err(_) => warn!(
-            reason = event.reason,
-            note = event.note,
-            "writing an event timed out"
-        ),
+        Ok(Err(error)) => {
+            let error = printed(error, SHOWN_BYTES);
+            warn!(error, reason = event.reason, note, "cannot write an event");
+        }
+        Err(_) => warn!(reason = event.reason, note, "writing an event timed out"),
     }
 }
 
@@ -216,6 +254,7 @@ mod tests {
     use super::*;
     use crate::domain::workload::tests::workload;
     use serde_json::json;
+    use tokio::sync::mpsc;
 
     #[test]
     fn the_same_thing_has_the_same_name_and_another_another() {
@@ -241,8 +280,76 @@ mod tests {
 
     #[test]
     fn notes_fit() {
-        let note = truncated("é".repeat(1000));
-        assert!(note.len() <= MAX_NOTE && note.ends_with('…'));
-        assert_eq!(truncated("short".into()), "short");
+        let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+        let note = |note: String| {
+            let event = event(&web, Reason::Prefetched, "", note, "pod-1");
+            event.note.unwrap()
+        };
+        let long = note("é".repeat(1000));
+        assert!(long.len() <= NOTE_BYTES && long.ends_with('…'));
+        assert_eq!(note("short".into()), "short");
+    }
+
+    /// Tells of the namespaces that are written to, and never finishes writing to `noisy`.
+    fn slow_for_noisy() -> (Client, mpsc::UnboundedReceiver<String>) {
+        let (written, namespaces) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let written = written.clone();
+            async move {
+                let path = request.uri().path().to_owned();
+                let namespace = path.split('/').nth(5).unwrap_or_default().to_owned();
+                let noisy = namespace == "noisy";
+                let _ = written.send(namespace);
+                if noisy {
+                    std::future::pending::<()>().await;
+                }
+                let body = kube::client::Body::from(b"{}".to_vec());
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            }
+        });
+        (Client::new(service, "default"), namespaces)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_says_much_or_writes_slowly_silences_no_other() {
+        let (client, mut written) = slow_for_noisy();
+        let metrics = Arc::new(Metrics::default());
+        let (reporter, writer) = Reporter::new(client, "pod-1", metrics.clone());
+        let writer = tokio::spawn(writer);
+        let in_namespace = |namespace: &str| {
+            let mut web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+            web.key.namespace = namespace.to_owned();
+            web
+        };
+        let noisy = in_namespace("noisy");
+        for number in 0..20_000 {
+            let subject = number.to_string();
+            reporter.report(
+                &noisy,
+                Reason::ImageNotPrefetched,
+                &subject,
+                subject.clone(),
+            );
+        }
+        assert_eq!(written.recv().await.as_deref(), Some("noisy"));
+        let before = tokio::time::Instant::now();
+        for namespace in ["a", "b", "c", "d", "e", "f"] {
+            reporter.report(
+                &in_namespace(namespace),
+                Reason::RolloutHeld,
+                "",
+                String::new(),
+            );
+            assert_eq!(written.recv().await.as_deref(), Some(namespace));
+        }
+        assert_eq!(
+            before.elapsed(),
+            Duration::ZERO,
+            "nobody waits for the slow one"
+        );
+        let dropped = format!("headstart_events_dropped_total {}\n", 20_000 - 32);
+        assert!(metrics.encode().contains(&dropped), "{}", metrics.encode());
+        drop(reporter);
+        writer.await.unwrap();
     }
 }

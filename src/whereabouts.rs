@@ -1,16 +1,17 @@
-//! Where a Deployment's own pods are: for plans that depend on it, and for nodes where the rollout pulls by itself.
+//! What is asked of the API server about one Deployment: where its own pods are, for plans that depend on it and for nodes where
+//! the rollout pulls by itself, and which pull secrets its ServiceAccount has.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::domain::selector::Selector;
 use crate::domain::workload::{Key, Workload};
@@ -52,24 +53,49 @@ impl Whereabouts {
             .await
     }
 
+    /// The names of the pull secrets of a ServiceAccount; none if there is no such account, `None` if that cannot be learnt.
+    pub async fn pull_secrets(&self, key: &Key, account: &str) -> Option<Vec<String>> {
+        match self
+            .answered(pull_secrets(&self.client, &key.namespace, account))
+            .await
+        {
+            Ok(Some(secrets)) => Some(secrets),
+            Ok(None) => {
+                debug!(deployment = %key, %account, "there is no such ServiceAccount");
+                Some(Vec::new())
+            }
+            Err(error) => {
+                warn!(deployment = %key, %account, %error, "cannot read the ServiceAccount; going on without its pull secrets");
+                None
+            }
+        }
+    }
+
     /// What a list says, if it is answered in time.
     async fn or_none(
         &self,
         key: &Key,
         nodes: impl Future<Output = kube::Result<BTreeSet<String>>>,
     ) -> BTreeSet<String> {
-        let list = async {
+        self.answered(nodes).await.unwrap_or_else(|error| {
+            warn!(deployment = %key, %error, "cannot list the pods; going on without");
+            BTreeSet::new()
+        })
+    }
+
+    async fn answered<T>(
+        &self,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, String> {
+        let request = async {
             // Never closed.
             let _permit = self.lists.acquire().await;
-            nodes.await
+            request.await
         };
-        let error = match timeout(LIST_TIMEOUT, list).await {
-            Ok(Ok(nodes)) => return nodes,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", LIST_TIMEOUT.as_secs()),
-        };
-        warn!(deployment = %key, %error, "cannot list the pods; going on without");
-        BTreeSet::new()
+        match timeout(LIST_TIMEOUT, request).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", LIST_TIMEOUT.as_secs())),
+        }
     }
 }
 
@@ -82,6 +108,26 @@ pub(crate) async fn nodes_running(
     let live = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let pods = own_pods(client, key, pods, live).await?;
     Ok(pods.filter_map(|pod| pod.spec?.node_name).collect())
+}
+
+/// The names of the pull secrets of a ServiceAccount; `None` if there is no such account.
+pub(crate) async fn pull_secrets(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+) -> kube::Result<Option<Vec<String>>> {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let account = api.get_opt(account).await?;
+    Ok(account.map(|account| secrets_of(&account)))
+}
+
+/// The names of the pull secrets of a ServiceAccount.
+pub(crate) fn secrets_of(account: &ServiceAccount) -> Vec<String> {
+    let secrets = account.image_pull_secrets.iter().flatten();
+    secrets
+        .map(|secret| secret.name.clone())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 async fn nodes_pulling(
@@ -189,5 +235,40 @@ mod tests {
         let selector = "app=web".parse().unwrap();
         let nodes = nodes_pulling(&client, &workload, &selector).await.unwrap();
         assert_eq!(nodes, ["n1".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn the_pull_secrets_of_a_service_account_are_those_that_it_names() {
+        let asked = |account: &'static str| async move {
+            let server = tower::service_fn(|request: Request<Body>| {
+                let (code, answer) = match request.uri().path() {
+                    "/api/v1/namespaces/shop/serviceaccounts/builder" => (
+                        200,
+                        serde_json::json!({"imagePullSecrets": [{"name": "b"}, {"name": ""}, {"name": "a"}]}),
+                    ),
+                    "/api/v1/namespaces/shop/serviceaccounts/forbidden" => (
+                        403,
+                        serde_json::json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}),
+                    ),
+                    _ => (
+                        404,
+                        serde_json::json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}),
+                    ),
+                };
+                let answer = Body::from(answer.to_string().into_bytes());
+                let response = Response::builder().status(code).body(answer);
+                async move { Ok::<_, std::io::Error>(response.unwrap()) }
+            });
+            let whereabouts = Whereabouts::new(Client::new(server, "default"));
+            let key = Key {
+                namespace: "shop".into(),
+                name: "web".into(),
+            };
+            whereabouts.pull_secrets(&key, account).await
+        };
+        let named = Some(["b", "a"].map(str::to_owned).to_vec());
+        assert_eq!(asked("builder").await, named);
+        assert_eq!(asked("gone").await, Some(Vec::new()));
+        assert_eq!(asked("forbidden").await, None);
     }
 }

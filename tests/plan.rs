@@ -115,6 +115,114 @@ fn the_pods_are_those_that_the_worker_would_create() {
 }
 
 #[test]
+fn the_pods_name_the_pull_secrets_of_the_service_account_of_the_same_file() {
+    let objects = |template: Value| {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": "shop"},
+            "imagePullSecrets": [{"name": "of-the-account"}],
+        });
+        let mut spec = json!({"serviceAccountName": "builder", "containers": [{"name": "a", "image": "app:1"}]});
+        json_patch::merge(&mut spec, &template);
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"selector": {}, "template": {"spec": spec}},
+        });
+        json!({"apiVersion": "v1", "kind": "List", "items": [account, deployment]}).to_string()
+    };
+    let spec = |template: Value, flags: &[&str]| {
+        let arguments = [&["-f", "-", "-o", "json"], flags].concat();
+        json_lines(&plan(&arguments, &objects(template)))[0]["pods"][0]["spec"].clone()
+    };
+    let plain = spec(json!({}), &[]);
+    assert_eq!(plain["serviceAccountName"], "default");
+    assert_eq!(
+        plain["imagePullSecrets"],
+        json!([{"name": "of-the-account"}])
+    );
+    // As for any pod: an account's apply where the template names none.
+    let own = spec(json!({"imagePullSecrets": [{"name": "own"}]}), &[]);
+    assert_eq!(own["imagePullSecrets"], json!([{"name": "own"}]));
+    let as_before = spec(json!({}), &["--service-account", "workload"]);
+    assert_eq!(as_before["serviceAccountName"], "builder");
+    assert_eq!(as_before["imagePullSecrets"], json!([]));
+}
+
+#[test]
+fn the_consent_of_the_namespace_is_said() {
+    let labels = |value: Option<&str>| match value {
+        Some(value) => json!({"headstart.dev/prefetch": value}),
+        None => json!({}),
+    };
+    // A namespace of no label, or none in the file.
+    let said = |namespace: Option<Option<&str>>, own: Option<&str>| {
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "shop", "labels": labels(own)},
+            "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "a", "image": "app:1"}]}}},
+        });
+        let labelled = |label| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": labels(label)}});
+        let items: Vec<Value> = namespace
+            .map(labelled)
+            .into_iter()
+            .chain([deployment])
+            .collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        let nodes = fixture("nodes.yaml");
+        let output = headstart(&["-f", "-", "-o", "json", "--nodes", &nodes], &list);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stderr).to_owned()
+    };
+    for (namespace, own, phrase) in [
+        (
+            None,
+            Some("enabled"),
+            "only where the namespace shop has the label headstart.dev/prefetch=allowed",
+        ),
+        (
+            None,
+            None,
+            "only where the namespace shop has the label headstart.dev/prefetch=enabled",
+        ),
+        (
+            Some(None),
+            Some("enabled"),
+            "run: kubectl label namespace shop headstart.dev/prefetch=allowed",
+        ),
+        (
+            Some(None),
+            None,
+            "neither it nor its namespace has the label",
+        ),
+        (
+            Some(Some("disabled")),
+            Some("hold"),
+            "namespace has the label headstart.dev/prefetch=disabled",
+        ),
+        (
+            Some(Some("yes")),
+            Some("hold"),
+            "\"yes\"; use allowed, enabled, hold or disabled",
+        ),
+        (
+            Some(Some("enabled")),
+            Some("allowed"),
+            "use enabled, hold or disabled",
+        ),
+        (Some(Some("allowed")), None, "leaves it alone"),
+    ] {
+        let said = said(namespace, own);
+        assert!(said.contains(phrase), "{namespace:?} {own:?}: {said}");
+    }
+    for (namespace, own) in [
+        ("allowed", Some("hold")),
+        ("enabled", Some("hold")),
+        ("hold", None),
+    ] {
+        assert_eq!(said(Some(Some(namespace)), own), "", "{namespace}, {own:?}");
+    }
+}
+
+#[test]
 fn flags_change_the_pods() {
     let flags = [
         "--pin",

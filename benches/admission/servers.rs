@@ -7,19 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::routing::post;
 use headstart::clock::Clock;
 use headstart::server::{Shutdown, serve_tls};
 use headstart::tls::files::Files;
 use headstart::tls::{Authority, Resolver};
 use headstart::webhook::{Budget, Webhook, router};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
 
 // As the program has it.
 #[global_allocator]
@@ -70,21 +64,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn headstart(certificates: &Certificates) -> Self {
-        Self::own("headstart", certificates).await
-    }
-
-    pub(crate) async fn echo(certificates: &Certificates) -> Self {
-        Self::own("echo", certificates).await
-    }
-
-    async fn own(name: &'static str, certificates: &Certificates) -> Self {
         let port = free_port();
         let own = std::env::current_exe().expect("this program");
         let mut command = Command::new(own);
         command
-            .args([SERVE, name, &port.to_string()])
+            .args([SERVE, &port.to_string()])
             .arg(&certificates.directory);
-        Self::spawn(name, command, port).await
+        Self::spawn("headstart", command, port).await
     }
 
     /// Built into `target/`, by Go's own cache in no time when it was built before.
@@ -165,17 +151,16 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Which server this process is to be, if any.
-pub(crate) fn to_serve(arguments: &[String]) -> Option<String> {
-    let at = arguments.iter().position(|argument| argument == SERVE)?;
-    arguments.get(at + 1).cloned()
+/// Whether this process is to be headstart's server.
+pub(crate) fn is_to_serve(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| argument == SERVE)
 }
 
-/// Is that server until it is killed.
-pub(crate) fn serve(kind: &str, arguments: &[String]) {
+/// Serves until it is killed.
+pub(crate) fn serve(arguments: &[String]) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let [.., port, directory] = arguments else {
-        panic!("{SERVE} KIND PORT DIRECTORY");
+        panic!("{SERVE} PORT DIRECTORY");
     };
     let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
     let files = Files {
@@ -188,43 +173,19 @@ pub(crate) fn serve(kind: &str, arguments: &[String]) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await.expect("a listener");
-        match kind {
-            "headstart" => {
-                let webhook = Webhook {
-                    hints: Arc::default(),
-                    metrics: Arc::default(),
-                    own_namespace: "headstart".into(),
-                    budget: Budget::default(),
-                    gate: None,
-                };
-                let shutdown = Shutdown {
-                    draining: Default::default(),
-                    closing: Default::default(),
-                    deadline: Duration::ZERO,
-                };
-                let (accepting, _) = oneshot::channel();
-                serve_tls(listener, tls, router(webhook), accepting, shutdown).await;
-            }
-            _ => echo(listener, TlsAcceptor::from(tls)).await,
-        }
+        let webhook = Webhook {
+            hints: Arc::default(),
+            metrics: Arc::default(),
+            own_namespace: "headstart".into(),
+            budget: Budget::default(),
+            gate: None,
+        };
+        let shutdown = Shutdown {
+            draining: Default::default(),
+            closing: Default::default(),
+            deadline: Duration::ZERO,
+        };
+        let (accepting, _) = oneshot::channel();
+        serve_tls(listener, tls, router(webhook), accepting, shutdown).await;
     });
-}
-
-/// What a webhook cannot do with less: TLS, HTTP, the whole body in and out.
-async fn echo(listener: TcpListener, acceptor: TlsAcceptor) {
-    let router = Router::new()
-        .route("/mutate", post(|body: Bytes| async { body }))
-        .layer(axum::extract::DefaultBodyLimit::disable());
-    loop {
-        let (stream, _) = listener.accept().await.expect("a connection");
-        let _ = stream.set_nodelay(true);
-        let (acceptor, router) = (acceptor.clone(), router.clone());
-        tokio::spawn(async move {
-            if let Ok(stream) = acceptor.accept(stream).await {
-                let service = TowerToHyperService::new(router);
-                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            }
-        });
-    }
 }

@@ -23,7 +23,7 @@ pub struct Machine {
     /// Hashes of the names of images it reports, in order: names themselves would take 20 KB per node. That two
     /// names share one is less likely than that the report is out of date.
     /// Empty where what nodes say is not to be believed.
-    images: Box<[u64]>,
+    images: Arc<[u64]>,
 }
 
 impl Machine {
@@ -46,7 +46,7 @@ impl Machine {
             candidate: Arc::new(crate::domain::node::tests::candidate(&named)),
             uid: name.into(),
             created: None,
-            images: Box::default(),
+            images: Arc::default(),
         }
     }
 
@@ -69,7 +69,7 @@ impl Cluster {
                 let images = if self.node_images {
                     reported_images(&node)
                 } else {
-                    Box::default()
+                    Arc::default()
                 };
                 let before = state.nodes.current.get(&name);
                 let uid = node.metadata.uid.as_deref().unwrap_or_default();
@@ -106,7 +106,7 @@ impl Cluster {
     }
 }
 
-fn reported_images(node: &Node) -> Box<[u64]> {
+fn reported_images(node: &Node) -> Arc<[u64]> {
     let status = node.status.as_ref();
     let images = status.and_then(|status| status.images.as_deref());
     let names = images

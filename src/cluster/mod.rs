@@ -12,7 +12,7 @@ mod tests;
 pub(crate) mod verdict;
 mod watch;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use tracing::warn;
 
-use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
+use crate::domain::contract::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
 use crate::domain::workload::{Key, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -63,7 +63,8 @@ pub struct Cluster {
 
 #[derive(Debug, Default)]
 struct State {
-    namespaces: Table<String, Mode>,
+    /// What each namespace consents to, `None` where it says nothing.
+    namespaces: Table<String, Option<NamespaceMode>>,
     workloads: Table<Key, Arc<Workload>>,
     /// Those of them that are marked as held.
     held: BTreeSet<Key>,
@@ -155,6 +156,13 @@ impl Cluster {
         self.lock().nodes.current.values().cloned().collect()
     }
 
+    /// Every node by its name, unless there are more than so many.
+    fn nodes_up_to(&self, most: usize) -> Option<HashMap<Arc<str>, Machine>> {
+        let state = self.lock();
+        let nodes = &state.nodes.current;
+        (nodes.len() <= most).then(|| nodes.clone())
+    }
+
     /// One node.
     pub fn node(&self, name: &str) -> Option<Machine> {
         self.lock().nodes.current.get(name).cloned()
@@ -209,7 +217,7 @@ impl Cluster {
             return Mode::Disabled;
         }
         let namespace = state.namespaces.current.get(&workload.key.namespace);
-        effective_mode(&workload.mode, namespace.copied())
+        effective_mode(&workload.mode, namespace.copied().flatten())
     }
 
     fn on_namespace(&self, scope: &Scope, change: Change<PartialObjectMeta<Namespace>>) {
@@ -223,15 +231,14 @@ impl Cluster {
                 let Some(name) = namespace.metadata.name else {
                     return;
                 };
-                let mode = match labelled_mode(namespace.metadata.labels.as_ref()) {
-                    Ok(mode) => mode.unwrap_or(Mode::Disabled),
-                    Err(error) => {
-                        warn!(namespace = %name, %error, "namespace is not opted in");
-                        Mode::Disabled
-                    }
-                };
+                let mode = namespace_mode(namespace.metadata.labels.as_ref());
+                let mode = mode.unwrap_or_else(|error| {
+                    warn!(namespace = %name, %error, "namespace is not opted in");
+                    None
+                });
                 let before = state.namespaces.put(scope, name.clone(), mode);
-                if before == Some(mode) || (before.is_none() && mode == Mode::Disabled) {
+                // One that is not known yet has consented to nothing.
+                if before.flatten() == mode {
                     return;
                 }
                 [name].into()
@@ -259,13 +266,13 @@ impl Cluster {
     }
 
     fn on_deployment(&self, scope: &Scope, change: Change<Deployment>) {
-        let mut state = self.lock();
         match change {
-            Change::Begin => state.workloads.begin_list(scope),
+            Change::Begin => self.lock().workloads.begin_list(scope),
             Change::Put(deployment) => {
                 let Some(workload) = Workload::from_deployment(&deployment) else {
                     return;
                 };
+                let mut state = self.lock();
                 let key = workload.key.clone();
                 if workload.held.is_some() {
                     state.held.insert(key.clone());
@@ -281,12 +288,14 @@ impl Cluster {
             }
             Change::Remove(deployment) => {
                 if let Some(workload) = Workload::from_deployment(&deployment) {
+                    let mut state = self.lock();
                     state.workloads.remove(&workload.key);
                     state.held.remove(&workload.key);
                     self.rollouts.push(workload.key);
                 }
             }
             Change::End => {
+                let mut state = self.lock();
                 let gone = state
                     .workloads
                     .end_list(scope, |key| covers(scope, &key.namespace));
@@ -321,6 +330,7 @@ fn asks_for_work(before: &Workload, after: &Workload) -> bool {
 /// Whether two states of a Deployment with the same images ask for them in the same way and places.
 pub fn asks_the_same(a: &Workload, b: &Workload) -> bool {
     a.placement == b.placement
+        && a.too_large == b.too_large
         && a.annotations == b.annotations
         && a.image_pull_secrets == b.image_pull_secrets
         && a.service_account == b.service_account

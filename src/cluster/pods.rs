@@ -8,10 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Change, Scope, Table};
 use super::{Cluster, covers};
-use crate::domain::contract::{DEPLOYMENT_LABEL, REVISION_LABEL};
+use crate::domain::contract::{DEPLOYMENT_LABEL, REVISION_LABEL, is_exempt};
 use crate::domain::image::ImageRef;
 use crate::domain::outcome::{self, PodOutcome};
-use crate::domain::pod::node_of;
+use crate::domain::pod::{is_prefetch_pod, node_of};
 use crate::domain::workload::{Key, Revision};
 
 /// A Deployment on a node: what one prefetch pod is for.
@@ -128,12 +128,20 @@ impl Pods {
 }
 
 impl Cluster {
+    /// What a pod is known by; `None` for one that is not headstart's. The watch selects by label, and anyone who may label a pod
+    /// could have it deleted: so the pod's shape decides, and nothing in an exempt namespace is looked at.
+    fn id_of(&self, pod: &Pod) -> Option<(Key, String)> {
+        id_of(pod).filter(|(key, _)| {
+            is_prefetch_pod(pod) && !is_exempt(&key.namespace, &self.own_namespace)
+        })
+    }
+
     pub(super) fn on_pod(&self, scope: &Scope, change: Change<Pod>) {
         let mut state = self.lock();
         match change {
             Change::Begin => state.pods.table.begin_list(scope),
             Change::Put(pod) => {
-                let Some(id) = id_of(&pod) else { return };
+                let Some(id) = self.id_of(&pod) else { return };
                 let images = state.pods.share(images_of(&pod));
                 let node = node_of(&pod).unwrap_or_default();
                 let node = state.node_name(node);
@@ -151,7 +159,7 @@ impl Cluster {
                 self.places.push(place);
             }
             Change::Remove(pod) => {
-                let Some(id) = id_of(&pod) else { return };
+                let Some(id) = self.id_of(&pod) else { return };
                 if let Some(pod) = state.pods.table.remove(&id) {
                     state.pods.forget(&id.0, &pod.node, &id.1);
                     let (key, node) = (id.0, pod.node);

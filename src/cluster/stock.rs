@@ -1,44 +1,48 @@
 //! What is known of images on nodes before anything is done for them.
 
 use super::verdict::{Standards, Verdict, judge};
-use super::{Cluster, State};
+use super::{Cluster, Machine};
 use crate::domain::hold::Stock;
 use crate::domain::plan::{Situation, plan};
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
 
+/// Most nodes that a review looks at: a caller who forges reviews decides how often this runs.
+const MAX_NODES: usize = 1000;
+
 impl Cluster {
     /// Whether a Deployment's images are on every node that a prefetch would choose: by its prefetch pods, and by what
-    /// the nodes say.
+    /// the nodes say. In a cluster of more than [`MAX_NODES`] nodes this is not looked up.
     pub fn stock(&self, workload: &Workload, settings: &PodSettings) -> Stock {
         // Which nodes are chosen out of many depends on where the Deployment runs, which is not watched.
         if !self.is_synced() || workload.annotations.max_nodes.is_some() {
             return Stock::Unknown;
         }
-        let state = self.lock();
-        let nodes = state.nodes.current.values();
-        let candidates = nodes.map(|machine| machine.candidate.as_ref());
+        let Some(nodes) = self.nodes_up_to(MAX_NODES) else {
+            return Stock::Unknown;
+        };
+        // The caches stay free meanwhile: the watches and the worker need them.
+        let candidates = nodes.values().map(|machine| machine.candidate.as_ref());
         let targets = plan(workload, candidates, &Situation::default(), settings).targets;
         if targets.is_empty() {
-            Stock::NoNode
-        } else if targets.iter().all(|(node, _)| state.has(workload, node)) {
+            return Stock::NoNode;
+        }
+        let mut targets = targets.iter().filter_map(|(node, _)| nodes.get(&**node));
+        if targets.all(|machine| self.has(workload, machine)) {
             Stock::Everywhere
         } else {
             Stock::Unknown
         }
     }
-}
 
-impl State {
-    fn has(&self, workload: &Workload, node: &str) -> bool {
-        let Some(machine) = self.nodes.current.get(node) else {
-            return false;
-        };
+    fn has(&self, workload: &Workload, machine: &Machine) -> bool {
         let standards = Standards {
             node_since: machine.created,
             ..Standards::default()
         };
-        machine.has_all(workload)
-            || judge(workload, &self.pods.at(&workload.key, node), standards) == Verdict::Warm
+        machine.has_all(workload) || {
+            let pods = self.pods_at(&workload.key, &machine.candidate.name);
+            judge(workload, &pods, standards) == Verdict::Warm
+        }
     }
 }

@@ -77,6 +77,35 @@ fn only_opted_in_deployments_are_found() {
 }
 
 #[test]
+fn a_namespace_has_to_consent_and_may_refuse() {
+    let cluster = cluster();
+    let modes = |own: &str| {
+        let change = json!({"metadata": {"labels": {"headstart.dev/prefetch": own}}});
+        deployment(&cluster, "team", change);
+        [
+            None,
+            Some("yes"),
+            Some("disabled"),
+            Some("allowed"),
+            Some("hold"),
+        ]
+        .map(|label| {
+            namespace(&cluster, "team", label);
+            cluster.stored(&key("team")).unwrap().1
+        })
+    };
+    use Mode::{Disabled, Enabled, Hold};
+    assert_eq!(
+        modes("enabled"),
+        [Disabled, Disabled, Disabled, Enabled, Enabled]
+    );
+    assert_eq!(modes("hold"), [Disabled, Disabled, Disabled, Hold, Hold]);
+    cluster.rollouts.clear();
+    namespace(&cluster, "team", Some("allowed"));
+    assert_eq!(cluster.rollouts.len(), 1, "somebody has to hear of it");
+}
+
+#[test]
 fn a_list_that_is_read_again_drops_what_it_does_not_mention() {
     let cluster = cluster();
     deployment(&cluster, "shop", json!({}));
@@ -87,24 +116,63 @@ fn a_list_that_is_read_again_drops_what_it_does_not_mention() {
     assert_eq!(cluster.rollouts.len(), 1);
 }
 
-#[test]
-fn pods_are_found_by_their_deployment() {
-    let cluster = cluster();
-    let pod: Pod = serde_json::from_value(json!({
+/// A prefetch pod of shop/web on n1.
+fn prefetch_pod() -> Value {
+    json!({
         "metadata": {
             "namespace": "shop", "name": "prefetch-web-1", "labels": {"headstart.dev/revision": "r1"},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "1"}],
         },
         "spec": {
-            "nodeName": "n1",
+            "nodeName": "n1", "restartPolicy": "Never", "activeDeadlineSeconds": 60,
             "containers": [
-                {"name": "image-0", "image": "headstart:v1"},
-                {"name": "image-1", "image": "app:2"},
+                {"name": "image-0", "image": "headstart:v1", "command": ["/headstart", "noop"]},
+                {"name": "image-1", "image": "app:2", "command": ["/.headstart/headstart", "noop"]},
             ],
             "volumes": [{"name": "image-0", "image": {"reference": "app:1"}}],
         },
-    }))
-    .unwrap();
+    })
+}
+
+#[test]
+fn pods_of_others_are_not_found_whatever_their_labels() {
+    let cluster = cluster();
+    for (what, change) in [
+        (
+            "a DaemonSet's in kube-system",
+            json!({"metadata": {"namespace": "kube-system", "name": "proxy-x7x2z"}, "spec": {"restartPolicy": "Always"}}),
+        ),
+        (
+            "an exempt namespace",
+            json!({"metadata": {"namespace": "kube-system"}}),
+        ),
+        (
+            "our own namespace",
+            json!({"metadata": {"namespace": "headstart"}}),
+        ),
+        (
+            "a tenant's, with all our labels, annotations and owner",
+            json!({"spec": {"containers": [{"name": "c", "image": "app:1"}]}}),
+        ),
+        (
+            "one that is kept from being scheduled",
+            json!({"spec": {"nodeName": null, "schedulingGates": [{"name": "example.com/never"}]}}),
+        ),
+    ] {
+        let mut pod = prefetch_pod();
+        pod["metadata"]["annotations"] = json!({"headstart.dev/node": "n1"});
+        pod["metadata"]["labels"]["headstart.dev/deployment"] = json!("web");
+        json_patch::merge(&mut pod, &change);
+        cluster.on_pod(&None, Change::Put(serde_json::from_value(pod).unwrap()));
+        assert!(cluster.with_pods(|_, _| true).is_empty(), "{what}");
+        assert!(cluster.places.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn pods_are_found_by_their_deployment() {
+    let cluster = cluster();
+    let pod: Pod = serde_json::from_value(prefetch_pod()).unwrap();
     cluster.on_pod(&None, Change::Put(pod.clone()));
     let found = cluster.pods_at(&key("shop"), "n1");
     assert_eq!(found[0].name, "prefetch-web-1");
@@ -187,4 +255,32 @@ async fn held_deployments_are_known_by_their_mark() {
     cluster.on_deployment(&None, Change::Begin);
     cluster.on_deployment(&None, Change::End);
     assert!(cluster.held().is_empty(), "it is gone");
+}
+
+#[test]
+fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
+    let cluster = cluster();
+    cluster.expect_lists(0);
+    let nodes = |range: std::ops::Range<usize>| {
+        for index in range {
+            let node = json!({
+                "metadata": {"name": format!("n{index}"), "labels": {"kubernetes.io/os": "linux"}},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "images": [{"names": ["docker.io/library/app:1"]}],
+                },
+            });
+            cluster.on_node(&None, Change::Put(serde_json::from_value(node).unwrap()));
+        }
+    };
+    deployment(&cluster, "shop", json!({}));
+    let (workload, _) = cluster.stored(&key("shop")).unwrap();
+    let settings = crate::domain::plan::tests::settings(None);
+    let stock = || cluster.stock(&workload, &settings);
+    use crate::domain::hold::Stock;
+    assert_eq!(stock(), Stock::NoNode);
+    nodes(0..1000);
+    assert_eq!(stock(), Stock::Everywhere);
+    nodes(1000..1001);
+    assert_eq!(stock(), Stock::Unknown);
 }

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::Cluster;
 use super::lean::{Lean, whole};
 use super::table::{Change, Scope};
-use crate::domain::contract::{MANAGED_BY_LABEL, MANAGER};
+use crate::domain::contract::DEPLOYMENT_LABEL;
 use crate::metrics::Watched;
 
 /// Objects per page of an initial list, where lists are not streamed: bounds what one response holds in memory.
@@ -58,9 +58,8 @@ impl Cluster {
                 let feed = Feed::new(&cluster, Watched::Deployments, scope.clone());
                 more.spawn(feed.follow(events.map_ok(whole), Cluster::on_deployment));
 
-                let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
                 let api = namespaced::<Lean<Pod>>(&client, &scope);
-                let events = watcher::watcher(api, config.clone().labels(&ours));
+                let events = watcher::watcher(api, config.clone().labels(DEPLOYMENT_LABEL));
                 let feed = Feed::new(&cluster, Watched::Pods, scope);
                 more.spawn(feed.follow(events.map_ok(whole), Cluster::on_pod));
             }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::domain::node::PullMethod;
-use crate::domain::pod::Pin;
+use crate::domain::pod::{Pin, RunAs};
 
 /// `--pull-method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,6 +44,24 @@ impl From<PinFlag> for Pin {
         match flag {
             PinFlag::NodeName => Self::NodeName,
             PinFlag::Affinity => Self::Affinity,
+        }
+    }
+}
+
+/// `--service-account`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServiceAccountFlag {
+    /// The namespace's `default`.
+    Default,
+    /// The workload's own.
+    Workload,
+}
+
+impl From<ServiceAccountFlag> for RunAs {
+    fn from(flag: ServiceAccountFlag) -> Self {
+        match flag {
+            ServiceAccountFlag::Default => Self::Default,
+            ServiceAccountFlag::Workload => Self::Workload,
         }
     }
 }

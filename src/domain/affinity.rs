@@ -1,8 +1,11 @@
 //! Required node affinity, as `k8s.io/component-helpers/scheduling/corev1/nodeaffinity` judges it.
 
+use std::fmt;
+
 use k8s_openapi::api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use super::labels::Labels;
+use super::limits::{AFFINITY_TERMS, AFFINITY_VALUES, SHOWN_BYTES, printed, shown};
 use super::selector::{InvalidSelector, Operator, Requirement};
 
 /// The one field of a node that terms can name.
@@ -20,8 +23,8 @@ pub struct RequiredAffinity {
 /// Conditions that must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Term {
-    labels: Vec<Requirement>,
-    fields: Vec<FieldRequirement>,
+    labels: Box<[Requirement]>,
+    fields: Box<[FieldRequirement]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,23 +34,55 @@ struct FieldRequirement {
     equal: bool,
 }
 
+/// Whether an affinity is larger than is read.
+pub(crate) fn is_too_large(affinity: Option<&Affinity>) -> bool {
+    let terms = required_terms(affinity).unwrap_or_default();
+    let lists = terms
+        .iter()
+        .flat_map(|term| [&term.match_expressions, &term.match_fields]);
+    let mut lists = lists.flatten();
+    terms.len() > AFFINITY_TERMS
+        || lists.any(|conditions| {
+            let mut values = conditions
+                .iter()
+                .map(|c| c.values.as_ref().map_or(0, Vec::len));
+            conditions.len() > AFFINITY_TERMS || values.any(|values| values > AFFINITY_VALUES)
+        })
+}
+
+fn required_terms(affinity: Option<&Affinity>) -> Option<&[NodeSelectorTerm]> {
+    let node_affinity = affinity?.node_affinity.as_ref()?;
+    let required = &node_affinity.required_during_scheduling_ignored_during_execution;
+    Some(&required.as_ref()?.node_selector_terms)
+}
+
 impl RequiredAffinity {
     /// Reads what a pod requires; `None` if that is nothing.
     pub fn read(affinity: Option<&Affinity>) -> Option<Self> {
-        let required = affinity?
-            .node_affinity
-            .as_ref()?
-            .required_during_scheduling_ignored_during_execution
-            .as_ref()?;
         let mut read = Self::default();
-        for term in &required.node_selector_terms {
+        for term in required_terms(affinity)? {
             match Term::read(term) {
                 Ok(term) if term.labels.is_empty() && term.fields.is_empty() => {}
                 Ok(term) => read.terms.push(term),
                 Err(error) => read.invalid = read.invalid.or(Some(error)),
             }
         }
+        read.terms.shrink_to_fit();
         Some(read)
+    }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let of_field = |field: &FieldRequirement| {
+            size_of::<FieldRequirement>() + field.key.len() + field.value.len()
+        };
+        let of_term = |term: &Term| {
+            let labels: usize = term.labels.iter().map(Requirement::bytes).sum();
+            size_of::<Term>() + labels + term.fields.iter().map(of_field).sum::<usize>()
+        };
+        // What an error repeats is bounded.
+        let invalid = self.invalid.as_ref().map_or(0, |_| SHOWN_BYTES);
+        self.terms.iter().map(of_term).sum::<usize>() + invalid
     }
 
     /// Whether a node satisfies it.
@@ -55,27 +90,32 @@ impl RequiredAffinity {
         self.terms.iter().any(|term| term.matches(name, labels))
     }
 
-    /// Why a node that does not match does not, for people.
-    pub(super) fn explain(&self, labels: &Labels) -> String {
-        match (self.terms.as_slice(), &self.invalid) {
-            ([], Some(error)) => format!("the required node affinity can match no node: {error}"),
-            ([], None) => "the required node affinity has no terms and matches no node".to_owned(),
-            ([term], _) => match term.labels.iter().find(|r| !r.matches(labels)) {
-                Some(unmet) => match labels.get(unmet.key()) {
-                    Some(value) => format!(
-                        "required node affinity wants {unmet}, the node has {}={value}",
-                        unmet.key()
-                    ),
-                    None => {
-                        format!("required node affinity wants {unmet}, the node has no such label")
-                    }
-                },
-                None => "required node affinity names other nodes".to_owned(),
-            },
-            (terms, _) => format!(
-                "the node matches none of the {} terms of the required node affinity",
-                terms.len()
-            ),
+    /// Says, for people, why a node that does not match does not.
+    pub(super) fn explain(&self, labels: &Labels, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let term = match (self.terms.as_slice(), &self.invalid) {
+            ([], Some(error)) => {
+                return write!(f, "the required node affinity can match no node: {error}");
+            }
+            ([], None) => {
+                return f.write_str("the required node affinity has no terms and matches no node");
+            }
+            ([term], _) => term,
+            (terms, _) => {
+                let terms = terms.len();
+                return write!(
+                    f,
+                    "the node matches none of the {terms} terms of the required node affinity"
+                );
+            }
+        };
+        let Some(unmet) = term.labels.iter().find(|r| !r.matches(labels)) else {
+            return f.write_str("required node affinity names other nodes");
+        };
+        let wanted = printed(unmet, SHOWN_BYTES);
+        write!(f, "required node affinity wants {wanted}, the node has ")?;
+        match labels.get(unmet.key()) {
+            Some(value) => write!(f, "{}={}", unmet.key(), shown(value, SHOWN_BYTES)),
+            None => f.write_str("no such label"),
         }
     }
 }
@@ -113,9 +153,13 @@ fn label_requirement(expression: &NodeSelectorRequirement) -> Result<Requirement
         "DoesNotExist" => Operator::DoesNotExist,
         "Gt" => Operator::Gt,
         "Lt" => Operator::Lt,
-        other => return Err(InvalidSelector::Operator(other.to_owned())),
+        other => {
+            return Err(InvalidSelector::Operator(
+                shown(other, SHOWN_BYTES).into_owned(),
+            ));
+        }
     };
-    let values = expression.values.clone().unwrap_or_default();
+    let values = expression.values.as_deref().unwrap_or_default();
     Requirement::new(&expression.key, operator, values)
 }
 
@@ -125,7 +169,11 @@ fn field_requirement(
     let equal = match expression.operator.as_str() {
         "In" => true,
         "NotIn" => false,
-        other => return Err(InvalidSelector::Operator(other.to_owned())),
+        other => {
+            return Err(InvalidSelector::Operator(
+                shown(other, SHOWN_BYTES).into_owned(),
+            ));
+        }
     };
     match expression.values.as_deref().unwrap_or_default() {
         [value] => Ok(FieldRequirement {
@@ -140,6 +188,7 @@ fn field_requirement(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::placement::Ineligible;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
 
@@ -206,8 +255,9 @@ mod tests {
     #[test]
     fn a_mismatch_names_the_condition() {
         let terms = json!([{"matchExpressions": [expression("zone", "In", &["b", "c"])]}]);
+        let (affinity, labels) = (affinity(terms), node());
         assert_eq!(
-            affinity(terms).explain(&node()),
+            Ineligible::Affinity(&affinity, &labels).to_string(),
             "required node affinity wants zone in (b,c), the node has zone=a"
         );
     }

@@ -7,6 +7,9 @@ use std::str::FromStr;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::image::{ImageRef, InvalidImage};
+use super::limits::{
+    IMAGES_BYTES, MAX_IMAGES, SELECTOR_BYTES, SHOWN_BYTES, VALUE_BYTES, printed, shown,
+};
 use super::selector::Selector;
 
 #[cfg(test)]
@@ -30,6 +33,15 @@ const MIN_REFRESH: SignedDuration = SignedDuration::from_mins(1);
 /// How much of a value an error repeats, in characters.
 const SHOWN_VALUE: usize = 60;
 
+/// The longest value of a label or annotation of headstart's that is read, in bytes.
+pub fn longest_value(key: &str) -> usize {
+    match key {
+        IMAGES => IMAGES_BYTES,
+        NODE_SELECTOR => SELECTOR_BYTES,
+        _ => VALUE_BYTES,
+    }
+}
+
 /// What the annotations say, those that can be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
@@ -39,7 +51,7 @@ pub struct Annotations {
     pub max_nodes: Option<MaxNodes>,
     /// How often to prefetch again.
     pub refresh: Option<Refresh>,
-    /// More images.
+    /// More images. A [`Workload`](super::workload::Workload) has them among its own, and not here.
     pub images: Option<ImageList>,
     /// How long a hold may last.
     pub hold_timeout: Option<HoldTimeout>,
@@ -95,6 +107,16 @@ impl Annotations {
         Self { malformed, ..read }
     }
 
+    /// What they take in memory, beyond themselves.
+    pub(super) fn bytes(&self) -> usize {
+        let malformed = |malformed: &Malformed| {
+            // The list grows in steps.
+            2 * size_of::<Malformed>() + malformed.value.len() + malformed.why.len()
+        };
+        let selector = self.node_selector.as_ref().map_or(0, Selector::bytes);
+        selector + self.malformed.iter().map(malformed).sum::<usize>()
+    }
+
     /// The malformed annotation for whose sake nothing is prefetched.
     pub fn forbidding(&self) -> Option<&Malformed> {
         self.malformed
@@ -115,18 +137,22 @@ impl Reader<'_> {
         form: &'static str,
     ) -> Option<T> {
         let value = self.annotations?.get(annotation)?;
-        match value.parse() {
-            Ok(parsed) => Some(parsed),
-            Err(error) => {
-                self.malformed.push(Malformed {
-                    annotation,
-                    value: value.chars().take(SHOWN_VALUE).collect(),
-                    why: error.to_string(),
-                    form,
-                });
-                None
+        let longest = longest_value(annotation);
+        let why = if value.len() > longest {
+            format!("it has more than {longest} bytes")
+        } else {
+            match value.parse() {
+                Ok(parsed) => return Some(parsed),
+                Err(error) => printed(error, SHOWN_BYTES),
             }
-        }
+        };
+        self.malformed.push(Malformed {
+            annotation,
+            value: value.chars().take(SHOWN_VALUE).collect(),
+            why,
+            form,
+        });
+        None
     }
 }
 
@@ -200,6 +226,9 @@ pub enum InvalidValue {
     /// One of the images.
     #[error("image {0:?}: {1}")]
     Image(String, InvalidImage),
+    /// More than one pod pulls.
+    #[error("more than {MAX_IMAGES} images")]
+    TooManyImages,
 }
 
 fn number(value: &str) -> Result<u32, InvalidValue> {
@@ -278,15 +307,19 @@ impl FromStr for ImageList {
     type Err = InvalidValue;
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
-        let images = value.split(',').map(str::trim);
-        let checked = images
-            // A comma at the end is no image.
-            .filter(|image| !image.is_empty())
-            .map(|image| match image.parse::<ImageRef>() {
-                Ok(_) => Ok(image.to_owned()),
-                Err(error) => Err(InvalidValue::Image(image.to_owned(), error)),
-            });
-        checked.collect::<Result<_, _>>().map(Self)
+        let mut images = Vec::new();
+        // A comma at the end is no image.
+        for image in value.split(',').map(str::trim).filter(|i| !i.is_empty()) {
+            if images.len() == MAX_IMAGES {
+                return Err(InvalidValue::TooManyImages);
+            }
+            if let Err(error) = image.parse::<ImageRef>() {
+                let image = shown(image, SHOWN_VALUE).into_owned();
+                return Err(InvalidValue::Image(image, error));
+            }
+            images.push(image.to_owned());
+        }
+        Ok(Self(images))
     }
 }
 

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::annotation;
+use super::limits::{VALUE_BYTES, shown};
+
 /// What the keys of all labels and annotations begin with that are headstart's.
 pub const PREFIX: &str = "headstart.dev/";
-/// Opts a namespace in, and a Deployment in or out; the Deployment's wins.
+/// On a namespace its consent ([`NamespaceMode`]), on a Deployment what it asks for itself ([`Mode`]).
 pub const PREFETCH_LABEL: &str = "headstart.dev/prefetch";
 /// On a Deployment whose rollout headstart holds, with [`HELD_VALUE`] as its value.
 pub const HELD_LABEL: &str = "headstart.dev/held";
@@ -28,11 +31,25 @@ pub const REVISION_LABEL: &str = "headstart.dev/revision";
 /// nowhere else until it is scheduled.
 pub const NODE_ANNOTATION: &str = "headstart.dev/node";
 
+/// All labels and annotations of a Deployment that are read or set.
+pub const KEYS: [&str; 10] = [
+    PREFETCH_LABEL,
+    HELD_LABEL,
+    HELD_UNTIL,
+    HELD_SINCE,
+    annotation::NODE_SELECTOR,
+    annotation::MAX_NODES,
+    annotation::REFRESH,
+    annotation::IMAGES,
+    annotation::HOLD_TIMEOUT,
+    annotation::HOLD_UNTIL,
+];
+
 /// Namespaces that are never touched, whatever their labels say: a prefetch must not compete with what
 /// the cluster itself runs on.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
-/// What the label [`PREFETCH_LABEL`] asks for.
+/// What is done for a Deployment; as a value of [`PREFETCH_LABEL`], what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Leave this Deployment alone.
@@ -50,10 +67,30 @@ impl Mode {
     }
 }
 
-/// The label has a value that is none of the contract's.
+/// What a namespace consents to, as a value of [`PREFETCH_LABEL`]. Without the label it consents to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NamespaceMode {
+    /// Leave all Deployments alone, whatever they ask for.
+    Disabled,
+    /// Leave them alone, but for those that ask by their own label.
+    Allowed,
+    /// Prefetch on every rollout, where a Deployment does not ask for something else.
+    Enabled,
+    /// Likewise, and keep rollouts paused until the images are there.
+    Hold,
+}
+
+/// The label of a Deployment has a value that is none of the contract's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("label {PREFETCH_LABEL} has the value {0:?}; use enabled, hold or disabled")]
 pub struct UnknownMode(pub String);
+
+/// The label of a namespace has a value that is none of the contract's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "label {PREFETCH_LABEL} of a namespace has the value {0:?}; use allowed, enabled, hold or disabled"
+)]
+pub struct UnknownNamespaceMode(pub String);
 
 impl FromStr for Mode {
     type Err = UnknownMode;
@@ -63,7 +100,7 @@ impl FromStr for Mode {
             "enabled" => Ok(Self::Enabled),
             "hold" => Ok(Self::Hold),
             "disabled" => Ok(Self::Disabled),
-            other => Err(UnknownMode(other.to_owned())),
+            other => Err(UnknownMode(shown(other, VALUE_BYTES).into_owned())),
         }
     }
 }
@@ -78,7 +115,32 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The mode that an object's own labels ask for, `None` where it says nothing.
+impl FromStr for NamespaceMode {
+    type Err = UnknownNamespaceMode;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        match value {
+            "disabled" => Ok(Self::Disabled),
+            "allowed" => Ok(Self::Allowed),
+            "enabled" => Ok(Self::Enabled),
+            "hold" => Ok(Self::Hold),
+            other => Err(UnknownNamespaceMode(shown(other, VALUE_BYTES).into_owned())),
+        }
+    }
+}
+
+impl fmt::Display for NamespaceMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disabled => "disabled",
+            Self::Allowed => "allowed",
+            Self::Enabled => "enabled",
+            Self::Hold => "hold",
+        })
+    }
+}
+
+/// The mode that a Deployment's own labels ask for, `None` where they say nothing.
 pub fn labelled_mode(
     labels: Option<&BTreeMap<String, String>>,
 ) -> Result<Option<Mode>, UnknownMode> {
@@ -88,18 +150,46 @@ pub fn labelled_mode(
         .transpose()
 }
 
-/// The mode of a Deployment: its own label, else its namespace's, else nothing is done.
+/// What a namespace's labels consent to, `None` where they say nothing.
+pub fn namespace_mode(
+    labels: Option<&BTreeMap<String, String>>,
+) -> Result<Option<NamespaceMode>, UnknownNamespaceMode> {
+    labels
+        .and_then(|labels| labels.get(PREFETCH_LABEL))
+        .map(|value| value.parse())
+        .transpose()
+}
+
+/// The mode of a Deployment: nothing is done without its namespace's consent; with it the Deployment's own label decides, and
+/// without one the namespace's.
 ///
 /// A value that is none of the contract's opts nothing in: guessing would start pulls nobody asked for.
 pub fn effective_mode(
     deployment: &Result<Option<Mode>, UnknownMode>,
-    namespace: Option<Mode>,
+    namespace: Option<NamespaceMode>,
 ) -> Mode {
-    match deployment {
-        Ok(Some(mode)) => *mode,
-        Ok(None) => namespace.unwrap_or(Mode::Disabled),
-        Err(UnknownMode(_)) => Mode::Disabled,
+    let (Some(namespace), Ok(own)) = (namespace, deployment) else {
+        return Mode::Disabled;
+    };
+    match namespace {
+        NamespaceMode::Disabled => Mode::Disabled,
+        NamespaceMode::Allowed => own.unwrap_or(Mode::Disabled),
+        NamespaceMode::Enabled => own.unwrap_or(Mode::Enabled),
+        NamespaceMode::Hold => own.unwrap_or(Mode::Hold),
     }
+}
+
+/// Returns whether a Deployment asks by its own label for what its namespace has not consented to, nor refused.
+pub fn lacks_consent(
+    deployment: &Result<Option<Mode>, UnknownMode>,
+    namespace: Option<NamespaceMode>,
+) -> bool {
+    namespace.is_none() && matches!(deployment, Ok(Some(mode)) if mode.prefetches())
+}
+
+/// The command by which a namespace consents.
+pub fn consent_command(namespace: &str) -> String {
+    format!("kubectl label namespace {namespace} {PREFETCH_LABEL}=allowed")
 }
 
 /// Whether a namespace is left alone whatever its labels say. `own` is headstart's.
@@ -120,31 +210,68 @@ mod tests {
         for mode in [Mode::Disabled, Mode::Enabled, Mode::Hold] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
+        use NamespaceMode::{Allowed, Disabled, Enabled, Hold};
+        for mode in [Disabled, Allowed, Enabled, Hold] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
     }
 
     #[test]
-    fn the_deployments_label_wins_over_the_namespaces() {
-        let disabled = labelled_mode(Some(&labels("disabled")));
-        let enabled = labelled_mode(Some(&labels("enabled")));
-        assert_eq!(
-            effective_mode(&disabled, Some(Mode::Enabled)),
-            Mode::Disabled
-        );
-        assert_eq!(effective_mode(&enabled, None), Mode::Enabled);
-        assert_eq!(effective_mode(&Ok(None), Some(Mode::Hold)), Mode::Hold);
-        assert_eq!(effective_mode(&Ok(None), None), Mode::Disabled);
+    fn nothing_is_done_without_the_namespaces_consent_and_then_the_deployment_decides() {
+        use Mode::{Disabled, Enabled, Hold};
+        for (namespace, own, wanted) in [
+            (None, None, Disabled),
+            (None, Some("enabled"), Disabled),
+            (None, Some("hold"), Disabled),
+            (Some("disabled"), None, Disabled),
+            (Some("disabled"), Some("enabled"), Disabled),
+            (Some("disabled"), Some("hold"), Disabled),
+            (Some("allowed"), None, Disabled),
+            (Some("allowed"), Some("enabled"), Enabled),
+            (Some("allowed"), Some("hold"), Hold),
+            (Some("allowed"), Some("disabled"), Disabled),
+            (Some("enabled"), None, Enabled),
+            (Some("enabled"), Some("hold"), Hold),
+            (Some("enabled"), Some("disabled"), Disabled),
+            (Some("hold"), None, Hold),
+            (Some("hold"), Some("enabled"), Enabled),
+            (Some("hold"), Some("disabled"), Disabled),
+            (Some("hold"), Some("yes"), Disabled),
+            (Some("enabled"), Some("allowed"), Disabled),
+        ] {
+            let consent = namespace_mode(namespace.map(labels).as_ref()).unwrap();
+            let asked = labelled_mode(own.map(labels).as_ref());
+            let mode = effective_mode(&asked, consent);
+            assert_eq!(mode, wanted, "namespace {namespace:?}, own {own:?}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_lacks_consent_where_the_namespace_says_nothing() {
+        let asks = |value: &str| labelled_mode(Some(&labels(value)));
+        assert!(lacks_consent(&asks("enabled"), None) && lacks_consent(&asks("hold"), None));
+        for own in [Ok(None), asks("disabled"), asks("yes")] {
+            assert!(!lacks_consent(&own, None), "{own:?}");
+        }
+        for said in [NamespaceMode::Disabled, NamespaceMode::Allowed] {
+            assert!(!lacks_consent(&asks("hold"), Some(said)), "{said}");
+        }
     }
 
     #[test]
     fn an_unknown_value_opts_nothing_in_and_says_what_would() {
-        let unknown = labelled_mode(Some(&labels("yes")));
-        assert_eq!(
-            effective_mode(&unknown, Some(Mode::Enabled)),
-            Mode::Disabled
-        );
-        let message = unknown.unwrap_err().to_string();
+        for value in ["yes", "allowed"] {
+            let message = labelled_mode(Some(&labels(value))).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("{value:?}"))
+                    && message.contains("use enabled, hold or disabled"),
+                "{message}"
+            );
+        }
+        let of_namespace = namespace_mode(Some(&labels("yes"))).unwrap_err();
+        let message = of_namespace.to_string();
         assert!(
-            message.contains("\"yes\"") && message.contains("enabled, hold or disabled"),
+            message.contains("\"yes\"") && message.contains("allowed, enabled, hold or disabled"),
             "{message}"
         );
     }

@@ -61,6 +61,9 @@ fn is_paused(deployment: &Deployment) -> bool {
     spec.and_then(|spec| spec.paused).unwrap_or(false)
 }
 
+/// How far the clock of the replica that began a hold may be ahead of this one's.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
+
 /// How long holds last at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -75,6 +78,15 @@ impl Limits {
     pub fn of(self, workload: &Workload) -> SignedDuration {
         let own = workload.annotations.hold_timeout.as_ref();
         own.map_or(self.default, |own| own.0).min(self.most)
+    }
+}
+
+impl Held {
+    /// Returns whether the mark says a time at which headstart cannot have begun a hold: none, or one in the future. The limit of
+    /// such a hold would be whatever the mark says.
+    fn is_impossible(self, now: Timestamp) -> bool {
+        let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
+        self.since.is_none_or(|since| since > latest)
     }
 }
 
@@ -117,9 +129,14 @@ pub fn admit(
     // An image that no runtime would take never comes.
     let nothing_to_wait_for =
         stock != Stock::Unknown || new.images.is_empty() || !new.refused.is_empty();
+    let fresh = Admission::Hold {
+        since: now,
+        until: now.saturating_add(limits.of(new)).unwrap_or(now),
+    };
     match (ours, old) {
         // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
         (Some(_), Some(old)) if old.rollout.failing || nothing_to_wait_for => Admission::End,
+        (Some(held), _) if held.is_impossible(now) => fresh,
         // The limit counts from the first.
         (Some(held), _) => Admission::Hold {
             since: held.since.unwrap_or(now),
@@ -130,10 +147,7 @@ pub fn admit(
         _ if new.paused && new.held.is_none() => Admission::Leave,
         // Paused in the middle of a rollout, old and new pods would stay mixed; and a fix must not wait.
         (None, Some(old)) if !old.rollout.complete => Admission::Leave,
-        _ => Admission::Hold {
-            since: now,
-            until: now.saturating_add(limits.of(new)).unwrap_or(now),
-        },
+        _ => fresh,
     }
 }
 
@@ -167,6 +181,8 @@ pub enum Ending {
     Blocked,
     /// The time is up.
     Deadline,
+    /// Its marks say that it began at a time that cannot be: they are not headstart's.
+    ImpossibleMarks,
     /// The Deployment, or its namespace, does not ask for it any more.
     NotAsked,
     /// Holding is switched off.
@@ -186,6 +202,7 @@ impl Ending {
             Self::NoNode => "NoNode",
             Self::Blocked => "Blocked",
             Self::Deadline => "Deadline",
+            Self::ImpossibleMarks => "ImpossibleMarks",
             Self::NotAsked => "NotAsked",
             Self::SwitchedOff => "SwitchedOff",
             Self::ByHand => "ByHand",
@@ -206,31 +223,33 @@ impl Ending {
 /// after the Deployment.
 const LABEL_LAG: SignedDuration = SignedDuration::from_secs(5);
 
-/// What ends a hold now, if anything does. `progress` is `None` while there is no plan yet.
+/// What ends a hold now, if anything does. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
+/// whatever the marks say, and whoever's clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
+/// there is no plan yet.
 pub fn ending(
     workload: &Workload,
     held: Held,
     mode: Mode,
     limits: Limits,
+    seen_for: SignedDuration,
     progress: Option<Progress>,
     now: Timestamp,
 ) -> Option<Ending> {
     if !held.paused {
         return Some(Ending::ByHand);
     }
+    let Some(since) = held.since.filter(|_| !held.is_impossible(now)) else {
+        return Some(Ending::ImpossibleMarks);
+    };
+    let age = now.duration_since(since).max(seen_for);
     if mode != Mode::Hold {
-        let age = held.since.map(|since| now.duration_since(since));
-        return age
-            .is_none_or(|age| age >= LABEL_LAG)
-            .then_some(Ending::NotAsked);
+        return (age >= LABEL_LAG).then_some(Ending::NotAsked);
     }
     // The mark can be edited, or be from before the limit was lowered.
-    let longest = held.since.map(|since| since.saturating_add(limits.most));
-    let longest = longest.and_then(Result::ok).unwrap_or(Timestamp::MAX);
-    if held.until.is_none_or(|until| now >= until.min(longest)) {
+    if age >= limits.most || held.until.is_none_or(|until| now >= until) {
         return Some(Ending::Deadline);
     }
-    if !workload.refused.is_empty() {
+    if !workload.refused.is_empty() || workload.too_large.is_some() {
         return Some(Ending::ImageFailed);
     }
     if workload.images.is_empty() {

@@ -6,6 +6,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use super::limits::{IMAGE_BYTES, SHOWN_BYTES, shown};
 
 /// The registry that a reference without a host means.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -23,15 +26,10 @@ const MAX_TAG_LENGTH: usize = 128;
 /// A normalised image reference: `registry/repository:tag` or `registry/repository@digest`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {
-    registry: String,
-    repository: String,
-    version: Version,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Version {
-    Tag(String),
-    Digest(String),
+    /// All of it, in one piece of memory: every replica keeps those of all Deployments.
+    text: Arc<str>,
+    /// Where the registry ends.
+    registry: u16,
 }
 
 /// Why a string is not an image reference.
@@ -40,6 +38,9 @@ pub enum InvalidImage {
     /// Nothing there.
     #[error("it is empty")]
     Empty,
+    /// Longer than any reference that a runtime takes.
+    #[error("it is longer than {IMAGE_BYTES} bytes")]
+    TooManyBytes,
     /// Indistinguishable from an image ID.
     #[error("64 hexadecimal digits are an image ID, not a name")]
     ImageId,
@@ -72,21 +73,19 @@ pub enum InvalidImage {
 impl ImageRef {
     /// The registry's host, with its port if it has one.
     pub fn registry(&self) -> &str {
-        &self.registry
+        let (registry, _) = self.text.split_at(usize::from(self.registry));
+        registry
+    }
+
+    /// The whole reference, to be shared.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.text
     }
 }
 
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            registry,
-            repository,
-            version,
-        } = self;
-        match version {
-            Version::Tag(tag) => write!(f, "{registry}/{repository}:{tag}"),
-            Version::Digest(digest) => write!(f, "{registry}/{repository}@{digest}"),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -96,6 +95,9 @@ impl FromStr for ImageRef {
     fn from_str(reference: &str) -> Result<Self, InvalidImage> {
         if reference.is_empty() {
             return Err(InvalidImage::Empty);
+        }
+        if reference.len() > IMAGE_BYTES {
+            return Err(InvalidImage::TooManyBytes);
         }
         if reference.len() == 64 && reference.bytes().all(is_lower_hex) {
             return Err(InvalidImage::ImageId);
@@ -122,7 +124,7 @@ impl FromStr for ImageRef {
         // but could be a repository's (`a_b.io/app`). The runtimes ask that "host" all the same.
         let hostless = !is_registry(registry);
         if hostless && !is_path_component(registry) {
-            return Err(InvalidImage::Registry(registry.to_owned()));
+            return Err(InvalidImage::Registry(named(registry)));
         }
         let repository = if registry == DEFAULT_REGISTRY && !rest.contains('/') {
             format!("{OFFICIAL_NAMESPACE}/{repository}")
@@ -130,28 +132,33 @@ impl FromStr for ImageRef {
             repository.to_owned()
         };
         if !repository.split('/').all(is_path_component) {
-            return Err(InvalidImage::Repository(repository));
+            return Err(InvalidImage::Repository(named(&repository)));
         }
         let prefix = if hostless { registry.len() + 1 } else { 0 };
         if prefix + repository.len() > MAX_REPOSITORY_LENGTH {
             return Err(InvalidImage::TooLong);
         }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(InvalidImage::Tag(tag.to_owned()));
+            return Err(InvalidImage::Tag(named(tag)));
         }
         if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
-            return Err(InvalidImage::Digest(digest.to_owned()));
+            return Err(InvalidImage::Digest(named(digest)));
         }
-        let version = match (digest, tag) {
-            (Some(digest), _) => Version::Digest(digest.to_owned()),
-            (None, tag) => Version::Tag(tag.unwrap_or(DEFAULT_TAG).to_owned()),
+        let (sign, version) = match digest {
+            Some(digest) => ('@', digest),
+            None => (':', tag.unwrap_or(DEFAULT_TAG)),
         };
         Ok(Self {
-            registry: registry.to_owned(),
-            repository,
-            version,
+            text: format!("{registry}/{repository}{sign}{version}").into(),
+            // What is read is shorter than 64 KiB.
+            registry: u16::try_from(registry.len()).unwrap_or_default(),
         })
     }
+}
+
+/// What an error repeats.
+fn named(text: &str) -> String {
+    shown(text, SHOWN_BYTES).into_owned()
 }
 
 /// Splits off the registry. What stands before the first slash is one if it could not be a repository's
@@ -341,6 +348,15 @@ mod tests {
         assert_eq!(
             format!("ghcr.io/{}", "a".repeat(256)).parse::<ImageRef>(),
             Err(InvalidImage::TooLong)
+        );
+        let message = format!("ghcr.io/{}!", "a".repeat(1000))
+            .parse::<ImageRef>()
+            .unwrap_err()
+            .to_string();
+        assert!(message.len() < 400, "{message}");
+        assert_eq!(
+            "a".repeat(IMAGE_BYTES + 1).parse::<ImageRef>(),
+            Err(InvalidImage::TooManyBytes)
         );
     }
 }

@@ -10,6 +10,7 @@ pub mod contract;
 pub mod hold;
 pub mod image;
 pub mod labels;
+pub mod limits;
 pub mod node;
 pub mod outcome;
 pub mod placement;

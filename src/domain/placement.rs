@@ -3,15 +3,18 @@
 //! `nodeName`, `nodeSelector`, required node affinity, taints and cordon are judged as the scheduler does. On top, a
 //! node must be one that can pull: Ready, a real machine, of our operating system, not short of anything.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
 use super::affinity::RequiredAffinity;
-use super::annotation::{MAX_NODES, NODE_SELECTOR};
+use super::annotation::{MAX_NODES, Malformed, MaxNodes, NODE_SELECTOR};
+use super::labels::Labels;
+use super::limits::{SHOWN_BYTES, printed, shown};
 use super::node::{Candidate, Unfit};
+use super::selector::Requirement;
 use super::toleration::{Effect, Taint, first_untolerated, is_for_a_while};
 
 #[cfg(test)]
@@ -37,49 +40,50 @@ pub struct Placement {
     pub os: Option<String>,
 }
 
-/// Why a node is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ineligible {
+/// Why a node is left out. It borrows what it tells of, from the Deployment and the node: there may be thousands of nodes, and
+/// what is written in a Deployment is not copied for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ineligible<'a> {
     /// The template names another node.
-    OtherNode(String),
+    OtherNode(&'a str),
     /// A label of `nodeSelector` is missing or has another value.
     Label {
         /// The label's key.
-        key: String,
+        key: &'a str,
         /// The value the template wants.
-        wanted: String,
+        wanted: &'a str,
         /// The value the node has.
-        found: Option<String>,
+        found: Option<&'a str>,
     },
-    /// Required node affinity does not match; the sentence that says why.
-    Affinity(String),
+    /// Required node affinity does not match these labels.
+    Affinity(&'a RequiredAffinity, &'a Labels),
     /// The Deployment's own annotation narrows the nodes: the condition that is not met.
-    NotSelected(String),
+    NotSelected(&'a Requirement),
     /// Runs another operating system than Linux.
-    OperatingSystem(String),
+    OperatingSystem(&'a str),
     /// The template is for another operating system than Linux.
-    TemplateOperatingSystem(String),
+    TemplateOperatingSystem(&'a str),
     /// The node itself is no target now.
     Unfit(Unfit),
     /// Cordoned, and the template does not tolerate it.
     Cordoned,
-    /// A taint that the template does not tolerate: `key=value:effect`.
-    UntoleratedTaint(String),
+    /// A taint that the template does not tolerate.
+    UntoleratedTaint(&'a Taint),
     /// Takes no more pods.
     NoPodSlots(u32),
     /// Eligible, but more than the Deployment's annotation allows.
-    BeyondMaxNodes(String),
-    /// An annotation that would narrow the nodes cannot be read, so none is a target; what is wrong with it.
-    InvalidAnnotation(Arc<str>),
+    BeyondMaxNodes(MaxNodes),
+    /// An annotation that would narrow the nodes cannot be read, so none is a target.
+    InvalidAnnotation(&'a Malformed),
 }
 
-impl Ineligible {
+impl Ineligible<'_> {
     /// For machines: stable, in the style of condition reasons.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::OtherNode(_) => "OtherNode",
             Self::Label { .. } => "NodeSelectorMismatch",
-            Self::Affinity(_) => "NodeAffinityMismatch",
+            Self::Affinity(..) => "NodeAffinityMismatch",
             Self::NotSelected(_) => "NotSelected",
             Self::OperatingSystem(_) | Self::TemplateOperatingSystem(_) => "OperatingSystem",
             Self::Unfit(Unfit::Virtual) => "VirtualKubelet",
@@ -98,31 +102,39 @@ impl Ineligible {
     }
 }
 
-/// For people: one sentence.
-impl fmt::Display for Ineligible {
+/// For people: one sentence, in which no text of the Deployment or the node is long.
+impl fmt::Display for Ineligible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherNode(wanted) => {
+                let wanted = short(wanted);
                 write!(f, "the pod template asks for the node {wanted} by name")
             }
             Self::Label { key, wanted, found } => {
+                let (key, wanted) = (short(key), short(wanted));
                 write!(f, "nodeSelector wants {key}={wanted}, the node has ")?;
                 match found {
-                    Some(found) => write!(f, "{key}={found}"),
+                    Some(found) => write!(f, "{key}={}", short(found)),
                     None => f.write_str("no such label"),
                 }
             }
-            Self::Affinity(sentence) => f.write_str(sentence),
+            Self::Affinity(affinity, labels) => affinity.explain(labels, f),
             Self::NotSelected(condition) => {
+                let condition = printed(condition, SHOWN_BYTES);
                 write!(f, "the annotation {NODE_SELECTOR} wants {condition}")
             }
             Self::OperatingSystem(os) => {
-                write!(f, "the node runs {os}; headstart prefetches on {OWN_OS}")
+                write!(
+                    f,
+                    "the node runs {}; headstart prefetches on {OWN_OS}",
+                    short(os)
+                )
             }
             Self::TemplateOperatingSystem(os) => {
                 write!(
                     f,
-                    "the pod template is for {os}; headstart prefetches on {OWN_OS}"
+                    "the pod template is for {}; headstart prefetches on {OWN_OS}",
+                    short(os)
                 )
             }
             Self::Unfit(unfit) => f.write_str(match unfit {
@@ -146,9 +158,13 @@ impl fmt::Display for Ineligible {
                     "the annotation {MAX_NODES} allows {limit}, and other nodes come first"
                 )
             }
-            Self::InvalidAnnotation(error) => f.write_str(error),
+            Self::InvalidAnnotation(error) => error.fmt(f),
         }
     }
+}
+
+fn short(text: &str) -> Cow<'_, str> {
+    shown(text, SHOWN_BYTES)
 }
 
 impl Placement {
@@ -164,8 +180,34 @@ impl Placement {
         }
     }
 
+    /// What it takes in memory, beyond itself and at most.
+    pub(super) fn bytes(&self) -> usize {
+        // A map's pieces have room for eleven entries each, and are at least half full but for the first.
+        const FIRST: usize = 600;
+        const ENTRY: usize = 110;
+        let labels = self.node_selector.iter();
+        let labels: usize = labels.map(|(k, v)| ENTRY + k.len() + v.len()).sum();
+        let tolerations = self.tolerations.iter().map(|toleration| {
+            let Toleration {
+                effect,
+                key,
+                operator,
+                toleration_seconds: _,
+                value,
+            } = toleration;
+            let texts = [effect, key, operator, value].into_iter().flatten();
+            size_of::<Toleration>() + texts.map(String::len).sum::<usize>()
+        });
+        let names = [&self.node_name, &self.os].into_iter().flatten();
+        let affinity = self.affinity.as_ref();
+        names.map(String::len).sum::<usize>()
+            + if labels > 0 { FIRST + labels } else { 0 }
+            + affinity.map_or(0, RequiredAffinity::bytes)
+            + tolerations.sum::<usize>()
+    }
+
     /// Why pods of the template would not be scheduled on a node now; `None` if they would.
-    pub fn excludes(&self, node: &Candidate) -> Option<Ineligible> {
+    pub fn excludes<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
         self.other_node(node)
             .or_else(|| self.other_system(node))
             .or_else(|| self.not_wanted(node))
@@ -173,39 +215,35 @@ impl Placement {
             .or_else(|| self.repelled(node))
     }
 
-    fn other_node(&self, node: &Candidate) -> Option<Ineligible> {
-        let wanted = self.node_name.as_ref()?;
-        (*wanted != node.name).then(|| Ineligible::OtherNode(wanted.clone()))
+    fn other_node<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
+        let wanted = self.node_name.as_deref()?;
+        (wanted != node.name).then_some(Ineligible::OtherNode(wanted))
     }
 
-    fn other_system(&self, node: &Candidate) -> Option<Ineligible> {
+    fn other_system<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
         if let Some(os) = &node.foreign_os {
-            return Some(Ineligible::OperatingSystem(os.to_string()));
+            return Some(Ineligible::OperatingSystem(os));
         }
-        let os = self.os.as_ref().filter(|os| *os != OWN_OS)?;
-        Some(Ineligible::TemplateOperatingSystem(os.clone()))
+        let os = self.os.as_deref().filter(|os| *os != OWN_OS)?;
+        Some(Ineligible::TemplateOperatingSystem(os))
     }
 
     /// Why a node is not what `nodeSelector` and required node affinity ask for, as the scheduler's NodeAffinity plugin
     /// sees it.
-    pub fn not_wanted(&self, node: &Candidate) -> Option<Ineligible> {
+    pub fn not_wanted<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
         for (key, wanted) in &self.node_selector {
             let found = node.labels.get(key);
             if found != Some(wanted.as_str()) {
-                return Some(Ineligible::Label {
-                    key: key.clone(),
-                    wanted: wanted.clone(),
-                    found: found.map(str::to_owned),
-                });
+                return Some(Ineligible::Label { key, wanted, found });
             }
         }
         let affinity = self.affinity.as_ref()?;
         (!affinity.matches(&node.name, &node.labels))
-            .then(|| Ineligible::Affinity(affinity.explain(&node.labels)))
+            .then_some(Ineligible::Affinity(affinity, &node.labels))
     }
 
     /// Why a node keeps the template's pods away.
-    fn repelled(&self, node: &Candidate) -> Option<Ineligible> {
+    fn repelled<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
         // With a node's name there is no scheduling: only what the kubelet itself refuses counts.
         let scheduled = self.node_name.is_none();
         let counts = |taint: &&Taint| scheduled || taint.effect() == Effect::NoExecute;
@@ -220,7 +258,7 @@ impl Placement {
             let tolerated_by = |toleration: &&Toleration| taint.is_tolerated_by(toleration);
             let mut tolerating = self.tolerations.iter().filter(tolerated_by).peekable();
             if tolerating.peek().is_none() {
-                return Some(Ineligible::UntoleratedTaint(taint.to_string()));
+                return Some(Ineligible::UntoleratedTaint(taint));
             }
             let down = taint.is_of_a_node_that_is_down() && tolerating.all(is_for_a_while);
             down.then_some(Ineligible::Unfit(Unfit::NotReady))

@@ -1,7 +1,6 @@
 //! What is prefetched where, and why not elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::annotation::MaxNodes;
 use super::node::{Candidate, PullMethod};
@@ -10,7 +9,7 @@ use super::pod::PodSettings;
 use super::workload::{Key, Workload, short_hash};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What is known of the cluster beside its nodes. Knowing nothing leaves no node out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,34 +22,33 @@ pub struct Situation {
 
 /// The plan for one Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// Nodes to prefetch on, in the order of their names, each with the way its images are pulled.
     pub targets: Vec<(String, PullMethod)>,
-    /// Nodes left out, and why.
-    pub skipped: Vec<(String, Ineligible)>,
+    /// Nodes left out, in the order of their names, and why.
+    pub skipped: Vec<(&'a str, Ineligible<'a>)>,
 }
 
 /// Plans a Deployment's prefetch. The order of the nodes does not matter.
 pub fn plan<'a>(
-    workload: &Workload,
+    workload: &'a Workload,
     nodes: impl IntoIterator<Item = &'a Candidate>,
     situation: &Situation,
     settings: &PodSettings,
-) -> Plan {
+) -> Plan<'a> {
     let mut plan = Plan::default();
     if workload.images.is_empty() {
         return plan;
     }
     let forbidding = workload.annotations.forbidding();
-    let forbidden: Option<Arc<str>> = forbidding.map(|malformed| malformed.to_string().into());
     let mut eligible = Vec::new();
     for node in nodes {
-        let excluded = match &forbidden {
-            Some(error) => Some(Ineligible::InvalidAnnotation(error.clone())),
+        let excluded = match forbidding {
+            Some(malformed) => Some(Ineligible::InvalidAnnotation(malformed)),
             None => excludes(workload, node, situation),
         };
         match excluded {
-            Some(ineligible) => plan.skipped.push((node.name.clone(), ineligible)),
+            Some(ineligible) => plan.skipped.push((&node.name, ineligible)),
             None => eligible.push(node),
         }
     }
@@ -67,25 +65,25 @@ pub fn plan<'a>(
         .collect();
     if let Some(max) = workload.annotations.max_nodes {
         let beyond = beyond.into_iter();
-        plan.skipped.extend(beyond.map(|node| {
-            (
-                node.name.clone(),
-                Ineligible::BeyondMaxNodes(max.to_string()),
-            )
-        }));
+        plan.skipped
+            .extend(beyond.map(|node| (node.name.as_str(), Ineligible::BeyondMaxNodes(max))));
     }
     plan.targets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     plan.skipped.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     plan
 }
 
-fn excludes(workload: &Workload, node: &Candidate, situation: &Situation) -> Option<Ineligible> {
+fn excludes<'a>(
+    workload: &'a Workload,
+    node: &'a Candidate,
+    situation: &Situation,
+) -> Option<Ineligible<'a>> {
     if let Some(excluded) = workload.placement.excludes(node) {
         return Some(excluded);
     }
     let narrowed = workload.annotations.node_selector.as_ref();
     if let Some(unmet) = narrowed.and_then(|selector| selector.unmet(&node.labels)) {
-        return Some(Ineligible::NotSelected(unmet.to_string()));
+        return Some(Ineligible::NotSelected(unmet));
     }
     let slots = node.pod_slots?;
     let taken = situation.pods_on.get(&node.name).copied().unwrap_or(0);

@@ -4,37 +4,48 @@
 //! available and needs no shell anywhere, carries no label a Service could select, and keeps sidecar
 //! injectors out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EmptyDirVolumeSource, ImageVolumeSource,
-    LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
-    Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
-    Volume, VolumeMount,
+    Affinity, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, Pod, PodSecurityContext, PodSpec, SeccompProfile,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::contract::{
     DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, NODE_ANNOTATION, REVISION_LABEL,
 };
 use super::node::PullMethod;
-use super::workload::{Image, Workload, short_hash};
+use super::workload::{Workload, short_hash};
 
+mod containers;
+mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+use containers::{with_containers, with_image_volumes};
+pub use shape::is_prefetch_pod;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
 pub const NOOP_COMMAND: &str = "noop";
 /// Copies the binary to where the user's images can run it as a no-op.
 pub const COPY_SELF_COMMAND: &str = "copy-self";
 
+/// What the names of prefetch pods begin with.
+const NAME_PREFIX: &str = "prefetch-";
+/// A prefetch pod runs once.
+const RESTART_POLICY: &str = "Never";
+/// The ServiceAccount that every namespace has.
+const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+/// Most pull secrets that a prefetch pod names; headstart's policy for its own pods has the same limit.
+const MAX_PULL_SECRETS: usize = 16;
+/// The cluster-autoscaler removes a node only if each pod there may go. A controller that is a Deployment does not tell it so.
+const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// Where the binary is in headstart's own image.
 const OWN_BINARY: &str = "/headstart";
 /// Where the no-op is mounted in the containers of users' images.
 const NOOP_DIRECTORY: &str = "/.headstart";
-const NOOP_VOLUME: &str = "noop";
 /// User and group of the containers: any but root does, and this one is "nobody" by custom of static images.
 const NOBODY: i64 = 65532;
 /// Longest part of a Deployment's name that goes into pod names, so that the whole fits a host name (63).
@@ -64,6 +75,16 @@ pub enum Pin {
     Affinity,
 }
 
+/// The ServiceAccount of prefetch pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// The namespace's `default`. A node may ask for tokens of the ServiceAccount of any pod that is bound to it, and a
+    /// prefetch puts a pod on every node.
+    Default,
+    /// The workload's own, for clusters where kubelets ask for registry credentials in its name.
+    Workload,
+}
+
 /// What all prefetch pods have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodSettings {
@@ -75,6 +96,8 @@ pub struct PodSettings {
     pub pin: Pin,
     /// The PriorityClass, none if absent.
     pub priority_class: Option<String>,
+    /// The ServiceAccount of a pod.
+    pub run_as: RunAs,
     /// Seconds after which the kubelet ends a pod that is still not done.
     pub deadline_seconds: i64,
 }
@@ -84,7 +107,7 @@ pub struct PodSettings {
 pub fn pod_name(workload: &Workload, node: &str) -> String {
     let prefix = truncated(&workload.key.name, NAME_PREFIX_LENGTH);
     let hash = short_hash([workload.uid.as_str(), node, &workload.revision.to_string()]);
-    format!("prefetch-{prefix}-{hash}")
+    format!("{NAME_PREFIX}{prefix}-{hash}")
 }
 
 /// The value of [`DEPLOYMENT_LABEL`]: the name, or what fits of it and a hash.
@@ -103,6 +126,11 @@ pub fn deployment_label(name: &str) -> String {
 fn truncated(name: &str, length: usize) -> &str {
     let (begin, _) = name.split_at(name.floor_char_boundary(length));
     begin.trim_end_matches(['-', '.'])
+}
+
+/// Where the binary is in the containers of users' images.
+fn mounted_binary() -> String {
+    format!("{NOOP_DIRECTORY}{OWN_BINARY}")
 }
 
 /// The name of the container that stands for the image at this position.
@@ -141,6 +169,7 @@ pub fn prefetch_pod(
     labels.insert(REVISION_LABEL.into(), workload.revision.to_string());
     let mut annotations: BTreeMap<String, String> = stay_out().collect();
     annotations.insert(NODE_ANNOTATION.into(), node.to_owned());
+    annotations.insert(SAFE_TO_EVICT.into(), "true".into());
     Pod {
         metadata: ObjectMeta {
             name: Some(pod_name(workload, node)),
@@ -185,16 +214,39 @@ fn affinity_to(node: &str) -> Affinity {
     }
 }
 
-/// Without a UID the Deployment is not stored yet, and the API server would take no pod that it owns.
+/// Without a UID the Deployment is not stored yet, and the API server would take no pod that it owns. As the controller it
+/// lets `kubectl drain` delete the pod; the Deployment controller looks only at pods of its ReplicaSets.
 fn owner(workload: &Workload) -> Option<OwnerReference> {
     (!workload.uid.is_empty()).then(|| OwnerReference {
         api_version: "apps/v1".into(),
         kind: "Deployment".into(),
         name: workload.key.name.clone(),
         uid: workload.uid.clone(),
-        controller: Some(false),
+        controller: Some(true),
         block_owner_deletion: Some(false),
     })
+}
+
+/// The ServiceAccount that has to be read before a pod can be made: the one of the workload, where its pull secrets apply. As
+/// Kubernetes has it, they do only where the template names none. Those of `default` the API server adds by itself.
+pub fn account_of<'a>(workload: &'a Workload, settings: &PodSettings) -> Option<&'a str> {
+    let account = workload.service_account.as_deref();
+    account.filter(|account| {
+        settings.run_as == RunAs::Default
+            && workload.image_pull_secrets.is_empty()
+            && *account != DEFAULT_SERVICE_ACCOUNT
+    })
+}
+
+/// Each once, and not more than a pod may name.
+fn named_secrets(names: &[String]) -> Vec<LocalObjectReference> {
+    let mut seen = BTreeSet::new();
+    names
+        .iter()
+        .filter(|name| seen.insert(name.as_str()))
+        .take(MAX_PULL_SECRETS)
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect()
 }
 
 fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSpec {
@@ -202,20 +254,19 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         priority_class,
         deadline_seconds,
         pin,
+        run_as,
         noop_image: _,
         method: _,
     } = settings;
-    let secrets = workload.image_pull_secrets.iter();
     PodSpec {
         node_name: (*pin == Pin::NodeName).then(|| node.to_owned()),
         affinity: (*pin == Pin::Affinity).then(|| affinity_to(node)),
         tolerations: Some(workload.placement.tolerations.clone()),
-        image_pull_secrets: Some(
-            secrets
-                .map(|name| LocalObjectReference { name: name.clone() })
-                .collect(),
-        ),
-        service_account_name: workload.service_account.clone(),
+        image_pull_secrets: Some(named_secrets(&workload.image_pull_secrets)),
+        service_account_name: match run_as {
+            RunAs::Default => Some(DEFAULT_SERVICE_ACCOUNT.into()),
+            RunAs::Workload => workload.service_account.clone(),
+        },
         // It may change the runtime's handler and with it how, and for what platform, the node pulls. Which class does
         // is not watched, so each is taken along; the node selector, tolerations and overhead that the class adds are
         // then this pod's as they are the rollout's.
@@ -224,7 +275,7 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         enable_service_links: Some(false),
         // No cluster DNS is needed, and so a broken one is no obstacle.
         dns_policy: Some("Default".into()),
-        restart_policy: Some("Never".into()),
+        restart_policy: Some(RESTART_POLICY.into()),
         termination_grace_period_seconds: Some(0),
         active_deadline_seconds: Some(*deadline_seconds),
         priority_class_name: priority_class.clone(),
@@ -239,112 +290,5 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
             ..PodSecurityContext::default()
         }),
         ..PodSpec::default()
-    }
-}
-
-/// One container of our own per image, which mounts it: so the pod's status tells of each image.
-fn with_image_volumes(images: &[Image], settings: &PodSettings) -> PodSpec {
-    let volume = |(index, image): (usize, &Image)| Volume {
-        name: container_name(index),
-        image: Some(ImageVolumeSource {
-            reference: Some(image.given.clone()),
-            pull_policy: Some(pull_policy(image).into()),
-        }),
-        ..Volume::default()
-    };
-    let container = |(index, _): (usize, &Image)| Container {
-        image: Some(settings.noop_image.clone()),
-        command: Some(vec![OWN_BINARY.into(), NOOP_COMMAND.into()]),
-        volume_mounts: Some(vec![VolumeMount {
-            name: container_name(index),
-            mount_path: "/image".into(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        }]),
-        ..bare_container(container_name(index))
-    };
-    PodSpec {
-        containers: images.iter().enumerate().map(container).collect(),
-        volumes: Some(images.iter().enumerate().map(volume).collect()),
-        ..PodSpec::default()
-    }
-}
-
-/// One container per image, from that image, running our no-op.
-fn with_containers(images: &[Image], settings: &PodSettings) -> PodSpec {
-    let noop = format!("{NOOP_DIRECTORY}/headstart");
-    let mount = |read_only: bool| VolumeMount {
-        name: NOOP_VOLUME.into(),
-        mount_path: NOOP_DIRECTORY.into(),
-        read_only: Some(read_only),
-        ..VolumeMount::default()
-    };
-    let container = |(index, image): (usize, &Image)| Container {
-        image: Some(image.given.clone()),
-        image_pull_policy: Some(pull_policy(image).into()),
-        command: Some(vec![noop.clone(), NOOP_COMMAND.into()]),
-        working_dir: Some(NOOP_DIRECTORY.into()),
-        volume_mounts: Some(vec![mount(true)]),
-        ..bare_container(container_name(index))
-    };
-    PodSpec {
-        init_containers: Some(vec![Container {
-            image: Some(settings.noop_image.clone()),
-            command: Some(vec![
-                OWN_BINARY.into(),
-                COPY_SELF_COMMAND.into(),
-                noop.clone(),
-            ]),
-            volume_mounts: Some(vec![mount(false)]),
-            ..bare_container("noop".into())
-        }]),
-        containers: images.iter().enumerate().map(container).collect(),
-        volumes: Some(vec![Volume {
-            name: NOOP_VOLUME.into(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(Quantity("64Mi".into())),
-                ..EmptyDirVolumeSource::default()
-            }),
-            ..Volume::default()
-        }]),
-        ..PodSpec::default()
-    }
-}
-
-fn pull_policy(image: &Image) -> &'static str {
-    if image.always {
-        "Always"
-    } else {
-        "IfNotPresent"
-    }
-}
-
-fn bare_container(name: String) -> Container {
-    let quantities = |cpu: &str, memory: &str| {
-        BTreeMap::from([
-            ("cpu".to_owned(), Quantity(cpu.into())),
-            ("memory".to_owned(), Quantity(memory.into())),
-        ])
-    };
-    Container {
-        name,
-        image_pull_policy: Some("IfNotPresent".into()),
-        // Requests as small as they can be said: a prefetch takes no room from anyone. The memory limit is
-        // what a runtime needs to start a process at all.
-        resources: Some(ResourceRequirements {
-            requests: Some(quantities("1m", "1Mi")),
-            limits: Some(quantities("100m", "32Mi")),
-            ..ResourceRequirements::default()
-        }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
-        ..Container::default()
     }
 }

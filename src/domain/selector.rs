@@ -5,6 +5,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::labels::Labels;
+use super::limits::{SELECTOR_CONDITIONS, SELECTOR_VALUES, SHOWN_BYTES, shown};
 
 mod lexer;
 mod parser;
@@ -36,14 +37,15 @@ pub enum Operator {
 /// One condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Requirement {
-    key: String,
+    key: Box<str>,
     operator: Operator,
-    values: Vec<String>,
+    /// Separated by commas, which no value has: a string for each would take several times the memory.
+    values: Option<Box<str>>,
 }
 
 /// Conditions that must all hold; without any, everything is selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector(Vec<Requirement>);
+pub struct Selector(Box<[Requirement]>);
 
 /// Why a string is no selector, or a condition none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +77,17 @@ pub enum InvalidSelector {
     /// An operator that Kubernetes does not have.
     #[error("there is no operator {0:?}")]
     Operator(String),
+    /// More conditions than are read.
+    #[error("more than {SELECTOR_CONDITIONS} conditions")]
+    TooManyConditions,
+    /// More values than are read.
+    #[error("more than {SELECTOR_VALUES} values in one condition")]
+    TooManyValues,
+}
+
+/// What an error repeats.
+fn named(text: &str) -> String {
+    shown(text, SHOWN_BYTES).into_owned()
 }
 
 impl Requirement {
@@ -82,13 +95,13 @@ impl Requirement {
     ///
     /// # Errors
     /// When the key, a value or the number of values breaks the rules.
-    pub fn new(
+    pub fn new<V: AsRef<str>>(
         key: &str,
         operator: Operator,
-        values: Vec<String>,
+        values: &[V],
     ) -> Result<Self, InvalidSelector> {
         if !is_label_key(key) {
-            return Err(InvalidSelector::Key(key.to_owned()));
+            return Err(InvalidSelector::Key(named(key)));
         }
         let fits = match operator {
             Operator::In | Operator::NotIn => !values.is_empty(),
@@ -98,18 +111,20 @@ impl Requirement {
         if !fits {
             return Err(InvalidSelector::Count(values.len()));
         }
-        if let Some(value) = values.iter().find(|value| !is_label_value(value)) {
-            return Err(InvalidSelector::Value(value.clone()));
+        let given = || values.iter().map(AsRef::as_ref);
+        if let Some(value) = given().find(|value| !is_label_value(value)) {
+            return Err(InvalidSelector::Value(named(value)));
         }
         if matches!(operator, Operator::Gt | Operator::Lt)
-            && let Some(value) = values.iter().find(|value| value.parse::<i64>().is_err())
+            && let Some(value) = given().find(|value| value.parse::<i64>().is_err())
         {
-            return Err(InvalidSelector::Number(value.clone()));
+            return Err(InvalidSelector::Number(named(value)));
         }
+        let values: Vec<&str> = given().collect();
         Ok(Self {
-            key: key.to_owned(),
+            key: key.into(),
             operator,
-            values,
+            values: (!values.is_empty()).then(|| values.join(",").into()),
         })
     }
 
@@ -124,27 +139,28 @@ impl Requirement {
     }
 
     /// With which values.
-    pub fn values(&self) -> &[String] {
-        &self.values
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().flat_map(|values| values.split(','))
+    }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.values.as_ref().map_or(0, |values| values.len());
+        size_of::<Self>() + self.key.len() + values
     }
 
     /// Whether it holds.
     pub fn matches(&self, labels: &Labels) -> bool {
-        let Self {
-            key,
-            operator,
-            values,
-        } = self;
-        let value = labels.get(key);
-        let is_among = |value: &str| values.iter().any(|wanted| wanted == value);
+        let value = labels.get(&self.key);
+        let is_among = |value: &str| self.values().any(|wanted| wanted == value);
         let compares = |holds: fn(&i64, &i64) -> bool| {
             let found = value.and_then(|value| value.parse().ok());
-            let bound = values.first().and_then(|bound| bound.parse().ok());
+            let bound = self.values().next().and_then(|bound| bound.parse().ok());
             found
                 .zip(bound)
                 .is_some_and(|(found, bound)| holds(&found, &bound))
         };
-        match operator {
+        match self.operator {
             Operator::In => value.is_some_and(is_among),
             Operator::NotIn => !value.is_some_and(is_among),
             Operator::Exists => value.is_some(),
@@ -172,6 +188,11 @@ impl Selector {
             .iter()
             .find(|requirement| !requirement.matches(labels))
     }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(Requirement::bytes).sum()
+    }
 }
 
 impl TryFrom<&LabelSelector> for Selector {
@@ -179,8 +200,7 @@ impl TryFrom<&LabelSelector> for Selector {
 
     fn try_from(selector: &LabelSelector) -> Result<Self, InvalidSelector> {
         let labels = selector.match_labels.iter().flatten();
-        let equal =
-            labels.map(|(key, value)| Requirement::new(key, Operator::In, vec![value.clone()]));
+        let equal = labels.map(|(key, value)| Requirement::new(key, Operator::In, &[value]));
         let expressions = selector.match_expressions.iter().flatten();
         let set_based = expressions.map(|expression| {
             let operator = match expression.operator.as_str() {
@@ -188,31 +208,30 @@ impl TryFrom<&LabelSelector> for Selector {
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(InvalidSelector::Operator(other.to_owned())),
+                other => return Err(InvalidSelector::Operator(named(other))),
             };
-            let values = expression.values.clone().unwrap_or_default();
+            let values = expression.values.as_deref().unwrap_or_default();
             Requirement::new(&expression.key, operator, values)
         });
-        equal.chain(set_based).collect::<Result<_, _>>().map(Self)
+        let all = equal.chain(set_based).collect::<Result<Vec<_>, _>>();
+        all.map(|all| Self(all.into()))
     }
 }
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            key,
-            operator,
-            values,
-        } = self;
-        match (operator, values.as_slice()) {
-            (Operator::Exists, _) => f.write_str(key),
-            (Operator::DoesNotExist, _) => write!(f, "!{key}"),
-            (Operator::In, [value]) => write!(f, "{key}={value}"),
-            (Operator::NotIn, [value]) => write!(f, "{key}!={value}"),
-            (Operator::In, values) => write!(f, "{key} in ({})", values.join(",")),
-            (Operator::NotIn, values) => write!(f, "{key} notin ({})", values.join(",")),
-            (Operator::Gt, values) => write!(f, "{key}>{}", values.join(",")),
-            (Operator::Lt, values) => write!(f, "{key}<{}", values.join(",")),
+        let Self { key, operator, .. } = self;
+        let values = self.values.as_deref().unwrap_or_default();
+        let one = self.values().count() == 1;
+        match operator {
+            Operator::Exists => f.write_str(key),
+            Operator::DoesNotExist => write!(f, "!{key}"),
+            Operator::In if one => write!(f, "{key}={values}"),
+            Operator::NotIn if one => write!(f, "{key}!={values}"),
+            Operator::In => write!(f, "{key} in ({values})"),
+            Operator::NotIn => write!(f, "{key} notin ({values})"),
+            Operator::Gt => write!(f, "{key}>{values}"),
+            Operator::Lt => write!(f, "{key}<{values}"),
         }
     }
 }

@@ -11,19 +11,22 @@ use super::annotation::Annotations;
 use super::contract::{Mode, UnknownMode, labelled_mode};
 use super::hold::Held;
 use super::image::ImageRef;
+use super::limits::ITEMS;
 use super::placement::Placement;
 use super::selector::Selector;
 
 mod images;
 mod rollout;
+mod size;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use images::Asked;
-pub use images::{Image, MAX_IMAGES, Refusal, Refused};
+pub use images::{Image, Refusal, Refused};
 pub use rollout::Rollout;
+pub use size::TooLarge;
 
-use images::{asked_by, images_of};
+use images::{Images, asked_by, images_of};
 use rollout::rollout_of;
 
 /// Names a Deployment.
@@ -47,14 +50,15 @@ impl fmt::Display for Key {
 pub struct Revision(String);
 
 impl Revision {
-    fn of(images: &[Image], invalid: &[Refused]) -> Self {
-        let mut lines: Vec<String> = images
+    /// `rest` stands for what is not among them.
+    fn of(images: &[Image], invalid: &[Refused], rest: Option<&str>) -> Self {
+        let mut lines: Vec<&str> = images
             .iter()
-            .map(|image| image.reference.to_string())
-            .chain(invalid.iter().map(|refused| refused.given.clone()))
+            .map(|image| &**image.reference.text())
+            .chain(invalid.iter().map(|refused| refused.given.as_str()))
             .collect();
         lines.sort_unstable();
-        Self(short_hash(lines.iter().map(String::as_str)))
+        Self(short_hash(lines.into_iter().chain(rest)))
     }
 }
 
@@ -73,14 +77,18 @@ impl From<&str> for Revision {
 /// 64 bits of SHA-256 over the parts, as 16 hexadecimal digits: fits a label and a name, and does not
 /// collide among the objects of one cluster.
 pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
+    hex(&hash.finalize())
+}
+
+/// The first eight bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 0xf)]);
-    let bytes = hash.finalize();
     let digits = bytes
         .iter()
         .take(8)
@@ -100,8 +108,13 @@ pub struct Workload {
     /// Each unique image once: init containers' first, as a pod pulls them, then containers', then those of
     /// image volumes.
     pub images: Vec<Image>,
-    /// What cannot be prefetched, and why.
+    /// What cannot be prefetched, and why: the first of it.
     pub refused: Vec<Refused>,
+    /// How many more images cannot be prefetched.
+    pub refused_more: usize,
+    /// Why nothing is prefetched for it, and nothing else is kept of it than its key, its UID, its revision, and what ends a
+    /// hold.
+    pub too_large: Option<TooLarge>,
     /// Identifies the images.
     pub revision: Revision,
     /// Where its pods may land.
@@ -142,6 +155,8 @@ pub(crate) struct Read<'a> {
     pub(crate) replicas: Option<i32>,
     /// `status`.
     pub(crate) status: Option<&'a DeploymentStatus>,
+    /// What is known to be too large of the rest.
+    pub(crate) too_large: Option<TooLarge>,
 }
 
 impl Workload {
@@ -161,12 +176,17 @@ impl Workload {
             paused: spec.paused,
             replicas: spec.replicas,
             status: deployment.status.as_ref(),
+            too_large: TooLarge::of(pod),
         };
+        let uid = metadata.uid.clone().unwrap_or_default();
         let workload = Self::reviewed(read, asked_by(pod));
+        if workload.too_large.is_some() {
+            return Some(Self { uid, ..workload });
+        }
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let secrets = pod.image_pull_secrets.iter().flatten();
-        Some(Self {
-            uid: metadata.uid.clone().unwrap_or_default(),
+        let workload = Self {
+            uid,
             placement: Placement::from_pod_spec(pod),
             // An invalid selector is no reason not to prefetch: the API server stores none.
             pods: (workload.annotations.max_nodes.is_some() || workload.starts_pods())
@@ -179,7 +199,8 @@ impl Workload {
             service_account: named(&pod.service_account_name),
             runtime_class: named(&pod.runtime_class_name),
             ..workload
-        })
+        };
+        Some(workload.bounded())
     }
 
     /// A Deployment as far as a review is read: not where its pods may land, nor with whose credentials they pull.
@@ -192,20 +213,29 @@ impl Workload {
             paused,
             replicas,
             status,
+            too_large,
         } = read;
-        let annotations = Annotations::read(given);
-        let more = annotations.images.as_ref();
-        let more = more.map_or([].as_slice(), |images| images.0.as_slice());
-        let (images, refused) = images_of(images, more);
+        let mut annotations = Annotations::read(given);
+        let more = annotations.images.take();
+        let read = images_of(images, &more.map_or(Vec::new(), |images| images.0));
+        let revision = read.revision();
+        let Images {
+            images,
+            refused,
+            refused_more,
+            ..
+        } = read;
         let replicas = replicas.unwrap_or(1);
         let paused = paused.unwrap_or(false);
-        Self {
+        let workload = Self {
             key,
             uid: String::new(),
             mode: labelled_mode(labels),
-            revision: Revision::of(&images, &refused),
+            revision,
             images,
             refused,
+            refused_more,
+            too_large: None,
             placement: Placement::default(),
             annotations,
             pods: None,
@@ -218,6 +248,10 @@ impl Workload {
             }),
             paused,
             held: Held::marked(labels, given, paused),
+        };
+        match too_large {
+            Some(why) => workload.reduced(why),
+            None => workload.bounded(),
         }
     }
 
@@ -239,6 +273,7 @@ impl Workload {
     /// only what its template names where an annotation asks for more.
     pub fn is_brought_by(&self, pod: &PodSpec) -> bool {
         let brought: Vec<ImageRef> = asked_by(pod)
+            .take(ITEMS)
             .filter_map(|asked| asked.image.parse().ok())
             .collect();
         let mut images = self.images.iter();
@@ -252,7 +287,7 @@ impl Workload {
             .filter_map(|position| self.images.get(*position).cloned())
             .collect();
         Self {
-            revision: Revision::of(&images, &self.refused),
+            revision: Revision::of(&images, &self.refused, None),
             images,
             ..self.clone()
         }

@@ -44,7 +44,9 @@ impl Gate {
 
     /// A review is read for images only; where they go is what the stored object says.
     fn stock(&self, new: &Workload) -> Stock {
-        let Some((stored, _)) = self.cluster.stored(&new.key) else {
+        let stored = self.cluster.stored(&new.key);
+        // Of one that is too large is not known where its pods may land.
+        let Some((stored, _)) = stored.filter(|(stored, _)| stored.too_large.is_none()) else {
             return Stock::Unknown;
         };
         let wanted = Workload {

@@ -45,6 +45,22 @@ pub(super) struct DecisionLabel {
     pub(super) decision: Decision,
 }
 
+/// What there was none of for a review that is allowed unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Lack {
+    /// Room for its body among the others.
+    Memory,
+    /// All of its body, before its caller's patience ended.
+    Time,
+    /// A processor to parse it, because it is large and others are.
+    Processor,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LackLabel {
+    pub(super) lack: Lack,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     pub(super) outcome: String,

@@ -31,6 +31,7 @@ fn every_metric_is_documented_and_no_other() {
     let metrics = Metrics::default();
     // A family shows once it has a member.
     metrics.admission(Decision::Noted);
+    metrics.shed(Lack::Time);
     metrics.watched(Watched::Pods);
     metrics.watch_failed(Watched::Pods);
     metrics.api_call("create", "201".into());
@@ -63,5 +64,65 @@ fn each_decision_has_its_own_counter() {
         let line =
             format!("headstart_admission_reviews_total{{decision=\"{decision:?}\"}} {times}\n");
         assert!(text.contains(&line), "{line} is missing in:\n{text}");
+    }
+}
+
+/// OpenMetrics 1.0 as Prometheus reads it: it drops a scrape of which one line is wrong.
+#[test]
+fn every_line_is_open_metrics() {
+    let metrics = Metrics::default();
+    metrics.admission(Decision::Noted);
+    metrics.watched(Watched::Pods);
+    metrics.api_call("create", "no answer \"at\\all\"\n".into());
+    metrics.hold_ended("Warm", Duration::from_secs(3));
+    let text = metrics.encode();
+    let body = text.strip_suffix("# EOF\n").unwrap();
+    assert!(!body.contains("# EOF"));
+    let mut family = ("", "");
+    let mut seen = std::collections::HashSet::new();
+    for line in body.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let [keyword, name, value] = comment.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            assert!(["TYPE", "HELP", "UNIT"].contains(&keyword), "{line}");
+            assert!(!value.is_empty(), "{line}");
+            if name != family.0 {
+                assert!(seen.insert(name), "{line}: begun before");
+                family = (name, "");
+            }
+            if keyword == "TYPE" {
+                family.1 = value;
+            }
+            continue;
+        }
+        let end = line.find(['{', ' ']).unwrap();
+        let (name, mut rest) = line.split_at(end);
+        if rest.starts_with('{') {
+            let labels = rest.rfind("} ").unwrap();
+            let pair = |pair: &str| {
+                let (key, value) = pair.split_once("=\"").unwrap();
+                key.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    && !value.is_empty()
+            };
+            assert!(
+                rest[1..labels].trim_end_matches('"').split("\",").all(pair),
+                "{line}"
+            );
+            rest = &rest[labels + 1..];
+        }
+        assert!(rest[1..].parse::<f64>().is_ok(), "{line}");
+        let suffixes: &[&str] = match family.1 {
+            "counter" => &["_total"],
+            "gauge" => &[""],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            other => panic!("{other}: {line}"),
+        };
+        let suffix = name.strip_prefix(family.0);
+        assert!(
+            suffix.is_some_and(|suffix| suffixes.contains(&suffix)),
+            "{line}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `headstart serve`: puts the rooms together, and takes them apart in the right order.
 
+mod log;
 mod process;
 
 use std::convert::Infallible;
@@ -7,7 +8,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -27,7 +28,7 @@ use crate::puller::Puller;
 use crate::queue::Hints;
 use crate::registration::Registration;
 use crate::report::Reporter;
-use crate::server::{Readiness, Shutdown, probes, serve_plain, serve_tls};
+use crate::server::{Readiness, Shutdown, probes, serve_probes, serve_tls};
 use crate::tls::Resolver;
 use crate::tls::authority::Validity;
 use crate::tls::files::Files;
@@ -36,7 +37,7 @@ use crate::webhook::{Budget, Webhook, router};
 use crate::whereabouts::Whereabouts;
 use crate::worker::{Limits, Policy, Worker};
 pub(crate) use process::client;
-use process::{Signals, counted_client, own_image, random_identity, start_log};
+use process::{Signals, counted_client, own_image, random_identity};
 
 /// How long answers in flight may take once no new ones are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -75,6 +76,7 @@ async fn serve(config: Config) -> Result<()> {
         noop_image,
         pull_method,
         pin,
+        service_account,
         priority_class,
         retain,
         pod_deadline,
@@ -94,7 +96,7 @@ async fn serve(config: Config) -> Result<()> {
         kubeconfig,
         log_format,
     } = config;
-    start_log(log_format);
+    let log = log::start(log_format);
     let mut signals = Signals::install()?;
 
     // Check, bind, spawn: what is wrong fails the start, before anything else has begun.
@@ -112,6 +114,7 @@ async fn serve(config: Config) -> Result<()> {
         holds = None;
     }
     let tasks = TaskTracker::new();
+    tasks.spawn(log);
     let leading = watch::Sender::new(false);
     let resolver = Arc::new(Resolver::default());
     let tls = resolver.clone().server_config(client_ca.as_ref())?;
@@ -173,6 +176,7 @@ async fn serve(config: Config) -> Result<()> {
         noop_image: noop_image.clone(),
         method: PullMethodFlag::forced(pull_method),
         pin: pin.into(),
+        run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     });
@@ -195,7 +199,7 @@ async fn serve(config: Config) -> Result<()> {
     };
     let election = tokio::spawn(candidate.run(leading.clone(), stop.clone(), worker_done.clone()));
 
-    let (reporter, writer) = Reporter::new(client.clone(), &identity);
+    let (reporter, writer) = Reporter::new(client.clone(), &identity, metrics.clone());
     let writer = tokio::spawn(writer);
     let hints = Arc::new(Hints::default());
     let worker = Worker {
@@ -240,14 +244,14 @@ async fn serve(config: Config) -> Result<()> {
         stop.clone(),
     ));
     let closing = CancellationToken::new();
-    tasks.spawn(serve_plain(
-        probe_listener,
-        probes(readiness, metrics.clone()),
-        {
-            let closing = closing.clone();
-            async move { closing.cancelled().await }
-        },
-    ));
+    let shutdown = Shutdown {
+        draining: stop.clone(),
+        closing: closing.clone(),
+        deadline: CLOSE_DEADLINE,
+    };
+    let probes = probes(readiness, metrics.clone());
+    let probe_thread = serve_probes(probe_listener, probes, shutdown.clone())
+        .context("cannot start the thread for probes")?;
     let webhook = Webhook {
         hints,
         metrics,
@@ -259,11 +263,6 @@ async fn serve(config: Config) -> Result<()> {
             limits,
             namespaces: namespaces.into(),
         }),
-    };
-    let shutdown = Shutdown {
-        draining: stop.clone(),
-        closing: closing.clone(),
-        deadline: CLOSE_DEADLINE,
     };
     let mut server = tokio::spawn(serve_tls(
         listener,
@@ -277,6 +276,7 @@ async fn serve(config: Config) -> Result<()> {
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
         failed = &mut server => Err(ended("webhook server", failed)),
+        _ = probe_thread => Err(anyhow!("the server for probes and metrics ended")),
         failed = essential.end() => Err(failed),
     };
     let Essential { leader, election } = essential;
@@ -321,8 +321,8 @@ impl Essential {
 
 fn ended(what: &str, result: Result<(), tokio::task::JoinError>) -> anyhow::Error {
     match result {
-        Ok(()) => anyhow::anyhow!("the {what} ended"),
-        Err(error) => anyhow::anyhow!("the {what} failed: {error}"),
+        Ok(()) => anyhow!("the {what} ended"),
+        Err(error) => anyhow!("the {what} failed: {error}"),
     }
 }
 

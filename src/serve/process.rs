@@ -1,6 +1,7 @@
-//! What the process around the server needs: signals, a client, its own image and name, a log.
+//! What the process around the server needs: signals, a client, its own image and name.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +11,8 @@ use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::error;
 
 use crate::api_calls::CountCalls;
-use crate::config::LogFormat;
 use crate::domain::workload::short_hash;
 use crate::metrics::Metrics;
 
@@ -57,16 +56,32 @@ pub(super) async fn counted_client(
 }
 
 async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
-    match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+    let merged = match kubeconfig {
+        Some(path) => Some(merge(Kubeconfig::default(), &path)?),
+        None => merge_existing(std::env::var_os("KUBECONFIG").unwrap_or_default())?,
+    };
+    match merged {
+        Some(merged) => {
+            Ok(kube::Config::from_custom_kubeconfig(merged, &KubeConfigOptions::default()).await?)
         }
         None => kube::Config::infer()
             .await
             .context("no cluster: run in a pod, or give --kubeconfig"),
     }
+}
+
+/// Reads several files as kubectl does: the first that sets a value wins, and one that is missing is passed over. `None`
+/// without any.
+fn merge_existing(paths: OsString) -> Result<Option<Kubeconfig>> {
+    let paths = std::env::split_paths(&paths).filter(|path| path.exists());
+    paths.fold(Ok(None), |merged, path| {
+        Ok(Some(merge(merged?.unwrap_or_default(), &path)?))
+    })
+}
+
+fn merge(merged: Kubeconfig, path: &Path) -> Result<Kubeconfig> {
+    let read = Kubeconfig::read_from(path).and_then(|read| merged.merge(read));
+    read.with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The image this very process runs from, so that the manifests name it once.
@@ -101,17 +116,38 @@ pub(super) fn random_identity() -> String {
     )
 }
 
-pub(super) fn start_log(format: LogFormat) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    if let Err(error) = started {
-        error!(%error, "the log was started already");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_kubeconfigs_are_merged_and_missing_ones_passed_over() {
+        let directory =
+            std::env::temp_dir().join(format!("headstart-kubeconfig-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let context = write(
+            "context",
+            "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]",
+        );
+        let cluster = write(
+            "cluster",
+            "current-context: b\nclusters: [{name: c, cluster: {server: \"https://192.0.2.1\"}}]",
+        );
+        let missing = directory.join("missing");
+        let read = |paths: &[&PathBuf]| merge_existing(std::env::join_paths(paths).unwrap());
+        let merged = read(&[&missing, &context, &cluster]).unwrap().unwrap();
+        assert!(read(&[&missing]).unwrap().is_none());
+        assert!(merge_existing(OsString::new()).unwrap().is_none());
+        let broken = write("broken", "a: [");
+        let error = format!("{:#}", read(&[&context, &broken]).unwrap_err());
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(merged.current_context.as_deref(), Some("a"));
+        assert_eq!(merged.clusters.len(), 1);
+        assert!(error.contains("broken"), "{error}");
     }
 }

@@ -1,8 +1,10 @@
 //! Open connections: how many, which one goes when there are too many, and how long each may be silent.
 //!
-//! Nothing authenticates a caller, so whoever reaches the port can open connections. When there is no room, the one goes
-//! that has answered nothing yet for the longest time, and only then the one that was used the longest ago. An API
-//! server's are in use, so silent ones cannot push it out, however many they are.
+//! Nothing authenticates a caller, so whoever reaches a port can open connections. A new connection always gets a place.
+//! Without room, the connection goes that is open for the longest time without an answer, so silent connections cannot
+//! push out an API server's. A quarter of the places belongs to connections without an answer: only when fewer are open
+//! does the one go that was used the longest ago. Otherwise a caller that keeps all other places in use would leave a new
+//! connection no time to send its request.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,8 +18,6 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
-/// Most open connections. An API server keeps a handful.
-pub(super) const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may be open before its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the head of a request may take from its first byte. It is one packet.
@@ -26,9 +26,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// must be the one that closes, or a request meets a closed connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// All open connections.
-#[derive(Debug, Default)]
+/// All open connections of one port.
+#[derive(Debug)]
 pub(super) struct Connections {
+    /// Most open connections.
+    limit: usize,
     /// Never held across an await: a critical section is a few map operations, or one scan when there is no room.
     table: Mutex<Table>,
 }
@@ -77,6 +79,13 @@ enum Head {
 }
 
 impl Connections {
+    pub(super) fn at_most(limit: usize) -> Self {
+        Self {
+            limit,
+            table: Mutex::default(),
+        }
+    }
+
     /// Room for one more; another connection may have to go for it.
     pub(super) fn enter(self: &Arc<Self>) -> Place {
         let slot = Arc::new(Slot {
@@ -89,7 +98,7 @@ impl Connections {
             }),
         });
         let mut table = lock(&self.table);
-        let victim = table.make_room();
+        let victim = table.make_room(self.limit);
         let number = table.next;
         table.next += 1;
         table.open.insert(number, slot.clone());
@@ -108,16 +117,23 @@ impl Connections {
 
 impl Table {
     /// Takes out the connection that has to go, if there is no room for one more.
-    fn make_room(&mut self) -> Option<Arc<Slot>> {
-        if self.open.len() < MAX_CONNECTIONS {
+    fn make_room(&mut self, limit: usize) -> Option<Arc<Slot>> {
+        if self.open.len() < limit {
             return None;
         }
-        let rank = |slot: &Slot| {
-            let state = lock(&slot.state);
-            (state.served, state.since)
-        };
-        let least = self.open.iter().min_by_key(|(_, slot)| rank(slot));
-        let number = *least?.0;
+        let mut new = 0;
+        // Of those with an answer and of those without: since when, and its number.
+        let mut least: [Option<(Instant, u64)>; 2] = [None; 2];
+        for (number, slot) in &self.open {
+            let State { served, since, .. } = *lock(&slot.state);
+            new += usize::from(!served);
+            let least = &mut least[usize::from(!served)];
+            let this = (since, *number);
+            *least = Some(least.map_or(this, |other| other.min(this)));
+        }
+        let [served, silent] = least;
+        let goes = if new > limit / 4 { silent } else { served };
+        let (_, number) = goes.or(silent)?;
         debug!(number, "closing a connection to make room");
         self.open.remove(&number)
     }
@@ -185,19 +201,16 @@ impl Drop for InFlight {
 pub(super) struct Watched<S> {
     stream: S,
     slot: Arc<Slot>,
-    /// Whether requests come one after another, each with a head of its own. HTTP/2 has frames between them.
-    heads: bool,
     /// Set to the deadline or before it, so that a request does not move it.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, slot: Arc<Slot>, heads: bool) -> Self {
+    pub(super) fn new(stream: S, slot: Arc<Slot>) -> Self {
         let alarm = Box::pin(sleep_until(Instant::now() + FIRST_REQUEST_TIMEOUT));
         Self {
             stream,
             slot,
-            heads,
             alarm,
         }
     }
@@ -213,7 +226,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Ready(result) => {
-                if this.heads && buffer.filled().len() > before {
+                if buffer.filled().len() > before {
                     this.slot.heard();
                 }
                 Poll::Ready(result)
@@ -280,57 +293,78 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::task::JoinSet;
 
-    #[tokio::test(start_paused = true)]
-    async fn who_never_had_an_answer_makes_room_first_then_who_had_it_longest_ago() {
-        let connections = Arc::new(Connections::default());
+    /// Opens connections a millisecond apart, of which these have had no answer.
+    async fn open(
+        connections: &Arc<Connections>,
+        count: usize,
+        silent: impl Fn(usize) -> bool,
+        tasks: &mut JoinSet<()>,
+    ) -> Vec<Place> {
         let mut places = Vec::new();
-        let mut served = JoinSet::new();
-        for index in 0..MAX_CONNECTIONS {
+        for index in 0..count {
             tokio::time::advance(Duration::from_millis(1)).await;
             let place = connections.enter();
-            let task = served.spawn(pending::<()>());
-            place.slot.served_by(task);
-            // Two silent ones among the many.
-            if !matches!(index, 300 | 700) {
+            place.slot.served_by(tasks.spawn(pending()));
+            if !silent(index) {
                 drop(place.slot.begin());
             }
             places.push(place);
         }
-        let gone = async |places: &[Place]| {
-            // A task that was aborted ends when it has its turn.
-            tokio::task::yield_now().await;
-            let ended = |place: &Place| place.slot.task.get().unwrap().is_finished();
-            (0..places.len())
-                .filter(|index| ended(&places[*index]))
-                .collect::<Vec<_>>()
-        };
+        places
+    }
+
+    /// Which of them had to go.
+    async fn gone(places: &[Place]) -> Vec<usize> {
+        // A task that was aborted ends when it has its turn.
+        tokio::task::yield_now().await;
+        let ended = |place: &Place| place.slot.task.get().unwrap().is_finished();
+        (0..places.len())
+            .filter(|index| ended(&places[*index]))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_had_an_answer_makes_room_first() {
+        let connections = Arc::new(Connections::at_most(8));
+        let mut tasks = JoinSet::new();
+        let silent = |index| matches!(index, 3 | 5 | 7);
+        let places = open(&connections, 8, silent, &mut tasks).await;
         let mut newcomers = vec![connections.enter()];
-        assert_eq!(gone(&places).await, [300]);
+        assert_eq!(gone(&places).await, [3]);
         newcomers.push(connections.enter());
-        assert_eq!(gone(&places).await, [300, 700]);
-        drop(newcomers[0].slot.begin());
-        drop(newcomers[1].slot.begin());
-        newcomers.push(connections.enter());
-        assert_eq!(gone(&places).await, [0, 300, 700]);
+        assert_eq!(gone(&places).await, [3, 5]);
         drop(newcomers.pop());
         newcomers.push(connections.enter());
-        assert_eq!(gone(&places).await, [0, 300, 700], "there was room again");
+        assert_eq!(gone(&places).await, [3, 5], "there was room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_in_use_leave_new_ones_a_quarter_of_the_places() {
+        let connections = Arc::new(Connections::at_most(8));
+        let mut tasks = JoinSet::new();
+        let places = open(&connections, 8, |_| false, &mut tasks).await;
+        let mut newcomers = open(&connections, 3, |_| true, &mut tasks).await;
+        assert_eq!(gone(&places).await, [0, 1, 2]);
+        assert!(gone(&newcomers).await.is_empty());
+        newcomers.extend(open(&connections, 1, |_| true, &mut tasks).await);
+        assert_eq!(gone(&places).await, [0, 1, 2]);
+        assert_eq!(gone(&newcomers).await, [0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_kind_of_silence_has_its_limit() {
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::at_most(4));
         let started = Instant::now();
         let place = connections.enter();
         let (mut far, near) = duplex(64);
-        let mut watched = Watched::new(near, place.slot.clone(), true);
+        let mut watched = Watched::new(near, place.slot.clone());
         let mut buffer = [0; 64];
         let error = watched.read(&mut buffer).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed(), FIRST_REQUEST_TIMEOUT);
 
         let place = connections.enter();
-        let mut watched = Watched::new(watched.stream, place.slot.clone(), true);
+        let mut watched = Watched::new(watched.stream, place.slot.clone());
         far.write_all(b"POST").await.unwrap();
         assert_eq!(watched.read(&mut buffer).await.unwrap(), 4);
         drop(place.slot.begin());
@@ -341,7 +375,7 @@ mod tests {
 
         let place = connections.enter();
         drop(place.slot.begin());
-        let mut watched = Watched::new(watched.stream, place.slot.clone(), true);
+        let mut watched = Watched::new(watched.stream, place.slot.clone());
         far.write_all(b"P").await.unwrap();
         let begun = Instant::now();
         assert_eq!(watched.read(&mut buffer).await.unwrap(), 1);
@@ -351,10 +385,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_in_flight_may_be_silent() {
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::at_most(4));
         let place = connections.enter();
         let (_far, near) = duplex(64);
-        let mut watched = Watched::new(near, place.slot.clone(), true);
+        let mut watched = Watched::new(near, place.slot.clone());
         let _request = place.slot.begin();
         let mut buffer = [0; 64];
         let read = tokio::time::timeout(IDLE_TIMEOUT * 2, watched.read(&mut buffer));

@@ -70,8 +70,9 @@ impl Resolver {
             }
         };
         let mut config = builder.with_cert_resolver(self);
-        // HTTP/1.1 always: the API server speaks nothing else to a Service.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // The API server speaks nothing else to a Service, and falls back to it for a URL. With HTTP/2, one connection
+        // would hold hundreds of unfinished bodies.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }
@@ -110,5 +111,55 @@ mod tests {
             Arc::ptr_eq(&served, &resolver.0.load_full().unwrap()),
             "a bad one does not replace a good one"
         );
+    }
+
+    /// What an API server offers to a URL, and what a client is told that speaks nothing but HTTP/2.
+    #[test]
+    fn http_1_1_is_chosen_and_http_2_refused() {
+        use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (now, hour) = (OffsetDateTime::now_utc(), Duration::from_secs(3600));
+        let authority = Authority::generate(now, hour).unwrap();
+        let leaf = authority
+            .issue(&["127.0.0.1".to_owned()], now, hour)
+            .unwrap();
+        let resolver = Arc::new(Resolver::default());
+        resolver.serve(&leaf).unwrap();
+        let config = resolver.server_config(None).unwrap();
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(authority.cert().as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let chosen = |offered: &[&str]| {
+            let mut client = ClientConfig::builder()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            client.alpn_protocols = offered
+                .iter()
+                .map(|name| name.as_bytes().to_vec())
+                .collect();
+            let name = "127.0.0.1".try_into().unwrap();
+            let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut server = ServerConnection::new(config.clone()).unwrap();
+            while client.is_handshaking() || server.is_handshaking() {
+                let mut wire = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut wire).unwrap();
+                }
+                server.read_tls(&mut wire.as_slice()).unwrap();
+                server.process_new_packets()?;
+                let mut wire = Vec::new();
+                while server.wants_write() {
+                    server.write_tls(&mut wire).unwrap();
+                }
+                client.read_tls(&mut wire.as_slice()).unwrap();
+                client.process_new_packets()?;
+            }
+            Ok::<_, rustls::Error>(server.alpn_protocol().map(<[u8]>::to_vec))
+        };
+        assert_eq!(chosen(&["h2", "http/1.1"]).unwrap().unwrap(), b"http/1.1");
+        assert_eq!(chosen(&["http/1.1"]).unwrap().unwrap(), b"http/1.1");
+        assert_eq!(chosen(&[]).unwrap(), None);
+        assert_eq!(chosen(&["h2"]), Err(rustls::Error::NoApplicationProtocol));
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Callers are not authenticated, so all bodies together are bounded. Bytes count as they arrive, not as they are
 //! announced: a caller that announces much and sends nothing takes nothing from others. Who finds no room is not kept
-//! waiting: its body is read and dropped, all but the beginning, which names the review to allow.
+//! waiting: its body is read and dropped, all but the beginning, which names the review to allow. The same goes for large
+//! bodies when others are parsed already: parsing costs processor time, which small reviews and probes need too.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -12,20 +15,30 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use futures::FutureExt;
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::Refused;
+use crate::metrics::Lack;
+use crate::server::MAX_CONNECTIONS;
 
 /// The API server accepts objects of 3 MiB, and an update carries two of them; controller-runtime draws the same
 /// line.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
 /// What all bodies may take at a time: four of the largest, or thousands of ordinary ones.
 pub const BUDGET: usize = 64 * 1024 * 1024;
+/// Part of the budget that the beginnings of bodies without room have for themselves: one for each connection.
+const BEGINNINGS: usize = MAX_CONNECTIONS * PREFIX;
 /// What a byte of a body takes at most: a buffer grows to twice of what it holds.
 const COST: usize = 2;
-/// What is kept of a body that there is no room for.
-const PREFIX: usize = 16 * 1024;
+/// What is kept of a body that there is no room for. The API server writes the uid into the first 200 bytes.
+pub(super) const PREFIX: usize = 8 * 1024;
+/// A body up to this size is parsed where it was read. What is larger has a thread for it, so that it keeps none waiting
+/// that answers probes, renews the lease or follows a watch.
+pub(super) const SMALL: usize = 64 * 1024;
+/// How long a large body may wait for its turn to be parsed. No user notices it, and those before it take less unless
+/// somebody means harm.
+const TURN: Duration = Duration::from_millis(50);
 /// How long a body may take where the caller does not say how long it waits. The longest that an API server waits
 /// is 30 s, and what takes a third of it will not come.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,20 +46,28 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_millis(200);
 
 /// A request's body.
-pub(super) enum Received<'a> {
+pub(super) enum Received {
     /// All of it. The permit is its share of the budget.
-    Whole(Bytes, Option<SemaphorePermit<'a>>),
-    /// No room or no time: the beginning of it.
-    Beginning(Vec<u8>),
+    Whole(Bytes, Option<OwnedSemaphorePermit>),
+    /// The beginning of it, and what there was none of for the rest.
+    Beginning(Vec<u8>, Lack),
 }
 
-/// The memory that bodies may take.
+/// The memory that bodies may take, and the processors that parse large ones.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    memory: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+}
 
 impl Default for Budget {
+    /// All processors but one parse large bodies, and at least one does.
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BUDGET)))
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            memory: Arc::new(Semaphore::new(BUDGET - BEGINNINGS)),
+            turns: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
+        }
     }
 }
 
@@ -67,12 +88,12 @@ pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
 }
 
 /// Reads a body.
-pub(super) async fn receive<'a>(
+pub(super) async fn receive(
     headers: &HeaderMap,
     mut body: Body,
-    budget: &'a Budget,
+    budget: &Budget,
     deadline: Instant,
-) -> Result<Received<'a>, Refused> {
+) -> Result<Received, Refused> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -85,7 +106,7 @@ pub(super) async fn receive<'a>(
         read: 0,
         buffer: Vec::new(),
         permit: None,
-        shed: false,
+        shed: None,
     };
     loop {
         // Mostly it is there, and takes no timer.
@@ -103,7 +124,7 @@ pub(super) async fn receive<'a>(
                 ));
             }
             Err(_) => {
-                reading.shed();
+                reading.shed(Lack::Time);
                 break;
             }
         };
@@ -128,16 +149,43 @@ fn too_large() -> Refused {
 }
 
 impl Budget {
-    /// All that is left.
+    /// All memory that is left.
     #[cfg(test)]
-    pub(super) fn take_all(&self) -> SemaphorePermit<'_> {
-        let all = u32::try_from(self.0.available_permits()).unwrap();
-        self.0.try_acquire_many(all).unwrap()
+    pub(super) fn take_all(&self) -> OwnedSemaphorePermit {
+        Self::all_of(&self.memory)
     }
 
-    fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+    /// All processors that are left.
+    #[cfg(test)]
+    pub(super) fn take_all_turns(&self) -> OwnedSemaphorePermit {
+        Self::all_of(&self.turns)
+    }
+
+    /// Bytes of memory and processors that are taken.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        let Self { memory, turns } = Self::default();
+        (
+            memory.available_permits() - self.memory.available_permits(),
+            turns.available_permits() - self.turns.available_permits(),
+        )
+    }
+
+    #[cfg(test)]
+    fn all_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        let all = u32::try_from(semaphore.available_permits()).unwrap();
+        semaphore.clone().try_acquire_many_owned(all).unwrap()
+    }
+
+    /// A turn to parse a large body, if there is one soon.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turn = timeout(TURN, self.turns.clone().acquire_owned()).await;
+        turn.ok()?.ok()
+    }
+
+    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let cost = u32::try_from(bytes.saturating_mul(COST)).ok()?;
-        self.0.try_acquire_many(cost).ok()
+        self.memory.clone().try_acquire_many_owned(cost).ok()
     }
 }
 
@@ -146,17 +194,17 @@ struct Reading<'a> {
     announced: usize,
     read: usize,
     buffer: Vec<u8>,
-    permit: Option<SemaphorePermit<'a>>,
-    shed: bool,
+    permit: Option<OwnedSemaphorePermit>,
+    shed: Option<Lack>,
 }
 
-impl<'a> Reading<'a> {
+impl Reading<'_> {
     fn take(&mut self, chunk: &[u8]) -> Result<(), Refused> {
         self.read = self.read.saturating_add(chunk.len());
         if self.read > MAX_BODY {
             return Err(too_large());
         }
-        if !self.shed {
+        if self.shed.is_none() {
             match (self.budget.take(chunk.len()), &mut self.permit) {
                 (Some(more), Some(permit)) => permit.merge(more),
                 (Some(first), none) => {
@@ -164,10 +212,10 @@ impl<'a> Reading<'a> {
                     let paid_for = chunk.len() * COST;
                     self.buffer.reserve(self.announced.min(paid_for));
                 }
-                (None, _) => self.shed(),
+                (None, _) => self.shed(Lack::Memory),
             }
         }
-        let room = if self.shed {
+        let room = if self.shed.is_some() {
             PREFIX.saturating_sub(self.buffer.len())
         } else {
             chunk.len()
@@ -177,18 +225,17 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn shed(&mut self) {
-        self.shed = true;
+    fn shed(&mut self, lack: Lack) {
+        self.shed.get_or_insert(lack);
         self.buffer.truncate(PREFIX);
         self.buffer.shrink_to_fit();
         self.permit = None;
     }
 
-    fn finish(self) -> Received<'a> {
-        if self.shed {
-            Received::Beginning(self.buffer)
-        } else {
-            Received::Whole(self.buffer.into(), self.permit)
+    fn finish(self) -> Received {
+        match self.shed {
+            Some(lack) => Received::Beginning(self.buffer, lack),
+            None => Received::Whole(self.buffer.into(), self.permit),
         }
     }
 }
@@ -217,7 +264,7 @@ mod tests {
         Body::from_stream(stream::iter((0..bytes / 8192).map(move |_| chunk())))
     }
 
-    async fn read(body: Body, budget: &Budget) -> Result<Received<'_>, Refused> {
+    async fn read(body: Body, budget: &Budget) -> Result<Received, Refused> {
         receive(&HeaderMap::new(), body, budget, Instant::now() + TIMEOUT).await
     }
 
@@ -225,13 +272,14 @@ mod tests {
     async fn what_there_is_no_room_for_is_read_to_its_end_and_only_its_beginning_kept() {
         let budget = Budget::default();
         let mut held = Vec::new();
-        for _ in 0..BUDGET / (MAX_BODY / 8192 * 8192 * COST) {
+        for _ in 0..(BUDGET - BEGINNINGS) / (MAX_BODY / 8192 * 8192 * COST) {
             let Ok(Received::Whole(body, permit)) = read(chunked(MAX_BODY), &budget).await else {
                 panic!("there is room");
             };
             held.push((body, permit));
         }
-        let Ok(Received::Beginning(prefix)) = read(chunked(MAX_BODY), &budget).await else {
+        let Ok(Received::Beginning(prefix, Lack::Memory)) = read(chunked(MAX_BODY), &budget).await
+        else {
             panic!("there is no room left");
         };
         assert_eq!(prefix.len(), PREFIX);
@@ -241,7 +289,7 @@ mod tests {
             Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, _))
         ));
         drop(held);
-        assert_eq!(budget.0.available_permits(), BUDGET, "all of it comes back");
+        assert_eq!(budget.in_use(), (0, 0), "all of it comes back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -249,10 +297,10 @@ mod tests {
         let budget = Budget::default();
         let begun = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{}"))]);
         let endless = Body::from_stream(futures::StreamExt::chain(begun, stream::pending()));
-        let Ok(Received::Beginning(prefix)) = read(endless, &budget).await else {
+        let Ok(Received::Beginning(prefix, Lack::Time)) = read(endless, &budget).await else {
             panic!("it never ends");
         };
         assert_eq!(prefix, b"{}");
-        assert_eq!(budget.0.available_permits(), BUDGET);
+        assert_eq!(budget.in_use(), (0, 0));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `/mutate` and `/hold` always answer "allowed", at once and without a client: what is worth pulling is noted for the
 //! worker, what cannot be prefetched is said as a warning, and a rollout that is to wait is paused by a patch. They differ in
-//! what the namespace asks for, which a review does not say: the registration does, by the path. `/validate` refuses a malformed value of headstart's own label or
+//! what the namespace asks for, which a review does not say: the registration does, by the path. `/without-consent` only warns, where a
+//! Deployment asks for what its namespace has not consented to. `/validate` refuses a malformed value of headstart's own label or
 //! annotations, and nothing else. What is no review at all is refused by HTTP status.
 //!
 //! No answer waits for anything but the request's own bytes; under load a review is allowed without being looked at,
@@ -23,21 +24,24 @@ use tracing::{debug, warn};
 
 mod answer;
 mod body;
+mod json;
 mod object;
 mod patch;
 mod prefix;
 mod review;
-mod small;
 mod validate;
 
 pub use answer::{Answer, Refused};
 pub use body::{BUDGET, Budget, MAX_BODY};
 
-use crate::domain::contract::{Mode, effective_mode, is_exempt, labelled_mode};
+use crate::domain::contract::{
+    Mode, NamespaceMode, consent_command, effective_mode, is_exempt, labelled_mode, lacks_consent,
+};
 use crate::domain::hold::Admission;
+use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::domain::workload::Workload;
 use crate::hold::Gate;
-use crate::metrics::{Decision, Metrics};
+use crate::metrics::{Decision, Lack, Metrics};
 use crate::queue::{Hint, Hints};
 use body::Received;
 use review::{Parsed, Write};
@@ -46,6 +50,8 @@ use review::{Parsed, Write};
 pub const MUTATE: &str = "/mutate";
 /// The same, of namespaces that ask for holds.
 pub const HOLD: &str = "/hold";
+/// Where the API server posts reviews of Deployments that opt in by their own label, in namespaces that say nothing.
+pub const WITHOUT_CONSENT: &str = "/without-consent";
 /// Where the API server posts reviews of headstart's own label and annotations.
 pub const VALIDATE: &str = "/validate";
 
@@ -69,6 +75,7 @@ pub fn router(webhook: Webhook) -> Router {
     Router::new()
         .route(MUTATE, post(mutate))
         .route(HOLD, post(hold))
+        .route(WITHOUT_CONSENT, post(without_consent))
         .route(VALIDATE, post(validate))
         .with_state(Arc::new(webhook))
 }
@@ -81,6 +88,13 @@ async fn hold(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<A
     webhook.serve(request, Webhook::hold).await
 }
 
+async fn without_consent(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<Answer, Refused> {
+    webhook.serve(request, Webhook::without_consent).await
+}
+
 async fn validate(
     State(webhook): State<Arc<Webhook>>,
     request: Request,
@@ -88,35 +102,40 @@ async fn validate(
     webhook.serve(request, Webhook::validate).await
 }
 
+/// What answers a review, by its path.
+type Decide = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+
 impl Webhook {
-    async fn serve(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
+    async fn serve(self: Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
         let answer = AssertUnwindSafe(self.answer(request, decide));
-        let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
-            let what = "this is a bug; the log says where".into();
-            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, what))
-        });
+        let answer = answer.catch_unwind().await.unwrap_or_else(|_| Err(bug()));
         if answer.is_err() {
             self.metrics.admission(Decision::Refused);
         }
         answer
     }
 
-    async fn answer(
-        &self,
-        request: Request,
-        decide: fn(&Self, &[u8]) -> Result<Answer, Refused>,
-    ) -> Result<Answer, Refused> {
-        match self.receive(request).await? {
-            Received::Whole(body, _room) => decide(self, &body),
-            Received::Beginning(prefix) => self.shed(&prefix),
-        }
+    async fn answer(self: &Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
+        let (body, room) = match self.receive(request).await? {
+            Received::Whole(body, _room) if body.len() <= body::SMALL => {
+                return decide(self, &body);
+            }
+            Received::Whole(body, room) => (body, room),
+            Received::Beginning(prefix, lack) => return self.shed(&prefix, lack),
+        };
+        let Some(turn) = self.budget.turn().await else {
+            return self.shed(&body[..body::PREFIX], Lack::Processor);
+        };
+        let webhook = self.clone();
+        let deciding = tokio::task::spawn_blocking(move || {
+            // Given back when the thread is done: a caller that goes meanwhile does not end it.
+            let _held = (room, turn);
+            decide(&webhook, &body)
+        });
+        deciding.await.unwrap_or_else(|_| Err(bug()))
     }
 
-    async fn receive(&self, request: Request) -> Result<Received<'_>, Refused> {
+    async fn receive(&self, request: Request) -> Result<Received, Refused> {
         let (parts, body) = request.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
@@ -129,31 +148,31 @@ impl Webhook {
         body::receive(&parts.headers, body, &self.budget, deadline).await
     }
 
-    /// Allows a review that there is no room or no time to read.
-    fn shed(&self, prefix: &[u8]) -> Result<Answer, Refused> {
+    /// Allows a review that cannot be read for want of something.
+    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<Answer, Refused> {
         let Some(uid) = prefix::uid_of_prefix(prefix) else {
             return Err(Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no room or no time to read this".into(),
             ));
         };
-        self.metrics.admission(Decision::Shed);
-        debug!(%uid, "no room or no time to read a review; it is allowed, and left to the watch");
+        self.metrics.shed(lack);
+        debug!(%uid, ?lack, "a review is not read; it is allowed, and left to the watch");
         Ok(Answer::allow(uid, []))
     }
 
     /// Answers a review of a write that may ask for pulls.
     pub fn mutate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        self.admit(body, Mode::Enabled)
+        self.admit(body, NamespaceMode::Enabled)
     }
 
     /// The same, in a namespace that asks for holds.
     pub fn hold(&self, body: &[u8]) -> Result<Answer, Refused> {
-        self.admit(body, Mode::Hold)
+        self.admit(body, NamespaceMode::Hold)
     }
 
-    fn admit(&self, body: &[u8], namespace: Mode) -> Result<Answer, Refused> {
-        let (uid, outcome) = match review::parse(body).map_err(bad_request)? {
+    fn admit(&self, body: &[u8], namespace: NamespaceMode) -> Result<Answer, Refused> {
+        let (uid, outcome) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
             Parsed::Other { uid } => (uid, Outcome::of(Decision::Ignored)),
             Parsed::Deployment(write) => (write.uid.clone(), self.note(*write, namespace)),
         };
@@ -171,9 +190,28 @@ impl Webhook {
         })
     }
 
+    /// Answers a review of a Deployment that asks for what its namespace has not consented to: nothing is noted, and the person who
+    /// writes is told what is missing.
+    pub fn without_consent(&self, body: &[u8]) -> Result<Answer, Refused> {
+        let (uid, warning) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
+            Parsed::Other { uid } => (uid, None),
+            Parsed::Deployment(write) => {
+                let namespace = &write.new.namespace;
+                let asks = !is_exempt(namespace, &self.own_namespace)
+                    && lacks_consent(&labelled_mode(write.new.labels()), None);
+                let warning = asks.then(|| no_consent(namespace));
+                (write.uid, warning)
+            }
+        };
+        self.metrics.admission(Decision::Ignored);
+        Ok(Answer::allow(uid, warning))
+    }
+
     /// Answers a review of a write that may set headstart's label or annotations.
     pub fn validate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        let (uid, complaints) = match review::parse(body).map_err(bad_request)? {
+        let (uid, complaints) = match review::parse(body, &self.own_namespace)
+            .map_err(bad_request)?
+        {
             Parsed::Other { uid } => (uid, Vec::new()),
             Parsed::Deployment(write) if is_exempt(&write.new.namespace, &self.own_namespace) => {
                 (write.uid, Vec::new())
@@ -189,11 +227,12 @@ impl Webhook {
         }
         self.metrics.admission(Decision::Denied);
         debug!(%uid, "refused a malformed label or annotation");
-        Ok(Answer::deny(uid, complaints.join("; ")))
+        let message = complaints.join("; ");
+        Ok(Answer::deny(uid, shown(&message, ANSWER_BYTES).into()))
     }
 
     /// Everything that is not a change of a Deployment's images is none of our business.
-    fn note(&self, write: Write<'_>, namespace: Mode) -> Outcome {
+    fn note(&self, write: Write<'_>, namespace: NamespaceMode) -> Outcome {
         let Write {
             uid,
             dry_run,
@@ -217,13 +256,6 @@ impl Webhook {
             return Outcome::of(Decision::Ignored);
         }
         let mut warnings = warnings(&new);
-        // A dry run is never stored, so there is nothing to wait for.
-        if dry_run {
-            return Outcome {
-                warnings,
-                ..Outcome::of(Decision::DryRun)
-            };
-        }
         let patch = target.and_then(|(gate, target, lands_alike)| {
             match gate.admit(&new, old.as_ref(), lands_alike) {
                 Admission::Leave => None,
@@ -234,6 +266,14 @@ impl Webhook {
                 }
             }
         });
+        // It shows what the write would become, and is never stored: there is nothing to wait for.
+        if dry_run {
+            return Outcome {
+                decision: Decision::DryRun,
+                warnings,
+                patch,
+            };
+        }
         let decision = if patch.is_some() {
             Decision::Held
         } else {
@@ -275,6 +315,12 @@ impl Outcome {
     }
 }
 
+/// What a caller is told after a panic.
+fn bug() -> Refused {
+    let what = "this is a bug; the log says where".into();
+    Refused(StatusCode::INTERNAL_SERVER_ERROR, what)
+}
+
 fn bad_request(reason: String) -> Refused {
     Refused(StatusCode::BAD_REQUEST, reason)
 }
@@ -288,6 +334,12 @@ fn is_json(content_type: &str) -> bool {
         .eq_ignore_ascii_case("application/json")
 }
 
+/// The command comes first: what is too long for a warning is cut at its end.
+fn no_consent(namespace: &str) -> String {
+    let command = consent_command(namespace);
+    format!("headstart: run {command}; it does not allow prefetch yet")
+}
+
 /// What the person who writes should know: it will not be prefetched, and why.
 fn warnings(workload: &Workload) -> Vec<String> {
     let mode = workload
@@ -299,8 +351,11 @@ fn warnings(workload: &Workload) -> Vec<String> {
         .refused
         .iter()
         .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let too_large = workload.too_large;
+    let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
     let malformed = workload.annotations.malformed.iter();
     mode.into_iter()
+        .chain(too_large)
         .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
         .chain(refused)
         .take(answer::MAX_WARNINGS)

@@ -1,19 +1,14 @@
 //! The uid of a review of which only the beginning is there.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-
-use super::review::{API_VERSION, KIND, MAX_UID};
-use super::small::Text;
+use super::json::{Invalid, Json};
+use super::review::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
 
 /// The uid in the first part of a review, the rest of which there was no room or time for. The API server writes
 /// version and kind first, and the uid at the beginning of the request.
 pub(super) fn uid_of_prefix(prefix: &[u8]) -> Option<String> {
     let mut probe = Probe::default();
-    let mut json = serde_json::Deserializer::from_slice(prefix);
-    // Fails where the prefix ends, or where the uid was found.
-    let _ = Top(&mut probe).deserialize(&mut json);
+    // Fails where the prefix ends.
+    let _ = probe.read(&mut Json::new(prefix));
     let Probe {
         versioned,
         kind,
@@ -29,60 +24,27 @@ struct Probe {
     uid: Option<String>,
 }
 
-struct Top<'a>(&'a mut Probe);
-struct Within<'a>(&'a mut Probe);
-
-impl<'de> DeserializeSeed<'de> for Top<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Top<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(KIND)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Text(key)) = map.next_key()? {
-            match key.as_ref() {
-                "apiVersion" => self.0.versioned = map.next_value::<Text<'de>>()?.0 == API_VERSION,
-                "kind" => self.0.kind = map.next_value::<Text<'de>>()?.0 == KIND,
-                "request" => map.next_value_seed(Within(self.0))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+impl Probe {
+    fn read(&mut self, json: &mut Json<'_>) -> Result<(), Invalid> {
+        json.object(|key, json| {
+            match &*key.up_to(MAX_NAME) {
+                "apiVersion" => self.versioned = name(json)? == API_VERSION,
+                "kind" => self.kind = name(json)? == KIND,
+                "request" => self.read_request(json)?,
+                _ => drop(json.skip()?),
             }
-        }
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Within<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Within<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a request")
+            Ok(())
+        })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Text(key)) = map.next_key()? {
-            if key == "uid" {
-                self.0.uid = Some(map.next_value()?);
+    fn read_request(&mut self, json: &mut Json<'_>) -> Result<(), Invalid> {
+        json.object(|key, json| {
+            if key.up_to(MAX_NAME) == "uid" {
+                self.uid = Some(name(json)?.into_owned());
             } else {
-                map.next_value::<IgnoredAny>()?;
+                json.skip()?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

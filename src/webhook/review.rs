@@ -1,11 +1,14 @@
 //! What is read of an AdmissionReview: as little as decides, because anyone can send one.
+//!
+//! First what stands beside the objects, in one pass. It mostly says already that the review is none of headstart's business,
+//! and then the objects are not looked at.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
-use super::object::{Object, Subject};
+use super::json::{Invalid, Json, beginning};
+use super::object::Subject;
+use crate::domain::contract::is_exempt;
+use crate::domain::limits::VALUE_BYTES;
 
 /// The only version of the review that is spoken; the API server has had it since 1.16.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
@@ -14,49 +17,8 @@ pub(super) const KIND: &str = "AdmissionReview";
 
 /// An API server's are UUIDs.
 pub(super) const MAX_UID: usize = 128;
-
-/// A review, with objects as far as they can be read.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-pub(super) struct Review<'a, O = Object<'a>> {
-    #[serde(borrow)]
-    api_version: Cow<'a, str>,
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(super) request: Request<'a, O>,
-}
-
-/// The request in it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-pub(super) struct Request<'a, O = Object<'a>> {
-    pub(super) uid: String,
-    #[serde(borrow)]
-    kind: Kind<'a>,
-    #[serde(borrow)]
-    operation: Cow<'a, str>,
-    name: Option<String>,
-    namespace: Option<String>,
-    dry_run: Option<bool>,
-    // Boxed, because what is large is moved often on its way out of a parser.
-    #[serde(default = "none")]
-    object: Option<Box<O>>,
-    #[serde(default = "none")]
-    old_object: Option<Box<O>>,
-}
-
-fn none<O>() -> Option<Box<O>> {
-    None
-}
-
-#[derive(Deserialize)]
-struct Kind<'a> {
-    #[serde(borrow)]
-    group: Cow<'a, str>,
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-}
+/// Longest name of a field or an object that is looked at: the longest that an API server gives.
+pub(super) const MAX_NAME: usize = 253;
 
 /// What a write does to a Deployment.
 pub(super) struct Write<'a> {
@@ -81,45 +43,106 @@ pub(super) enum Parsed<'a> {
     },
 }
 
-/// Reads a review; an error says in words what is wrong with it.
-pub(super) fn parse(body: &[u8]) -> Result<Parsed<'_>, String> {
-    match serde_json::from_slice::<Review<'_>>(body) {
-        Ok(review) => {
-            check(&review)?;
-            Ok(review.request.into_parsed())
-        }
-        // A review of an object that is no Deployment is still a review, and is allowed.
-        Err(_) => {
-            let review: Review<'_, IgnoredAny> = serde_json::from_slice(body)
-                .map_err(|error| format!("the body is not an {KIND}: {error}"))?;
-            check(&review)?;
-            Ok(Parsed::Other {
-                uid: review.request.uid,
-            })
-        }
-    }
+/// A review whose objects are still to be read.
+#[derive(Default)]
+struct Review<'a> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    request: Option<Request<'a>>,
 }
 
-fn check<O>(review: &Review<'_, O>) -> Result<(), String> {
-    if review.api_version != API_VERSION || review.kind != KIND {
-        let shown = |text: &str| text.chars().take(64).collect::<String>();
-        return Err(format!(
-            "want {API_VERSION} {KIND}, got {} {}",
-            shown(&review.api_version),
-            shown(&review.kind)
-        ));
+#[derive(Default)]
+struct Request<'a> {
+    uid: Cow<'a, str>,
+    group: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    operation: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    namespace: Option<Cow<'a, str>>,
+    dry_run: bool,
+    object: Option<&'a [u8]>,
+    old_object: Option<&'a [u8]>,
+}
+
+/// Reads a review; an error says in words what is wrong with it. One of a namespace that is left alone is not read further
+/// than that; `own` is headstart's.
+pub(super) fn parse<'a>(body: &'a [u8], own: &str) -> Result<Parsed<'a>, String> {
+    let review =
+        Review::read(body).map_err(|error| format!("the body is not an {KIND}: {error}"))?;
+    let Review {
+        api_version,
+        kind,
+        request,
+    } = review;
+    if api_version != API_VERSION || kind != KIND {
+        let (version, kind) = (shown(&api_version), shown(&kind));
+        return Err(format!("want {API_VERSION} {KIND}, got {version} {kind}"));
     }
-    match review.request.uid.len() {
+    let request = request.ok_or("request is missing")?;
+    match request.uid.len() {
         0 => Err("request.uid is empty".into()),
-        1..=MAX_UID => Ok(()),
+        1..=MAX_UID => Ok(request.parsed(own)),
         _ => Err(format!("request.uid is longer than {MAX_UID} bytes")),
     }
 }
 
+fn shown(text: &str) -> &str {
+    beginning(text, VALUE_BYTES)
+}
+
+impl<'a> Review<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, Invalid> {
+        let mut json = Json::new(body);
+        let mut review = Self::default();
+        json.object(|key, json| {
+            match &*key.up_to(MAX_NAME) {
+                "apiVersion" => review.api_version = name(json)?,
+                "kind" => review.kind = name(json)?,
+                "request" => review.request = Some(Request::read(json)?),
+                _ => drop(json.skip()?),
+            }
+            Ok(())
+        })?;
+        json.end()?;
+        Ok(review)
+    }
+}
+
 impl<'a> Request<'a> {
-    fn into_parsed(self) -> Parsed<'a> {
+    fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
+        let mut request = Self::default();
+        json.object(|key, json| {
+            match &*key.up_to(MAX_NAME) {
+                "uid" => request.uid = name(json)?,
+                "kind" => request.read_kind(json)?,
+                "operation" => request.operation = Some(name(json)?),
+                "name" => request.name = json.optional(name)?,
+                "namespace" => request.namespace = json.optional(name)?,
+                "dryRun" => request.dry_run = json.optional(Json::boolean)? == Some(true),
+                "object" => request.object = json.optional(Json::skip)?,
+                "oldObject" => request.old_object = json.optional(Json::skip)?,
+                _ => drop(json.skip()?),
+            }
+            Ok(())
+        })?;
+        Ok(request)
+    }
+
+    fn read_kind(&mut self, json: &mut Json<'a>) -> Result<(), Invalid> {
+        json.object(|key, json| {
+            match &*key.up_to(MAX_NAME) {
+                "group" => self.group = Some(name(json)?),
+                "kind" => self.kind = Some(name(json)?),
+                _ => drop(json.skip()?),
+            }
+            Ok(())
+        })
+    }
+
+    fn parsed(self, own: &str) -> Parsed<'a> {
         let Self {
             uid,
+            group,
             kind,
             operation,
             name,
@@ -128,21 +151,30 @@ impl<'a> Request<'a> {
             object,
             old_object,
         } = self;
-        if (kind.group.as_ref(), kind.kind.as_ref()) != ("apps", "Deployment")
-            || !matches!(operation.as_ref(), "CREATE" | "UPDATE")
+        let uid = uid.into_owned();
+        let exempt = namespace.as_deref().is_some_and(|n| is_exempt(n, own));
+        if exempt
+            || group.as_deref() != Some("apps")
+            || kind.as_deref() != Some("Deployment")
+            || !matches!(operation.as_deref(), Some("CREATE" | "UPDATE"))
         {
             return Parsed::Other { uid };
         }
         let subject =
-            |object: Box<Object<'a>>| object.into_subject(name.as_deref(), namespace.as_deref());
+            |object: &'a [u8]| Subject::read(object, name.as_deref(), namespace.as_deref());
         let Some(new) = object.and_then(subject) else {
             return Parsed::Other { uid };
         };
         Parsed::Deployment(Box::new(Write {
             uid,
-            dry_run: dry_run == Some(true),
+            dry_run,
             new,
             old: old_object.and_then(subject),
         }))
     }
+}
+
+/// A short text; of a long one so much that it is seen to be long.
+pub(super) fn name<'a>(json: &mut Json<'a>) -> Result<Cow<'a, str>, Invalid> {
+    Ok(json.text()?.up_to(MAX_NAME))
 }

@@ -244,7 +244,13 @@ async fn what_is_no_review_gets_the_status_that_says_so() {
             "application/json",
             json!({"kind": "Pod", "apiVersion": "v1"}).to_string(),
             StatusCode::BAD_REQUEST,
-            "request",
+            "want admission.k8s.io/v1 AdmissionReview, got v1 Pod",
+        ),
+        (
+            "application/json",
+            json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1"}).to_string(),
+            StatusCode::BAD_REQUEST,
+            "request is missing",
         ),
         (
             "application/json",

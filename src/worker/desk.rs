@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::Worker;
+use super::accounts::AccountRead;
 use super::expectations::Expectation;
 use super::holds::{Ended, Hold};
 use super::ledger::Ledger;
@@ -41,6 +42,14 @@ pub(super) enum Wake {
     Unseen(Place),
 }
 
+/// Where answers of the API server go that the worker does not wait for.
+pub(super) struct Answers {
+    pub(super) surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) accounts: mpsc::Sender<AccountRead>,
+    pub(super) starts: mpsc::Sender<Starting>,
+    pub(super) endings: mpsc::Sender<Ended>,
+}
+
 /// The worker with what it has on its desk.
 pub(super) struct Desk {
     pub(super) worker: Worker,
@@ -67,6 +76,7 @@ pub(super) struct Desk {
     numbers: u64,
     pub(super) results: mpsc::Sender<Created>,
     surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) accounts: mpsc::Sender<AccountRead>,
     pub(super) starts: mpsc::Sender<Starting>,
     pub(super) endings: mpsc::Sender<Ended>,
     pub(super) tasks: TaskTracker,
@@ -78,11 +88,15 @@ impl Desk {
     pub(super) fn new(
         worker: Worker,
         results: mpsc::Sender<Created>,
-        surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
-        starts: mpsc::Sender<Starting>,
-        endings: mpsc::Sender<Ended>,
+        answers: Answers,
         writes: CancellationToken,
     ) -> Self {
+        let Answers {
+            surveys,
+            accounts,
+            starts,
+            endings,
+        } = answers;
         Self {
             ledger: Ledger::new(worker.policy.limits),
             worker,
@@ -100,6 +114,7 @@ impl Desk {
             numbers: 0,
             results,
             surveys,
+            accounts,
             starts,
             endings,
             tasks: TaskTracker::new(),
@@ -186,7 +201,12 @@ impl Desk {
             // A rollout waits for all nodes, not for those that joined.
             && (work.whole || !waits)
         {
-            if !asks_the_same(&work.workload, &workload) {
+            let before = &work.workload;
+            if !asks_the_same(before, &workload) {
+                let (malformed, now) = (&before.annotations, &workload.annotations);
+                if before.too_large != workload.too_large || malformed.malformed != now.malformed {
+                    self.warn_of(&workload);
+                }
                 self.revise(workload);
             }
             self.check_hold(key);
@@ -277,7 +297,6 @@ impl Desk {
             started: hint.map_or_else(Instant::now, |hint| hint.admitted),
             whole: true,
             situation,
-            skipped,
             cancel: self.writes.child_token(),
             workload: workload.clone(),
         });
@@ -297,16 +316,17 @@ impl Desk {
         }
         info!(
             deployment = %workload.key, revision = %workload.revision, images = workload.images.len(),
-            nodes = work.spots.len(), skipped = work.skipped.len(), reporting = work.reporting, "prefetching",
+            nodes = work.spots.len(), skipped = skipped.len(), reporting = work.reporting, "prefetching",
         );
         if !workload.images.is_empty() {
-            let note = notes::opening(&work);
+            let note = notes::opening(&work, &skipped);
             self.worker
                 .reporter
                 .report(&workload, Reason::PrefetchStarted, "", note);
         }
         let key = workload.key.clone();
         self.works.insert(key.clone(), work);
+        self.read_account(&key);
         for node in self.worker.cluster.nodes_with_pods(&key) {
             let place = Place {
                 key: key.clone(),
@@ -321,12 +341,19 @@ impl Desk {
 
     fn warn_of(&self, workload: &Workload) {
         let reporter = &self.worker.reporter;
-        for refused in &workload.refused {
-            let note = format!(
-                "Image {:?} is not prefetched: {}",
-                refused.given, refused.reason
-            );
-            reporter.report(workload, Reason::ImageNotPrefetched, &refused.given, note);
+        let not_prefetched = |subject: &str, note: String| {
+            reporter.report(workload, Reason::ImageNotPrefetched, subject, note);
+        };
+        if let Some(why) = workload.too_large {
+            not_prefetched("", notes::too_large(why));
+        }
+        for refused in workload.refused.iter().take(notes::NAMED_IMAGES) {
+            not_prefetched(&refused.given, notes::refused(refused));
+        }
+        let refused = workload.refused.len() + workload.refused_more;
+        if refused > notes::NAMED_IMAGES {
+            let more = refused - notes::NAMED_IMAGES;
+            not_prefetched("more", notes::more_refused(more));
         }
         for malformed in &workload.annotations.malformed {
             let (subject, note) = (malformed.annotation, malformed.to_string());

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -34,6 +34,8 @@ const SETTLING: Duration = Duration::from_secs(3);
 pub(super) struct Hold {
     workload: Arc<Workload>,
     held: Held,
+    /// Since when this process has seen it.
+    seen: Instant,
     /// Since when its images have been where they were to be.
     warm: Option<Instant>,
     /// It was said for which images it waits.
@@ -94,6 +96,7 @@ impl Desk {
         let fresh = || Hold {
             workload: workload.clone(),
             held,
+            seen: Instant::now(),
             warm: None,
             announced: None,
             state: State::Waits,
@@ -179,7 +182,12 @@ impl Desk {
         let work = self.works.get(key).filter(|work| work.is_for(&workload));
         let progress = work.map(|work| work.progress(now));
         let ending = match self.worker.policy.holds {
-            Some(limits) => ending(&workload, held, mode, limits, progress, Timestamp::now()),
+            Some(limits) => {
+                let seen_for = SignedDuration::try_from(hold.seen.elapsed());
+                let seen_for = seen_for.unwrap_or(SignedDuration::MAX);
+                let now = Timestamp::now();
+                ending(&workload, held, mode, limits, seen_for, progress, now)
+            }
             None => Some(Ending::SwitchedOff),
         };
         let Some(ending) = ending else { return };

@@ -13,7 +13,7 @@ use super::work::{Begin, Work};
 use crate::cluster::{Machine, Place};
 use crate::domain::node::PullMethod;
 use crate::domain::plan::{Situation, plan};
-use crate::domain::pod::PodSettings;
+use crate::domain::pod::{PodSettings, account_of};
 use crate::domain::workload::{Key, Workload};
 
 impl Desk {
@@ -163,10 +163,10 @@ impl Desk {
                     started: Instant::now(),
                     whole: false,
                     situation: Situation::default(),
-                    skipped: Vec::new(),
                     cancel: self.writes.child_token(),
                 });
                 self.works.insert(key.clone(), work);
+                self.read_account(&key);
             }
             self.add(&key, node, machine);
         }
@@ -183,6 +183,10 @@ impl Desk {
         let failed = work
             .spots
             .names_where(|_, spot| spot.stage().is_decided() && spot.stage() != Stage::Warm);
+        let account = |of: &Workload| account_of(of, &self.worker.settings).map(str::to_owned);
+        if account(&work.workload) != account(&workload) {
+            work.account.secrets = None;
+        }
         work.revise(workload.clone(), Timestamp::now());
         for node in failed {
             if let Some(spot) = work.spots.get_mut(&node) {
@@ -193,6 +197,7 @@ impl Desk {
         if work.whole {
             self.replan(&key);
         }
+        self.read_account(&key);
         self.turns.add(&key);
     }
 

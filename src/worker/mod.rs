@@ -5,10 +5,11 @@
 //! remembers is needed by the next leader, who finds prefetch pods by label and the rest in the Deployments.
 //!
 //! - [`desk`]: what is under way, and what each event does to it; [`places`], [`send`], [`race`], [`expectations`],
-//!   [`machines`], [`holds`] and [`upkeep`] are parts of it
+//!   [`machines`], [`accounts`], [`holds`] and [`upkeep`] are parts of it
 //! - [`sweep`], [`lane`], [`ledger`], [`turns`], [`backoff`]: the decisions, which borrow data and
 //!   return data
 
+mod accounts;
 mod backoff;
 mod desk;
 mod expectations;
@@ -43,7 +44,7 @@ use crate::puller::{Puller, RESULTS};
 use crate::queue::Hints;
 use crate::report::Reporter;
 use crate::whereabouts::Whereabouts;
-use desk::Desk;
+use desk::{Answers, Desk};
 pub use ledger::Limits;
 
 /// How often finished pods are looked through: a fraction of any useful retention, and a scan of our own pods only.
@@ -52,6 +53,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SURVEYS: usize = 64;
 /// Looks at who starts that wait for the worker; one for each rollout.
 const STARTS: usize = 64;
+/// ServiceAccounts that were read and wait for the worker; one for each rollout of a workload that has one.
+const ACCOUNTS: usize = 64;
 /// Answers about holds that wait for the worker; as many as are asked for at once.
 const ENDINGS: usize = holds::RESUMING;
 
@@ -98,16 +101,16 @@ impl Worker {
     pub async fn run(self, cancel: CancellationToken) {
         let (results, mut created) = mpsc::channel(RESULTS);
         let (surveys, mut surveyed) = mpsc::channel(SURVEYS);
+        let (accounts, mut account) = mpsc::channel(ACCOUNTS);
         let (starts, mut starting) = mpsc::channel(STARTS);
         let (endings, mut ended) = mpsc::channel(ENDINGS);
-        let mut desk = Desk::new(
-            self,
-            results,
+        let answers = Answers {
             surveys,
+            accounts,
             starts,
             endings,
-            cancel.child_token(),
-        );
+        };
+        let mut desk = Desk::new(self, results, answers, cancel.child_token());
         desk.take_over();
         let cluster = desk.worker.cluster.clone();
         let mut sweep = interval(SWEEP);
@@ -120,6 +123,7 @@ impl Worker {
                 // Results first: the channel is bounded, and creates wait for it.
                 Some(created) = created.recv() => desk.on_created(created),
                 Some((workload, situation)) = surveyed.recv() => desk.on_surveyed(workload, situation),
+                Some(read) = account.recv() => desk.on_account(read),
                 Some(starting) = starting.recv() => desk.on_starting(starting),
                 Some(ended) = ended.recv() => desk.on_ended(ended),
                 key = cluster.rollouts.take() => desk.on_rollout(&key),
@@ -133,6 +137,7 @@ impl Worker {
         }
         created.close();
         surveyed.close();
+        account.close();
         starting.close();
         ended.close();
         desk.end().await;

@@ -6,14 +6,18 @@ use super::work::Work;
 use crate::domain::annotation::HoldUntil;
 use crate::domain::contract::{HELD_LABEL, PREFETCH_LABEL};
 use crate::domain::hold::{Ending, Held, Progress};
+use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::outcome::Failure;
-use crate::domain::workload::{Key, Workload};
+use crate::domain::placement::Ineligible;
+use crate::domain::workload::{Key, Refused, TooLarge, Workload};
 
 /// How many skipped nodes an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
+/// How many images that are not prefetched have an event of their own; the rest are counted.
+pub(super) const NAMED_IMAGES: usize = 3;
 
-/// A prefetch begins.
-pub(super) fn opening(work: &Work) -> String {
+/// A prefetch begins, with these nodes left out.
+pub(super) fn opening(work: &Work, skipped: &[(&str, Ineligible<'_>)]) -> String {
     let nodes = count(work.spots.len(), "node");
     let images = &work.workload.images;
     let mut note = format!(
@@ -27,18 +31,17 @@ pub(super) fn opening(work: &Work) -> String {
             count(work.reporting, "node")
         ));
     }
-    if !work.skipped.is_empty() {
-        let reasons = work
-            .skipped
+    if !skipped.is_empty() {
+        let reasons = skipped
             .iter()
             .take(NAMED_NODES)
             .map(|(node, why)| format!("{node}: {why}"));
-        let rest = work.skipped.len().saturating_sub(NAMED_NODES);
+        let rest = skipped.len().saturating_sub(NAMED_NODES);
         let rest = (rest > 0).then(|| format!("{rest} more"));
         let named = reasons.chain(rest).collect::<Vec<_>>().join("; ");
         note.push_str(&format!(
             ". Skipped {} ({named})",
-            count(work.skipped.len(), "node")
+            count(skipped.len(), "node")
         ));
     }
     note
@@ -57,11 +60,9 @@ pub(super) fn closing(work: &Work) -> String {
 
 /// An image failed on a node. `waiting` nodes are not tried because of it.
 pub(super) fn failed(image: &str, node: &str, failure: &Failure, waiting: usize) -> String {
-    let mut note = format!(
-        "Image {image:?} on node {node} ({}): {}",
-        failure.kind.reason(),
-        failure.message
-    );
+    let (reason, message) = (failure.kind.reason(), &failure.message);
+    let note = format_args!("Image {image:?} on node {node} ({reason}): {message}");
+    let mut note = printed(note, NOTE_BYTES);
     if waiting > 0 {
         note.push_str(&format!(
             ". {} not tried: they follow when it succeeds, or with the next change",
@@ -72,8 +73,33 @@ pub(super) fn failed(image: &str, node: &str, failure: &Failure, waiting: usize)
 }
 
 fn image_list(workload: &Workload) -> String {
-    let images = workload.images.iter().map(|image| image.given.as_str());
-    images.collect::<Vec<_>>().join(", ")
+    let mut list = String::new();
+    for image in &workload.images {
+        if list.len() > NOTE_BYTES {
+            break;
+        }
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.push_str(&image.given);
+    }
+    list
+}
+
+/// An image of the template is not prefetched.
+pub(super) fn refused(refused: &Refused) -> String {
+    let Refused { given, reason } = refused;
+    format!("Image {given:?} is not prefetched: {reason}")
+}
+
+/// Nor are so many others.
+pub(super) fn more_refused(more: usize) -> String {
+    format!("And {} not prefetched", count(more, "more image"))
+}
+
+/// Nothing is prefetched for a Deployment.
+pub(super) fn too_large(why: TooLarge) -> String {
+    format!("Nothing is prefetched for this Deployment, and no rollout of it held: {why}")
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -114,6 +140,9 @@ pub(super) fn why(ending: Ending, progress: Option<Progress>, trouble: Option<&s
         Ending::Blocked => format!("prefetch pods are refused. {trouble}"),
         Ending::Deadline if there.is_empty() => "the time is up".to_owned(),
         Ending::Deadline => format!("the time is up; {there}"),
+        Ending::ImpossibleMarks => {
+            "its marks say a time that cannot be: headstart did not set them".to_owned()
+        }
         Ending::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
         Ending::SwitchedOff => "headstart runs with --hold=off".to_owned(),
         Ending::ByHand => "by somebody else".to_owned(),

@@ -180,6 +180,7 @@ impl Desk {
     }
 
     fn report(&mut self, place: &Place, failures: &[(usize, Failure)]) {
+        self.read_account_after(&place.key, failures);
         let Some(work) = self.works.get_mut(&place.key) else {
             return;
         };
@@ -189,7 +190,7 @@ impl Desk {
                 continue;
             }
             let image = work.workload.images.get(*index);
-            let image = image.map_or("?", |image| image.given.as_str());
+            let image = image.map_or("?", |image| &*image.given);
             let waiting = if failure.kind.is_definite() {
                 work.spots.untried()
             } else {

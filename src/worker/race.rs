@@ -165,7 +165,6 @@ mod tests {
             started: Instant::now(),
             whole: true,
             situation: Situation::default(),
-            skipped: Vec::new(),
             cancel: CancellationToken::new(),
         });
         for node in 1..=nodes {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::backoff;
 use super::desk::{Desk, Wake};
@@ -13,10 +13,11 @@ use super::ledger::Full;
 use super::spots::Stage;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
+use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::plan::plan;
 use crate::domain::pod::pod_name;
 use crate::domain::workload::Key;
-use crate::puller::{Created, Job, Refusal};
+use crate::puller::{Created, Job, Refusal, namespace_is_going};
 use crate::report::Reason;
 
 impl Desk {
@@ -38,7 +39,8 @@ impl Desk {
         let Some(work) = self.works.get_mut(key) else {
             return false;
         };
-        if work.refused_until.is_some_and(|until| now < until) {
+        // It has another turn when its ServiceAccount is read.
+        if work.refused_until.is_some_and(|until| now < until) || work.account.secrets.is_none() {
             return false;
         }
         for index in work.sending_lanes(now) {
@@ -207,11 +209,16 @@ impl Desk {
         let pause = backoff::of_refused(work.refusals, &place.key.to_string());
         let until = Instant::now() + pause;
         work.refused_until = Some(until);
-        warn!(deployment = %place.key, node = %place.node, error = %message, ?pause, "the API server refuses prefetch pods");
-        let note = format!(
+        if namespace_is_going(message) {
+            debug!(deployment = %place.key, "no prefetch pods in a namespace that is being deleted");
+        } else {
+            warn!(deployment = %place.key, node = %place.node, error = %message, ?pause, "the API server refuses prefetch pods");
+        }
+        let note = format_args!(
             "Cannot create prefetch pods (node {}): {message}",
             place.node
         );
+        let note = printed(note, NOTE_BYTES);
         work.trouble = Some(note.clone());
         self.worker
             .reporter

@@ -7,13 +7,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::accounts::Account;
 use super::backoff::share;
 use super::race::Race;
 use super::spots::Spots;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
 use crate::domain::hold::Progress;
-use crate::domain::placement::Ineligible;
 use crate::domain::plan::Situation;
 use crate::domain::workload::Workload;
 
@@ -34,8 +34,6 @@ pub(super) struct Work {
     /// For all nodes, or only for some that joined after the rollout.
     pub(super) whole: bool,
     pub(super) situation: Situation,
-    /// Nodes left out when the plan was made, and why.
-    pub(super) skipped: Vec<(String, Ineligible)>,
     /// Nodes left out because they report the images already.
     pub(super) reporting: usize,
     pub(super) spots: Spots,
@@ -57,6 +55,8 @@ pub(super) struct Work {
     pub(super) looked_through: Instant,
     /// Ends the attempts to create its pods.
     pub(super) cancel: CancellationToken,
+    /// The ServiceAccount of the workload.
+    pub(super) account: Account,
     variants: HashMap<Vec<usize>, Variant>,
 }
 
@@ -67,7 +67,6 @@ pub(super) struct Begin {
     pub(super) started: Instant,
     pub(super) whole: bool,
     pub(super) situation: Situation,
-    pub(super) skipped: Vec<(String, Ineligible)>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -79,7 +78,6 @@ impl Work {
             started,
             whole,
             situation,
-            skipped,
             cancel,
         } = begin;
         Self {
@@ -88,7 +86,6 @@ impl Work {
             started,
             whole,
             situation,
-            skipped,
             reporting: 0,
             spots: Spots::default(),
             race: Race::Over,
@@ -100,6 +97,7 @@ impl Work {
             closed: None,
             looked_through: Instant::now(),
             cancel,
+            account: Account::default(),
             variants: HashMap::new(),
         }
     }
@@ -151,6 +149,14 @@ impl Work {
         } else {
             Arc::new(self.workload.narrowed_to(positions))
         };
+        // Where they apply, the template names none.
+        let workload = match self.account.secrets.as_deref() {
+            None | Some([]) => workload,
+            Some(secrets) => Arc::new(Workload {
+                image_pull_secrets: secrets.to_vec(),
+                ..Workload::clone(&workload)
+            }),
+        };
         let mut registries: Vec<Box<str>> = workload
             .images
             .iter()
@@ -164,6 +170,12 @@ impl Work {
         };
         self.variants.insert(positions.to_vec(), variant.clone());
         variant
+    }
+
+    /// The pull secrets of the ServiceAccount are known.
+    pub(super) fn set_account_secrets(&mut self, secrets: Vec<String>) {
+        self.account.secrets = Some(secrets);
+        self.variants.clear();
     }
 
     /// Takes over what changed about how and where the same images are wanted.

@@ -1,7 +1,7 @@
 //! Prefetch pods, against the `restricted` level of `k8s.io/pod-security-admission`.
 
 use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
+use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use serde_json::{Value, json};
 
@@ -39,6 +39,7 @@ fn prefetch_pods_pass_the_restricted_level() {
                 method: None,
                 pin,
                 priority_class: Some("headstart-prefetch".into()),
+                run_as: RunAs::Default,
                 deadline_seconds: 60,
             };
             questions.push(json!({"restricted": prefetch_pod(&web, "n1", method, &settings)}));

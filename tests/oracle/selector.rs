@@ -93,7 +93,7 @@ fn ours((text, labels): &(String, BTreeMap<String, String>)) -> Answer {
                     Operator::Lt => "Lt",
                 }
                 .to_owned(),
-                values: requirement.values().to_vec(),
+                values: requirement.values().map(str::to_owned).collect(),
             })
             .collect(),
         matches: selector.matches(&Labels::from(labels)),

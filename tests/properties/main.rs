@@ -3,7 +3,7 @@
 use headstart::domain::node::Candidate;
 use headstart::domain::outcome;
 use headstart::domain::plan::{Plan, Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
+use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -22,6 +22,7 @@ fn settings(pin: Pin) -> PodSettings {
         method: None,
         pin,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 60,
     }
 }
@@ -80,10 +81,10 @@ proptest! {
         prop_assert_eq!(&plan(&workload, &shuffled, &situation, &settings(Pin::NodeName)), &planned);
         let Plan { targets, skipped } = &planned;
         if !workload.images.is_empty() {
-            let mut names: Vec<&String> = targets.iter().map(|(name, _)| name)
-                .chain(skipped.iter().map(|(name, _)| name)).collect();
+            let mut names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str())
+                .chain(skipped.iter().map(|(name, _)| *name)).collect();
             names.sort();
-            let all: Vec<&String> = nodes.iter().map(|node| &node.name).collect();
+            let all: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
             prop_assert_eq!(names, all);
         }
         for (_, why) in skipped {

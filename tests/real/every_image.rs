@@ -74,6 +74,11 @@ async fn every_kind_of_image_arrives(method: &str) {
         cluster.until_prefetched(method, kind, 1).await;
         assert_eq!(cluster.nodes_with(image).await, EVERY_NODE, "{kind}");
     }
+    for pod in cluster.prefetch_pods(method, "by-account").await {
+        let spec = pod.spec.unwrap();
+        assert_eq!(spec.service_account_name.as_deref(), Some("default"));
+        assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
+    }
     an_image_for_another_platform_is_reported(cluster, method).await;
     one_missing_image_is_reported_and_keeps_no_other_from_arriving(cluster, method).await;
     cluster.pull_by("auto").await;

@@ -37,6 +37,8 @@ async fn what_is_not_opted_in_is_left_alone() {
     let cluster = turn.as_ref().unwrap();
     cluster.namespace("without", None).await;
     cluster.namespace("partly", Some("enabled")).await;
+    cluster.namespace("refusing", Some("disabled")).await;
+    cluster.namespace("allowing", Some("allowed")).await;
     cluster
         .kubectl(&[
             "label",
@@ -57,19 +59,27 @@ async fn what_is_not_opted_in_is_left_alone() {
     let mut disabled = none("partly", "web");
     disabled["metadata"]["labels"] = json!({ PREFETCH_LABEL: "disabled" });
     cluster.apply(&disabled).await;
+    // Its own label is not enough where the namespace says nothing, or refuses.
+    let own_label = |namespace: &str| {
+        let mut object = none(namespace, "own-label");
+        object["metadata"]["labels"] = json!({ PREFETCH_LABEL: "enabled" });
+        object
+    };
+    for namespace in ["without", "refusing"] {
+        cluster.apply(&own_label(namespace)).await;
+    }
+    cluster.apply(&none("allowing", "web")).await;
 
     until_all_was_looked_at(cluster, "partly").await;
     assert!(!was_asked_for(cluster, "alone/app").await);
-    for namespace in ["without", SYSTEM] {
+    for namespace in ["without", "refusing", "allowing", SYSTEM] {
         assert_eq!(cluster.creates_in(namespace), 0, "{namespace}");
     }
     assert_eq!(cluster.creates_in("partly"), 3, "the sentinel's own");
 
-    // A Deployment may opt in by itself where its namespace does not.
-    let mut enabled = none("without", "own-label");
-    enabled["metadata"]["labels"] = json!({ PREFETCH_LABEL: "enabled" });
-    cluster.apply(&enabled).await;
-    cluster.until_prefetched("without", "own-label", 1).await;
+    // A Deployment may opt in by itself where its namespace allows it.
+    cluster.apply(&own_label("allowing")).await;
+    cluster.until_prefetched("allowing", "own-label", 1).await;
     assert!(was_asked_for(cluster, "alone/app").await);
     cluster
         .kubectl(&["delete", "deployment", "-n", SYSTEM, "web"])

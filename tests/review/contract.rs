@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use headstart::cluster::{Cluster, Settings};
 use headstart::domain::hold::Limits;
-use headstart::domain::pod::{Pin, PodSettings};
+use headstart::domain::pod::{Pin, PodSettings, RunAs};
 use headstart::hold::Gate;
 use headstart::metrics::Metrics;
 use headstart::queue::{Hints, MAX_HINTS};
@@ -35,6 +35,7 @@ fn gate() -> Gate {
         method: None,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 60,
     };
     Gate {

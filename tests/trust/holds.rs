@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use headstart::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
 use headstart::domain::hold::Held;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::certificates::served;
@@ -40,6 +41,13 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
     })
     .await;
     let own = || BTreeMap::from([("example.com/a.b".to_owned(), "c".to_owned())]);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let shown = deployments.create(&dry_run, &probe).await.unwrap();
+    assert!(Held::read(&shown).is_some_and(|held| held.paused));
+    assert_eq!(deployments.get_opt("held-probe").await.unwrap(), None);
     let empty = BTreeMap::new;
     let maps = [None, Some(empty()), Some(own())];
     for (number, labels) in maps.iter().enumerate() {
@@ -71,6 +79,60 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
     }
     let failed = installation.failed_open().await - failed;
     assert_eq!(failed, 0.0, "{:?}", installation.call_errors());
+    label_namespace(&installation, "enabled").await;
+}
+
+#[tokio::test]
+async fn a_rollout_with_marks_of_a_time_that_cannot_be_is_resumed_at_once() {
+    let installation = Installation::new().await;
+    let replica = installation.replica("replica", &[]);
+    installation.register(replica.port).await;
+    replica.ready().await;
+    served(&installation, replica.port).await;
+    let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
+    let events: Api<Event> = Api::namespaced(installation.client.clone(), SHOP);
+    let (far, later) = (Some("2099-01-01T00:00:00Z"), Some("2099-01-01T00:05:00Z"));
+    for mode in ["enabled", "hold"] {
+        label_namespace(&installation, mode).await;
+        for (number, (since, until_then)) in [(far, later), (None, far), (Some("soon"), later)]
+            .into_iter()
+            .enumerate()
+        {
+            // Without replicas, so that it is not held anew.
+            let name = format!("forged-{mode}-{number}");
+            let mut forged = deployment(&name, "app:1");
+            forged.spec.as_mut().unwrap().paused = Some(true);
+            let marks = [(HELD_SINCE, since), (HELD_UNTIL, until_then)];
+            let marks = marks
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+            forged.metadata.annotations = Some(marks.collect());
+            forged.metadata.labels = Some([(HELD_LABEL.to_owned(), "true".to_owned())].into());
+            deployments
+                .create(&PostParams::default(), &forged)
+                .await
+                .unwrap();
+            until(&format!("{name} to go on"), async || {
+                let stored = deployments.get(&name).await.unwrap();
+                Held::read(&stored).is_none() && stored.spec.unwrap().paused.is_none()
+            })
+            .await;
+            let fields = format!("involvedObject.name={name},reason=RolloutResumed");
+            until(&format!("the event of {name}"), async || {
+                let found = events
+                    .list(&ListParams::default().fields(&fields))
+                    .await
+                    .unwrap();
+                found.iter().any(|event| {
+                    event
+                        .message
+                        .as_deref()
+                        .is_some_and(|note| note.contains("a time that cannot be"))
+                })
+            })
+            .await;
+        }
+    }
     label_namespace(&installation, "enabled").await;
 }
 

@@ -44,6 +44,19 @@ pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     Wait::new(what, PATIENCE).until(condition).await.unwrap();
 }
 
+/// Waits for a turn, for a test with a cluster of its own, which has the machine to itself.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
+}
+
+/// What the `caBundle` of the first webhook holds.
+pub(crate) async fn bundle(client: &Client) -> String {
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let webhooks = configurations.get(OWN).await.unwrap().webhooks.unwrap();
+    let bundle = webhooks[0].client_config.ca_bundle.clone();
+    String::from_utf8(bundle.unwrap_or_default().0).unwrap()
+}
+
 /// headstart's manifests in a control plane, for one test.
 pub(crate) struct Installation {
     pub(crate) cluster: &'static ControlPlane,

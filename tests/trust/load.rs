@@ -2,105 +2,36 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::certificates::served;
 use crate::client::{self, Tls, is_allowed, post, review};
-use crate::installation::{Installation, until};
+use crate::healthy::Healthy;
+use crate::installation::Installation;
 use crate::length;
 use crate::replica::Replica;
 
-/// What the process may take beyond what it took before, in MiB: 64 for bodies, 48 for the connections (1,024 of 46 KiB),
-/// 32 for what the allocator keeps. The manifests' limit is 256.
-const BOUND: u64 = 144;
+/// What the process may take beyond what it took before, in MiB: 64 for bodies, 24 for the connections (512 of 46 KiB),
+/// the rest for what the allocator keeps. The manifests' limit is 256.
+pub(crate) const BOUND: u64 = 144;
 /// As on a node of 16 cores, whatever this machine has: what the allocator keeps, it keeps for each thread.
 const THREADS: &str = "16";
 
-/// Each now and then is on a new connection.
-const CALLS_ON_ONE: usize = 10;
-
-/// Calls like an API server's, one after another, by a thread that does nothing else.
-struct Healthy {
-    stop: CancellationToken,
-    answered: Arc<AtomicUsize>,
-    thread: JoinHandle<Vec<Duration>>,
-}
-
-impl Healthy {
-    fn start(tls: &Tls, port: u16) -> Self {
-        let stop = CancellationToken::new();
-        let answered = Arc::new(AtomicUsize::new(0));
-        let calls = {
-            let (tls, stopped, answered) = (tls.clone(), stop.clone(), answered.clone());
-            async move {
-                let body = review("healthy", 4096);
-                let mut latencies = Vec::new();
-                let mut stream = tls.connect(port).await.unwrap();
-                while !stopped.is_cancelled() || latencies.is_empty() {
-                    let begun = Instant::now();
-                    if latencies.len() % CALLS_ON_ONE == CALLS_ON_ONE - 1 {
-                        stream = tls.connect(port).await.unwrap();
-                    }
-                    let answer = post(&mut stream, "/mutate?timeout=2s", &body).await;
-                    assert!(is_allowed(&answer), "{answer:?}");
-                    latencies.push(begun.elapsed());
-                    answered.store(latencies.len(), Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                latencies
-            }
-        };
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().unwrap();
-        let thread = std::thread::spawn(move || runtime.block_on(calls));
-        Self {
-            stop,
-            answered,
-            thread,
-        }
-    }
-
-    /// Waits until a connection that is made from now on has been answered.
-    async fn connects(&self) {
-        let before = self.answered.load(Ordering::Relaxed);
-        until("a healthy call", async || {
-            assert!(!self.thread.is_finished(), "a healthy call failed");
-            self.answered.load(Ordering::Relaxed) > before + CALLS_ON_ONE
-        })
-        .await;
-    }
-
-    /// Panics if a call was not answered; this percentile of the latencies.
-    async fn stop(self, what: &str, percentile: usize) -> Duration {
-        self.stop.cancel();
-        let joined = tokio::task::spawn_blocking(|| self.thread.join());
-        let mut latencies = joined.await.unwrap().unwrap();
-        latencies.sort();
-        let (p50, p99) = (
-            latencies[latencies.len() / 2],
-            latencies[latencies.len() * 99 / 100],
-        );
-        println!(
-            "{what}: {} healthy calls, p50 {p50:.1?}, p99 {p99:.1?}",
-            latencies.len()
-        );
-        latencies[latencies.len() * percentile / 100]
-    }
-}
-
-/// One replica of what is released: its memory and its speed are what counts.
-pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
+/// What is released: its memory and its speed are what counts.
+pub(crate) async fn released() -> Command {
     let binary = tokio::task::spawn_blocking(testbed::headstart::binary);
     let mut command = Command::new(binary.await.unwrap().unwrap());
     command.env("TOKIO_WORKER_THREADS", THREADS);
-    let replica = installation.replica_by(command, "replica", &[]);
+    command
+}
+
+/// One replica of that.
+pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
+    let replica = installation.replica_by(released().await, "replica", &[]);
     installation.register(replica.port).await;
     replica.ready().await;
     served(installation, replica.port).await;
@@ -121,11 +52,11 @@ async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
     let percentile = length("percentile of the healthy calls", 50, 99);
     healthy.stop("nothing else", percentile).await;
 
-    // 1,500 connections that send nothing: more than there is room for.
+    // 1,500 connections that send nothing: three times as many as there is room for.
     let healthy = Healthy::start(&tls, port);
     let mut silent = Vec::new();
-    for _ in 0..6 {
-        for _ in 0..250 {
+    for _ in 0..15 {
+        for _ in 0..100 {
             silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
         }
         // The oldest that sends nothing makes room for a new one: not all at once, or that would be a healthy one.

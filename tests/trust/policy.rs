@@ -1,7 +1,7 @@
 //! What headstart's own account may create, tried with its own token.
 
 use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
+use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -45,6 +45,7 @@ async fn headstart_can_create_the_pods_that_prefetch_and_no_others() {
         method: None,
         pin,
         priority_class: Some("headstart-prefetch".into()),
+        run_as: RunAs::Default,
         deadline_seconds: 1800,
     };
     let pods: Api<Pod> = Api::namespaced(headstarts_own_client(&installation).await, SHOP);

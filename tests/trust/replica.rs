@@ -104,6 +104,10 @@ impl Replica {
         assert!(status.success());
     }
 
+    pub(crate) fn runs(&self) -> bool {
+        self.process.process().exited().unwrap().is_none()
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(&self) -> ExitStatus {
         let wait = Wait::new("its end", PATIENCE);

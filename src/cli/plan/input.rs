@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use crate::cli::Usage;
 use crate::cli::manifest::{self, Broken, Object, Reason};
 
+/// What is said of a document with `{{` in it.
+const TEMPLATE: &str = "; it looks like a template: render it first, for instance helm template … | headstart plan -f -";
+
 /// What a file holds.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -29,7 +32,10 @@ pub(super) fn read(path: &Path) -> Result<Found, Usage> {
     } else {
         (path.display().to_string(), std::fs::read(path))
     };
-    let bytes = bytes.map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
+    let bytes = bytes.map_err(|error| {
+        let instead = instead(path).unwrap_or_default();
+        Usage(format!("cannot read {name}: {error}{instead}"))
+    })?;
     let mut found = Found {
         name,
         objects: Vec::new(),
@@ -38,10 +44,38 @@ pub(super) fn read(path: &Path) -> Result<Found, Usage> {
     for read in manifest::read(&bytes) {
         match read {
             Ok(object) => found.objects.push(object),
-            Err(broken) => found.broken.push(describe(&found.name, &broken)),
+            Err(broken) => {
+                let mut described = describe(&found.name, &broken);
+                if looks_like_template(&bytes, &broken) {
+                    described += TEMPLATE;
+                }
+                found.broken.push(described);
+            }
         }
     }
     Ok(found)
+}
+
+/// What to do where no file can be opened.
+fn instead(path: &Path) -> Option<String> {
+    let name = path.display();
+    if path.is_dir() {
+        return Some(format!(
+            "; of a directory: kubectl create -f {name} --dry-run=client -o yaml | headstart plan -f -"
+        ));
+    }
+    let is_url = path.starts_with("http:") || path.starts_with("https:");
+    is_url.then(|| format!("; of a URL: curl -fsSL {name} | headstart plan -f -"))
+}
+
+fn looks_like_template(bytes: &[u8], broken: &Broken) -> bool {
+    let Reason::Syntax { line, .. } = broken.reason else {
+        return false;
+    };
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let before = broken.place.line.saturating_sub(1);
+    let mut lines = lines.skip(before).take(line.saturating_sub(before));
+    lines.any(|line| line.windows(2).any(|pair| pair == b"{{"))
 }
 
 fn describe(file: &str, broken: &Broken) -> String {
@@ -70,6 +104,18 @@ impl Found {
             let described = decoded.map_err(|error| format!("{}: {error}", self.describe(object)));
             (object, described)
         })
+    }
+
+    /// The objects of one kind, and a line for each that has a wrong value.
+    pub(super) fn sort<T: Resource + DeserializeOwned>(&self) -> (Vec<T>, Vec<String>) {
+        let (mut read, mut broken) = (Vec::new(), Vec::new());
+        for (_, object) in self.of_kind() {
+            match object {
+                Ok(object) => read.push(object),
+                Err(complaint) => broken.push(complaint),
+            }
+        }
+        (read, broken)
     }
 
     /// Names an object as people do, with its place.

@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::input::Found;
+use super::namespaces::Namespaces;
 use crate::cli::Usage;
 use crate::domain::labels::Labels;
 use crate::domain::node::Candidate;
 use crate::domain::plan::Situation;
+use crate::domain::pod::PodSettings;
 use crate::domain::workload::{Key, Workload};
 use crate::serve;
 use crate::whereabouts::nodes_running;
@@ -26,10 +28,14 @@ const PAGE_SIZE: u32 = 500;
 /// How long the cluster may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where a file of nodes comes from.
+const WRITE_NODES: &str = "write it with: kubectl get nodes -o yaml";
+
 /// The cluster, as far as plans read it.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) nodes: Vec<Candidate>,
+    pub(super) namespaces: Namespaces,
     /// Pods of a file.
     pods: Vec<RunningPod>,
     /// What the cluster was asked: the nodes of the Deployments that limit theirs.
@@ -44,17 +50,20 @@ struct RunningPod {
 }
 
 impl Surroundings {
-    /// The nodes, and pods, of a file.
-    pub(super) fn from_file(found: &Found) -> Result<Self, Usage> {
+    /// The nodes, pods, namespaces and ServiceAccounts of a file. `namespace` is that of objects that name none.
+    pub(super) fn from_file(found: &Found, namespace: &str) -> Result<Self, Usage> {
+        if let Some(broken) = found.broken.first() {
+            return Err(Usage(format!("{broken}; {WRITE_NODES}")));
+        }
         let nodes = all::<Node>(found)?;
         if nodes.is_empty() {
-            return Err(Usage(format!(
-                "no Node in {}; write it with: kubectl get nodes -o yaml",
-                found.name
-            )));
+            return Err(Usage(format!("no Node in {}; {WRITE_NODES}", found.name)));
         }
         let pods = all::<Pod>(found)?;
+        let mut namespaces = Namespaces::default();
+        namespaces.add(all(found)?, all(found)?, namespace);
         Ok(Self {
+            namespaces,
             nodes: nodes.iter().filter_map(Candidate::from_node).collect(),
             pods: pods.into_iter().filter_map(RunningPod::read).collect(),
             running_on: HashMap::new(),
@@ -65,6 +74,7 @@ impl Surroundings {
     pub(super) fn from_cluster(
         kubeconfig: Option<PathBuf>,
         workloads: &[Workload],
+        settings: &PodSettings,
     ) -> Result<Self> {
         // A second time it is there already, and as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -77,6 +87,10 @@ impl Surroundings {
                 .context("no cluster to plan for; give --nodes FILE to plan without one")?;
             let mut surroundings = Self {
                 nodes: list_nodes(&client).await?,
+                namespaces: answer(async {
+                    Ok(Namespaces::ask(&client, workloads, settings).await)
+                })
+                .await?,
                 ..Self::default()
             };
             for workload in workloads {

@@ -96,3 +96,39 @@ fn an_error_repeats_only_the_beginning_of_a_long_value() {
     let read = read(MAX_NODES, &"é".repeat(10_000));
     assert!(read.malformed[0].to_string().len() < 300);
 }
+
+#[test]
+fn what_is_too_long_is_malformed_and_names_the_limit() {
+    let table = [
+        (IMAGES, "a,".repeat(50_000), "more than 16384 bytes"),
+        (IMAGES, "a,".repeat(65), "more than 64 images"),
+        (NODE_SELECTOR, "a,".repeat(2049), "more than 4096 bytes"),
+        (
+            NODE_SELECTOR,
+            vec!["a"; 33].join(","),
+            "more than 32 conditions",
+        ),
+        (
+            NODE_SELECTOR,
+            format!("a in ({})", vec!["b"; 65].join(",")),
+            "more than 64 values",
+        ),
+        (MAX_NODES, "1".repeat(65), "more than 64 bytes"),
+        (REFRESH, "1h".repeat(33), "more than 64 bytes"),
+        (HOLD_TIMEOUT, "1h".repeat(33), "more than 64 bytes"),
+        (HOLD_UNTIL, "1".repeat(65), "more than 64 bytes"),
+    ];
+    for (annotation, value, limit) in table {
+        let read = read(annotation, &value);
+        let message = read.malformed[0].to_string();
+        assert!(
+            message.contains(annotation) && message.contains(limit) && message.len() < 400,
+            "{message}"
+        );
+        // What was to narrow the nodes keeps on forbidding.
+        let narrows = matches!(annotation, NODE_SELECTOR | MAX_NODES);
+        assert_eq!(read.forbidding().is_some(), narrows, "{annotation}");
+    }
+    let most = vec!["registry.example/team/app:v1"; 64].join(",");
+    assert_eq!(read(IMAGES, &most).images.unwrap().0.len(), 64);
+}

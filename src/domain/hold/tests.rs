@@ -166,7 +166,16 @@ fn what_a_user_has_resumed_is_no_hold_any_more() {
 
 fn ended(workload: &Workload, progress: Option<Progress>, now: i64) -> Option<Ending> {
     let held = workload.held.unwrap();
-    ending(workload, held, Mode::Hold, LIMITS, progress, at(now))
+    let no_time = SignedDuration::ZERO;
+    ending(
+        workload,
+        held,
+        Mode::Hold,
+        LIMITS,
+        no_time,
+        progress,
+        at(now),
+    )
 }
 
 fn progress(planned: usize, warm: usize) -> Progress {
@@ -262,7 +271,11 @@ fn a_hold_ends_with_its_time_whatever_the_marks_say() {
 fn a_hold_ends_when_nobody_asks_for_it() {
     let web = held("app:2", json!({}));
     let held = web.held.unwrap();
-    let after = |mode, seconds: i64| ending(&web, held, mode, LIMITS, None, at(100 + seconds));
+    let no_time = SignedDuration::ZERO;
+    let after = |mode, seconds: i64| {
+        let now = at(100 + seconds);
+        ending(&web, held, mode, LIMITS, no_time, None, now)
+    };
     assert_eq!(after(Mode::Enabled, 5), Some(Ending::NotAsked));
     assert_eq!(after(Mode::Disabled, 5), Some(Ending::NotAsked));
     assert_eq!(
@@ -274,8 +287,108 @@ fn a_hold_ends_when_nobody_asks_for_it() {
         paused: false,
         ..held
     };
-    let ending = ending(&web, resumed, Mode::Hold, LIMITS, None, at(200));
+    let ending = ending(&web, resumed, Mode::Hold, LIMITS, no_time, None, at(200));
     assert_eq!(ending, Some(Ending::ByHand));
+}
+
+/// A Deployment as it is held, with other marks. Without a value there is no such annotation.
+fn marked(since: Option<&str>, until: Option<&str>) -> Workload {
+    let annotations = json!({ HELD_SINCE: since, HELD_UNTIL: until });
+    held(
+        "app:2",
+        json!({ "metadata": { "annotations": annotations } }),
+    )
+}
+
+#[test]
+fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
+    let (ours, soon) = ("1970-01-01T00:03:20Z", "1970-01-01T00:05:00Z");
+    let far = "2099-01-01T00:00:00Z";
+    for (what, since, until) in [
+        ("both far ahead", Some(far), Some("2099-01-01T00:05:00Z")),
+        ("begun far ahead", Some(far), Some(soon)),
+        (
+            "begun an hour ahead",
+            Some("1970-01-01T01:03:20Z"),
+            Some("1970-01-01T01:08:20Z"),
+        ),
+        ("begun 61 s ahead", Some("1970-01-01T00:04:21Z"), Some(soon)),
+        ("no beginning", None, Some(far)),
+        ("a beginning that is no time", Some("tomorrow"), Some(far)),
+    ] {
+        let web = marked(since, until);
+        let held = web.held.unwrap();
+        for mode in [Mode::Disabled, Mode::Enabled, Mode::Hold] {
+            let ended = ending(
+                &web,
+                held,
+                mode,
+                LIMITS,
+                SignedDuration::ZERO,
+                None,
+                at(200),
+            );
+            assert_eq!(ended, Some(Ending::ImpossibleMarks), "{what}, {mode}");
+        }
+    }
+    for (what, since, until) in [
+        ("ours", ours, soon),
+        (
+            "a replica's whose clock is a minute ahead",
+            "1970-01-01T00:04:20Z",
+            "1970-01-01T00:09:20Z",
+        ),
+    ] {
+        let web = marked(Some(since), Some(until));
+        assert_eq!(ended(&web, None, 200), None, "{what}");
+    }
+    // Only an end that is far: the limit counts from the beginning.
+    let web = marked(Some(ours), Some(far));
+    assert_eq!(ended(&web, None, 200 + 1799), None);
+    assert_eq!(ended(&web, None, 200 + 1800), Some(Ending::Deadline));
+}
+
+#[test]
+fn no_hold_is_seen_for_longer_than_the_limit_whatever_the_clocks_say() {
+    let web = marked(Some("1970-01-01T00:01:40Z"), Some("2099-01-01T00:00:00Z"));
+    // This clock stands still, or was set back.
+    let ended = |mode, seconds| {
+        let seen_for = SignedDuration::from_secs(seconds);
+        ending(
+            &web,
+            web.held.unwrap(),
+            mode,
+            LIMITS,
+            seen_for,
+            None,
+            at(90),
+        )
+    };
+    assert_eq!(ended(Mode::Hold, 1799), None);
+    assert_eq!(ended(Mode::Hold, 1800), Some(Ending::Deadline));
+    assert_eq!(ended(Mode::Enabled, 4), None);
+    assert_eq!(ended(Mode::Enabled, 5), Some(Ending::NotAsked));
+}
+
+#[test]
+fn a_hold_with_marks_that_cannot_be_begins_anew_with_other_images() {
+    let paused = |since: &str| {
+        let mut change = status(0, 3, "DeploymentPaused");
+        let annotations = json!({ HELD_SINCE: since, HELD_UNTIL: "2099-01-01T00:05:00Z" });
+        json_patch::merge(
+            &mut change,
+            &json!({ "metadata": { "annotations": annotations } }),
+        );
+        held("app:1", change)
+    };
+    let new = held("app:2", json!({}));
+    for since in ["2099-01-01T00:00:00Z", "tomorrow", "1970-01-01T01:03:20Z"] {
+        assert_eq!(
+            admitted(&new, Some(&paused(since))),
+            hold(200, 500),
+            "{since}"
+        );
+    }
 }
 
 fn wants_pause(change: Value) -> bool {

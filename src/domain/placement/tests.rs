@@ -7,8 +7,8 @@ fn placement(spec: &Value) -> Placement {
 }
 
 fn reason(node: &Value, spec: &Value) -> Option<&'static str> {
-    let excluded = placement(spec).excludes(&candidate(node))?;
-    Some(excluded.reason())
+    let (placement, node) = (placement(spec), candidate(node));
+    placement.excludes(&node).map(|excluded| excluded.reason())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::node::Unfit;
-use crate::domain::pod::Pin;
+use crate::domain::pod::{Pin, RunAs};
 use crate::domain::workload::tests::workload;
 use serde_json::{Value, json};
 
@@ -18,12 +18,13 @@ fn node(name: &str, ready: &str) -> Candidate {
     node_with(name, &json!({"status": {"conditions": conditions}}))
 }
 
-fn settings(method: Option<PullMethod>) -> PodSettings {
+pub(crate) fn settings(method: Option<PullMethod>) -> PodSettings {
     PodSettings {
         noop_image: String::new(),
         method,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 1,
     }
 }
@@ -37,11 +38,11 @@ fn annotated(annotations: &[(&str, &str)]) -> Workload {
     Workload::from_deployment(&serde_json::from_value(deployment).unwrap()).unwrap()
 }
 
-fn plan_on<'a>(web: &Workload, nodes: impl IntoIterator<Item = &'a Candidate>) -> Plan {
+fn plan_on<'a>(web: &'a Workload, nodes: impl IntoIterator<Item = &'a Candidate>) -> Plan<'a> {
     plan(web, nodes, &Situation::default(), &settings(None))
 }
 
-fn names(plan: &Plan) -> Vec<&str> {
+fn names<'a>(plan: &'a Plan<'_>) -> Vec<&'a str> {
     plan.targets.iter().map(|(name, _)| name.as_str()).collect()
 }
 
@@ -59,7 +60,7 @@ fn every_node_is_either_a_target_or_skipped_for_a_reason() {
     );
     assert_eq!(
         forwards.skipped,
-        [("n2".into(), Ineligible::Unfit(Unfit::NotReady))]
+        [("n2", Ineligible::Unfit(Unfit::NotReady))]
     );
     let backwards = plan_on(&web, nodes.iter().rev());
     assert_eq!(backwards, forwards, "order does not matter");
@@ -69,7 +70,8 @@ fn every_node_is_either_a_target_or_skipped_for_a_reason() {
 fn the_method_can_be_overridden() {
     let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
     let forced = settings(Some(PullMethod::ImageVolume));
-    let forced = plan(&web, &[node("n1", "True")], &Situation::default(), &forced);
+    let nodes = [node("n1", "True")];
+    let forced = plan(&web, &nodes, &Situation::default(), &forced);
     assert_eq!(forced.targets, [("n1".into(), PullMethod::ImageVolume)]);
 }
 
@@ -83,9 +85,10 @@ fn nothing_to_pull_is_nothing_to_do() {
 fn the_annotation_narrows_the_nodes() {
     let pool = |name, pool: &str| node_with(name, &json!({"metadata": {"labels": {"pool": pool}}}));
     let web = annotated(&[("headstart.dev/node-selector", "pool in (web,api)")]);
-    let plan = plan_on(&web, &[pool("n1", "web"), pool("n2", "db")]);
+    let nodes = [pool("n1", "web"), pool("n2", "db")];
+    let plan = plan_on(&web, &nodes);
     assert_eq!(names(&plan), ["n1"]);
-    let (_, why) = &plan.skipped[0];
+    let (_, why) = plan.skipped[0];
     assert_eq!(why.reason(), "NotSelected");
     assert_eq!(
         why.to_string(),
@@ -95,14 +98,16 @@ fn the_annotation_narrows_the_nodes() {
 
 #[test]
 fn what_cannot_be_read_of_the_limits_prefetches_nowhere() {
+    let nodes = [node("n1", "True")];
     for annotation in ["headstart.dev/node-selector", "headstart.dev/max-nodes"] {
-        let plan = plan_on(&annotated(&[(annotation, "((")]), &[node("n1", "True")]);
+        let web = annotated(&[(annotation, "((")]);
+        let plan = plan_on(&web, &nodes);
         assert!(plan.targets.is_empty());
         assert_eq!(plan.skipped[0].1.reason(), "InvalidAnnotation");
         assert!(plan.skipped[0].1.to_string().contains(annotation));
     }
     let harmless = annotated(&[("headstart.dev/refresh", "((")]);
-    assert_eq!(names(&plan_on(&harmless, &[node("n1", "True")])), ["n1"]);
+    assert_eq!(names(&plan_on(&harmless, &nodes)), ["n1"]);
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn zoned(zones: &[(&str, usize)]) -> Vec<Candidate> {
     nodes.collect()
 }
 
-fn per_zone(plan: &Plan) -> BTreeMap<char, usize> {
+fn per_zone(plan: &Plan<'_>) -> BTreeMap<char, usize> {
     let mut zones = BTreeMap::new();
     for name in names(plan) {
         *zones.entry(name.chars().next().unwrap()).or_default() += 1;
@@ -155,9 +160,11 @@ fn a_limited_number_of_nodes_is_spread_over_the_zones() {
     assert_eq!(forwards.skipped[0].1.reason(), "MaxNodes");
     assert_eq!(plan_on(&web, nodes.iter().rev()), forwards);
 
-    let share = plan_on(&annotated(&[("headstart.dev/max-nodes", "10%")]), &nodes);
+    let web = annotated(&[("headstart.dev/max-nodes", "10%")]);
+    let share = plan_on(&web, &nodes);
     assert_eq!(share.targets.len(), 5, "41 nodes, rounded up");
-    let all = plan_on(&annotated(&[("headstart.dev/max-nodes", "50")]), &nodes);
+    let web = annotated(&[("headstart.dev/max-nodes", "50")]);
+    let all = plan_on(&web, &nodes);
     assert_eq!(all.targets.len(), 41);
 }
 

@@ -4,12 +4,13 @@ use crate::domain::labels::Labels;
 use crate::domain::workload::tests::workload;
 use serde_json::{Value, json};
 
-fn settings() -> PodSettings {
+pub(crate) fn settings() -> PodSettings {
     PodSettings {
         noop_image: "headstart:v1".into(),
         method: None,
         pin: Pin::NodeName,
         priority_class: Some("headstart-prefetch".into()),
+        run_as: RunAs::Default,
         deadline_seconds: 1800,
     }
 }
@@ -74,18 +75,69 @@ fn containers_run_only_the_no_op() {
 }
 
 #[test]
-fn the_pod_takes_the_credentials_and_leaves_the_token() {
+fn the_pod_takes_the_credentials_and_leaves_the_service_account() {
     let web = workload(json!({
         "containers": [{"name": "a", "image": "app:1"}],
         "imagePullSecrets": [{"name": "registry"}],
         "serviceAccountName": "builder",
     }));
-    let spec = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings())
-        .spec
-        .unwrap();
-    assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
-    assert_eq!(spec.service_account_name.as_deref(), Some("builder"));
-    assert_eq!(spec.automount_service_account_token, Some(false));
+    let spec = |run_as| {
+        let settings = PodSettings {
+            run_as,
+            ..settings()
+        };
+        prefetch_pod(&web, "n1", PullMethod::ImageVolume, &settings)
+            .spec
+            .unwrap()
+    };
+    let of_default = spec(RunAs::Default);
+    assert_eq!(of_default.image_pull_secrets.unwrap()[0].name, "registry");
+    assert_eq!(of_default.service_account_name.as_deref(), Some("default"));
+    assert_eq!(of_default.automount_service_account_token, Some(false));
+    let own = spec(RunAs::Workload);
+    assert_eq!(own.service_account_name.as_deref(), Some("builder"));
+    assert_eq!(own.automount_service_account_token, Some(false));
+}
+
+#[test]
+fn pull_secrets_are_named_once_and_not_more_than_a_pod_may_name() {
+    let mut web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+    let first = ["b", "a", "b"].map(str::to_owned);
+    let more = (0..20).map(|number| format!("s{number}"));
+    web.image_pull_secrets = first.into_iter().chain(more).collect();
+    let pod = prefetch_pod(&web, "n1", PullMethod::Container, &settings());
+    let named = pod.spec.unwrap().image_pull_secrets.unwrap();
+    let named: Vec<&str> = named.iter().map(|secret| secret.name.as_str()).collect();
+    assert_eq!(named.len(), MAX_PULL_SECRETS);
+    assert_eq!(named[..3], ["b", "a", "s0"]);
+}
+
+#[test]
+fn the_service_account_is_read_where_its_pull_secrets_apply() {
+    let account = |more: Value, run_as| {
+        let mut spec = json!({"containers": [{"name": "a", "image": "app:1"}]});
+        json_patch::merge(&mut spec, &more);
+        let settings = PodSettings {
+            run_as,
+            ..settings()
+        };
+        account_of(&workload(spec), &settings).map(str::to_owned)
+    };
+    let builder = json!({"serviceAccountName": "builder"});
+    let own = json!({"serviceAccountName": "builder", "imagePullSecrets": [{"name": "a"}]});
+    for (spec, run_as, wanted) in [
+        (&builder, RunAs::Default, Some("builder")),
+        (&builder, RunAs::Workload, None),
+        (&own, RunAs::Default, None),
+        (&json!({}), RunAs::Default, None),
+        (
+            &json!({"serviceAccountName": "default"}),
+            RunAs::Default,
+            None,
+        ),
+    ] {
+        assert_eq!(account(spec.clone(), run_as).as_deref(), wanted, "{spec}");
+    }
 }
 
 #[test]
@@ -181,6 +233,6 @@ fn the_deployment_owns_the_pod_once_it_is_stored() {
     let owners = owners(&web).unwrap();
     assert_eq!(
         (owners[0].uid.as_str(), owners[0].controller),
-        ("u1", Some(false))
+        ("u1", Some(true))
     );
 }

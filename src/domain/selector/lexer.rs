@@ -33,20 +33,26 @@ impl Token<'_> {
             Self::End => "",
         };
         InvalidSelector::Syntax {
-            found: found.to_owned(),
+            found: super::named(found),
             wanted,
         }
     }
 }
 
-/// All of them, with [`Token::End`] last.
-pub(super) fn tokens(selector: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let mut rest = selector.trim_start_matches(is_space);
-    while let Some(first) = rest.chars().next() {
-        if first == '\0' {
-            break;
-        }
+/// One after another, as long as there are any.
+pub(super) struct Tokens<'a>(&'a str);
+
+/// Those of a selector.
+pub(super) fn tokens(selector: &str) -> Tokens<'_> {
+    Tokens(selector.trim_start_matches(is_space))
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        let rest = self.0;
+        let first = rest.chars().next().filter(|first| *first != '\0')?;
         let (token, length) = if rest.starts_with("==") {
             (Token::Equal, 2)
         } else if rest.starts_with("!=") {
@@ -58,14 +64,12 @@ pub(super) fn tokens(selector: &str) -> Vec<Token<'_>> {
             let word = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
             (Token::Word(word), word.len())
         };
-        tokens.push(token);
         let after = rest.get(length..).unwrap_or_default();
         // Kubernetes' lexer cannot tell this character from the end of its input, and eats it when it ends a token.
-        rest = after.strip_prefix('\0').unwrap_or(after);
-        rest = rest.trim_start_matches(is_space);
+        let after = after.strip_prefix('\0').unwrap_or(after);
+        self.0 = after.trim_start_matches(is_space);
+        Some(token)
     }
-    tokens.push(Token::End);
-    tokens
 }
 
 fn is_space(c: char) -> bool {

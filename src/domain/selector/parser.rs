@@ -1,41 +1,34 @@
 //! From a label selector's words to its conditions.
 
+use std::iter::Peekable;
 use std::str::FromStr;
 
-use super::lexer::{Token, tokens};
+use super::lexer::{Token, Tokens, tokens};
 use super::{InvalidSelector, Operator, Requirement, Selector};
+use crate::domain::limits::{SELECTOR_CONDITIONS, SELECTOR_VALUES};
 
 impl FromStr for Selector {
     type Err = InvalidSelector;
 
     fn from_str(selector: &str) -> Result<Self, InvalidSelector> {
-        let mut parser = Parser {
-            tokens: tokens(selector),
-            position: 0,
-        };
-        parser.selector().map(Self)
+        let tokens = tokens(selector).peekable();
+        let requirements = Parser { tokens }.selector()?;
+        Ok(Self(requirements.into()))
     }
 }
 
 /// The recursive descent of Kubernetes' own `labels.Parser`, rule by rule.
 struct Parser<'a> {
-    /// Ends with [`Token::End`].
-    tokens: Vec<Token<'a>>,
-    position: usize,
+    tokens: Peekable<Tokens<'a>>,
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&self) -> Token<'a> {
-        self.tokens
-            .get(self.position)
-            .copied()
-            .unwrap_or(Token::End)
+    fn peek(&mut self) -> Token<'a> {
+        self.tokens.peek().copied().unwrap_or(Token::End)
     }
 
     fn next(&mut self) -> Token<'a> {
-        let token = self.peek();
-        self.position += 1;
-        token
+        self.tokens.next().unwrap_or(Token::End)
     }
 
     fn selector(&mut self) -> Result<Vec<Requirement>, InvalidSelector> {
@@ -43,6 +36,9 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek() {
                 Token::End => break,
+                Token::Not | Token::Word(_) if requirements.len() == SELECTOR_CONDITIONS => {
+                    return Err(InvalidSelector::TooManyConditions);
+                }
                 Token::Not | Token::Word(_) => requirements.push(self.requirement()?),
                 other => return Err(other.unexpected("a label key, or ! before one,")),
             }
@@ -70,10 +66,10 @@ impl<'a> Parser<'a> {
             other => return Err(other.unexpected("a label key")),
         };
         if absent {
-            return Requirement::new(key, Operator::DoesNotExist, Vec::new());
+            return Requirement::new(key, Operator::DoesNotExist, &[""; 0]);
         }
         if matches!(self.peek(), Token::End | Token::Comma) {
-            return Requirement::new(key, Operator::Exists, Vec::new());
+            return Requirement::new(key, Operator::Exists, &[""; 0]);
         }
         let (operator, mut values) = match self.next() {
             Token::Word("in") => (Operator::In, self.set()?),
@@ -86,8 +82,7 @@ impl<'a> Parser<'a> {
         };
         values.sort_unstable();
         values.dedup();
-        let values = values.into_iter().map(str::to_owned).collect();
-        Requirement::new(key, operator, values)
+        Requirement::new(key, operator, &values)
     }
 
     fn exact(&mut self) -> Result<&'a str, InvalidSelector> {
@@ -111,6 +106,9 @@ impl<'a> Parser<'a> {
         let mut values = Vec::new();
         let mut after_value = false;
         loop {
+            if values.len() > SELECTOR_VALUES {
+                return Err(InvalidSelector::TooManyValues);
+            }
             match self.next() {
                 Token::Word(value) if !after_value => {
                     values.push(value);

@@ -74,3 +74,25 @@ fn the_selector_of_a_deployment_is_one_too() {
     let selector = Selector::try_from(&selector).unwrap();
     assert_eq!(selector.to_string(), "app=web,track notin (canary,test)");
 }
+
+#[test]
+fn a_selector_has_a_limited_number_of_conditions_and_of_values() {
+    let conditions = |count: usize| vec!["a=b"; count].join(",");
+    let values = |count: usize| format!("a in ({})", vec!["b"; count].join(","));
+    let parsed = |text: String| text.parse::<Selector>().map(drop);
+    assert_eq!(parsed(conditions(32)), Ok(()));
+    assert_eq!(
+        parsed(conditions(33)),
+        Err(InvalidSelector::TooManyConditions)
+    );
+    assert_eq!(parsed(values(64)), Ok(()));
+    assert_eq!(parsed(values(65)), Err(InvalidSelector::TooManyValues));
+    assert_eq!(
+        parsed(format!("a in ({}", ",".repeat(100))),
+        Err(InvalidSelector::TooManyValues)
+    );
+    for long in ["a".repeat(100_000), format!("a={}", "b".repeat(100_000))] {
+        let error = long.parse::<Selector>().unwrap_err().to_string();
+        assert!(error.len() < 400, "{error}");
+    }
+}

@@ -1,12 +1,20 @@
 //! The images of a pod template, each once.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::PodSpec;
+use sha2::{Digest, Sha256};
 
+use super::{Revision, hex};
 use crate::domain::image::{ImageRef, InvalidImage};
+use crate::domain::limits::{ITEMS, MAX_IMAGES, REFUSED, SHOWN_BYTES, shown};
 
-/// The most images of one Deployment that are prefetched. One pod pulls them all, with a container for
-/// each; a kubelet starts that many quickly, and no workload seen in the wild comes near it.
-pub const MAX_IMAGES: usize = 64;
+/// What a template says instead of an image where a sidecar injector is to put its own in (Istio's gateways). It is
+/// replaced in the pods, and no registry has it.
+const INJECTED: &str = "auto";
 
 /// One image to have on the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +23,7 @@ pub struct Image {
     pub reference: ImageRef,
     /// The spelling of the template. The prefetch uses this one, because the kubelet files its record of
     /// who may use a pulled image (KEP-2535) under the spelling that pulled it.
-    pub given: String,
+    pub given: Arc<str>,
     /// Whether the registry is asked even where the image is present, as the rollout's pods would.
     pub always: bool,
 }
@@ -23,7 +31,7 @@ pub struct Image {
 /// One image of the template that cannot be prefetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// What the template says.
+    /// What the template says, or the beginning of that.
     pub given: String,
     /// Why it cannot.
     pub reason: Refusal,
@@ -38,13 +46,16 @@ pub enum Refusal {
     /// There are more than headstart prefetches for one Deployment.
     #[error("only the first {MAX_IMAGES} images of a Deployment are prefetched")]
     TooMany,
+    /// It stands behind more containers and volumes than are read.
+    #[error("only the first {ITEMS} containers and volumes of a Deployment are read")]
+    Unread,
 }
 
 /// An image as a template asks for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Asked<'a> {
-    /// The reference; empty where there is none.
-    pub(crate) image: &'a str,
+    /// The reference; empty where there is none. Of one that is too long, the beginning will do.
+    pub(crate) image: Cow<'a, str>,
     /// When the registry is asked.
     pub(crate) pull_policy: Option<&'a str>,
 }
@@ -52,7 +63,7 @@ pub(crate) struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub(crate) fn new(image: Option<&'a str>, pull_policy: Option<&'a str>) -> Self {
         Self {
-            image: image.unwrap_or_default(),
+            image: image.unwrap_or_default().into(),
             pull_policy,
         }
     }
@@ -74,46 +85,121 @@ pub(super) fn asked_by(pod: &PodSpec) -> impl Iterator<Item = Asked<'_>> {
     of_containers.chain(of_volumes)
 }
 
+/// What is read of the images of a template.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    /// Each unique one once.
+    pub(super) images: Vec<Image>,
+    /// The first of those that cannot be prefetched.
+    pub(super) refused: Vec<Refused>,
+    /// How many more there are of these.
+    pub(super) refused_more: usize,
+    /// How many containers and volumes were looked at.
+    items: usize,
+    /// Hashes of what was read: templates repeat themselves.
+    seen: HashSet<u64>,
+    /// Over all that is not kept whole: another image there is another revision, too.
+    rest: Option<Sha256>,
+}
+
 /// Each image once: those asked for, and `more`.
-pub(super) fn images_of<'a>(
-    asked: impl Iterator<Item = Asked<'a>>,
-    more: &[String],
-) -> (Vec<Image>, Vec<Refused>) {
-    let more = more.iter().map(|image| (image.as_str(), None));
-    let mut images: Vec<Image> = Vec::new();
-    let mut refused: Vec<Refused> = Vec::new();
-    let asked = asked.map(|Asked { image, pull_policy }| (image, pull_policy));
-    for (given, policy) in asked.chain(more) {
-        // A template may leave an image empty for another controller to fill in; with Never it says that
-        // the image is not to be pulled.
-        if given.is_empty() || policy == Some("Never") {
-            continue;
-        }
-        let always = policy == Some("Always");
-        let reason = match given.parse::<ImageRef>() {
-            Ok(reference) => {
-                if let Some(known) = images.iter_mut().find(|image| image.reference == reference) {
-                    known.always |= always;
-                    continue;
-                }
-                if images.len() < MAX_IMAGES {
-                    images.push(Image {
-                        reference,
-                        given: given.to_owned(),
-                        always,
-                    });
-                    continue;
-                }
-                Refusal::TooMany
-            }
-            Err(error) => Refusal::Invalid(error),
-        };
-        if refused.iter().all(|known| known.given != given) {
-            refused.push(Refused {
-                given: given.to_owned(),
-                reason,
-            });
+pub(super) fn images_of<'a>(asked: impl Iterator<Item = Asked<'a>>, more: &[String]) -> Images {
+    let mut read = Images::default();
+    for Asked { image, pull_policy } in asked {
+        read.items += 1;
+        // A template may leave an image empty for another controller to fill in; with Never it says that the image is not
+        // to be pulled.
+        if !image.is_empty() && image != INJECTED && pull_policy != Some("Never") {
+            read.add(&image, pull_policy == Some("Always"));
         }
     }
-    (images, refused)
+    // Its own limit bounds the annotation's.
+    read.items = 0;
+    for image in more {
+        read.add(image, false);
+    }
+    read.images.shrink_to_fit();
+    read
+}
+
+impl Images {
+    fn add(&mut self, given: &str, always: bool) {
+        let mut hash = DefaultHasher::new();
+        (given, always).hash(&mut hash);
+        if self.seen.contains(&hash.finish()) {
+            return;
+        }
+        if self.items > ITEMS {
+            self.refuse(given, Refusal::Unread);
+            return;
+        }
+        self.seen.insert(hash.finish());
+        let reference = match given.parse::<ImageRef>() {
+            Ok(reference) => reference,
+            Err(error) => return self.refuse(given, error.into()),
+        };
+        let known = self.images.iter_mut().find(|i| i.reference == reference);
+        if let Some(known) = known {
+            known.always |= always;
+        } else if self.images.len() < MAX_IMAGES {
+            let text = reference.text();
+            let given = if **text == *given {
+                text.clone()
+            } else {
+                given.into()
+            };
+            self.images.push(Image {
+                reference,
+                given,
+                always,
+            });
+        } else {
+            self.refuse(given, Refusal::TooMany);
+        }
+    }
+
+    fn refuse(&mut self, given: &str, reason: Refusal) {
+        let known = |known: &Refused| known.given == given;
+        if self.refused.iter().any(known) {
+            return;
+        }
+        let kept = self.refused.len() < REFUSED;
+        if !kept || given.len() > SHOWN_BYTES {
+            let rest = self.rest.get_or_insert_default();
+            rest.update(given.as_bytes());
+            rest.update([0]);
+        }
+        if kept {
+            self.refused.push(Refused {
+                given: shown(given, SHOWN_BYTES).into_owned(),
+                reason,
+            });
+        } else {
+            self.refused_more += 1;
+        }
+    }
+
+    /// Identifies them all.
+    pub(super) fn revision(&self) -> Revision {
+        let rest = self.rest.clone().map(|rest| hex(&rest.finalize()));
+        Revision::of(&self.images, &self.refused, rest.as_deref())
+    }
+}
+
+impl Image {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        // Beside the text an Arc has two counters.
+        let text = |text: &Arc<str>| 2 * size_of::<usize>() + text.len();
+        let own = !Arc::ptr_eq(&self.given, self.reference.text());
+        let given = if own { text(&self.given) } else { 0 };
+        size_of::<Self>() + text(self.reference.text()) + given
+    }
+}
+
+impl Refused {
+    /// What it takes in memory, at most.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.given.len() + SHOWN_BYTES
+    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::limits::{ITEMS, MAX_IMAGES, REFUSED};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -13,11 +14,7 @@ pub(crate) fn workload(spec: serde_json::Value) -> Workload {
 }
 
 fn given(workload: &Workload) -> Vec<&str> {
-    workload
-        .images
-        .iter()
-        .map(|image| image.given.as_str())
-        .collect()
+    workload.images.iter().map(|image| &*image.given).collect()
 }
 
 #[test]
@@ -99,13 +96,145 @@ fn what_must_not_or_cannot_be_pulled_is_left_out() {
 
 #[test]
 fn more_images_than_the_limit_are_refused_by_name() {
-    let containers: Vec<_> = (0..500)
-        .map(|i| json!({"name": format!("c{i}"), "image": format!("app:{i}")}))
-        .collect();
-    let web = workload(json!({"containers": containers}));
+    let web = workload(containers((0..500).map(|i| format!("app:{i}"))));
     assert_eq!(web.images.len(), MAX_IMAGES);
-    assert_eq!(web.refused.len(), 500 - MAX_IMAGES);
+    assert_eq!(web.refused.len(), REFUSED);
+    assert_eq!(web.refused[0].given, "app:64");
     assert_eq!(web.refused[0].reason, Refusal::TooMany);
+    assert_eq!(web.refused_more, 500 - MAX_IMAGES - REFUSED);
+}
+
+fn containers(images: impl Iterator<Item = String>) -> serde_json::Value {
+    let containers = images.map(|image| json!({"name": "c", "image": image}));
+    json!({"containers": containers.collect::<Vec<_>>()})
+}
+
+#[test]
+fn containers_behind_those_that_are_read_are_refused_unless_they_repeat() {
+    let same = workload(containers((0..1000).map(|i| format!("app:{}", i % 3))));
+    assert_eq!((same.images.len(), same.refused.len()), (3, 0));
+    let last = |tag: &str| {
+        let all = (0..ITEMS).map(|_| "app:1".to_owned());
+        workload(containers(all.chain([format!("app:{tag}")])))
+    };
+    let two = last("2");
+    assert_eq!(two.images.len(), 1);
+    assert_eq!(two.refused[0].reason, Refusal::Unread);
+    assert_ne!(two.revision, last("3").revision);
+    assert_ne!(two.revision, last("1").revision);
+}
+
+/// Whatever is not kept of the images, another of them is another revision.
+#[test]
+fn the_revision_follows_images_that_are_not_kept() {
+    let bad = |last: &str| {
+        let all = (0..100).map(|i| format!("Not Valid {i}"));
+        workload(containers(all.chain([last.to_owned()])))
+    };
+    let (one, two) = (bad("Not Valid x"), bad("Not Valid y"));
+    assert_eq!((one.refused.len(), one.refused_more), (REFUSED, 93));
+    assert_ne!(one.revision, two.revision);
+    assert_eq!(one.revision, bad("Not Valid x").revision);
+    let long = |last: &str| {
+        workload(containers(
+            [format!("{}{last}", "a".repeat(5000))].into_iter(),
+        ))
+    };
+    let (one, two) = (long("x"), long("y"));
+    assert_eq!(one.refused, two.refused, "only the beginning is kept");
+    assert!(one.refused[0].given.len() <= 200);
+    assert_ne!(one.revision, two.revision);
+}
+
+#[test]
+fn an_image_that_an_injector_puts_in_is_passed_over_in_silence() {
+    let web = workload(containers(["auto", "app:1"].map(str::to_owned).into_iter()));
+    assert_eq!(given(&web), ["app:1"]);
+    assert!(web.refused.is_empty());
+}
+
+#[test]
+fn a_reference_is_kept_once_where_it_is_written_in_full() {
+    let web = workload(containers(
+        ["docker.io/library/app:1", "app:2"]
+            .map(str::to_owned)
+            .into_iter(),
+    ));
+    let shared = |image: &Image| std::sync::Arc::ptr_eq(&image.given, image.reference.text());
+    assert!(shared(&web.images[0]) && !shared(&web.images[1]));
+}
+
+#[test]
+fn what_is_too_large_is_reduced_to_what_names_it_and_ends_its_hold() {
+    let tolerations = vec![json!({"key": "a", "operator": "Exists"}); 65];
+    let secrets = vec![json!({"name": "a"}); 17];
+    let affinity = |terms: serde_json::Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    let condition =
+        |values: usize| json!({"key": "a", "operator": "In", "values": vec!["b"; values]});
+    let term = |conditions: usize| json!({"matchExpressions": vec![condition(1); conditions]});
+    let labels: BTreeMap<String, String> = (0..500)
+        .map(|i| (format!("key-{i}"), "value".to_owned()))
+        .collect();
+    let long: Vec<_> = (0..64)
+        .map(|i| json!({"image": format!("registry.example/{}:{i}", "a".repeat(250))}))
+        .collect();
+    let table = [
+        (
+            json!({"tolerations": tolerations}),
+            "more than 64 tolerations",
+        ),
+        (
+            json!({"imagePullSecrets": secrets}),
+            "more than 16 imagePullSecrets",
+        ),
+        (
+            json!({"affinity": affinity(json!(vec![term(1); 33]))}),
+            "more than 32 terms",
+        ),
+        (
+            json!({"affinity": affinity(json!([term(33)]))}),
+            "32 conditions in a term",
+        ),
+        (
+            json!({"affinity": affinity(json!([{"matchFields": [condition(65)]}]))}),
+            "64 values in a condition",
+        ),
+        (json!({"nodeSelector": labels}), "more than 16384 bytes"),
+        (json!({"containers": long}), "more than 16384 bytes"),
+    ];
+    for (spec, limit) in table {
+        let mut object = json!({
+            "metadata": {
+                "namespace": "shop", "name": "web", "uid": "1",
+                "labels": {"headstart.dev/held": "true"},
+                "annotations": {"headstart.dev/held-until": "2026-01-01T00:00:00Z", "headstart.dev/max-nodes": "no"},
+            },
+            "spec": {"paused": true, "selector": {}, "template": {"spec": {"containers": [{"name": "a", "image": "app:1"}]}}},
+        });
+        json_patch::merge(&mut object["spec"]["template"]["spec"], &spec);
+        let web = Workload::from_deployment(&serde_json::from_value(object).unwrap()).unwrap();
+        let why = web.too_large.expect(limit);
+        assert!(why.to_string().contains(limit), "{why}");
+        assert_eq!(web.uid, "1");
+        assert!(
+            web.held
+                .is_some_and(|held| held.paused && held.until.is_some())
+        );
+        assert!(web.images.is_empty() && web.refused.is_empty());
+        assert_eq!(web.placement, Placement::default());
+        assert_eq!(web.annotations, Annotations::default());
+    }
+}
+
+#[test]
+fn sixty_four_images_with_ordinary_names_are_not_too_large() {
+    let images = (0..64).map(|i| {
+        format!(
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/component-{i}:v1.27.3-build.{i}"
+        )
+    });
+    let web = workload(containers(images));
+    assert_eq!((web.too_large, web.images.len()), (None, 64));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::*;
 use crate::cluster::{self, Cluster};
 use crate::domain::hold::{Held, Limits};
-use crate::domain::pod::{Pin, PodSettings};
+use crate::domain::pod::{Pin, PodSettings, RunAs};
 
 fn serve_with_holds() -> Served {
     serve_looking_at(&[])
@@ -26,6 +26,7 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
         method: None,
         pin: Pin::NodeName,
         priority_class: None,
+        run_as: RunAs::Default,
         deadline_seconds: 60,
     };
     let limits = Limits {
@@ -121,17 +122,55 @@ async fn an_update_waits_if_the_rollout_before_is_complete() {
 }
 
 #[tokio::test]
-async fn a_dry_run_and_a_change_of_something_else_are_not_patched() {
+async fn a_dry_run_shows_the_hold_and_is_not_noted() {
     let served = serve_with_holds();
     let object = deployment("app:1");
-    let mut dry = review_of("CREATE", &object, &Value::Null);
-    dry["request"]["dryRun"] = json!(true);
+    let mut review = review_of("CREATE", &object, &Value::Null);
+    review["request"]["dryRun"] = json!(true);
+    let (patched, response) = admitted(&served, HOLD, &review).await;
+    assert!(held(&patched).is_some_and(|held| held.paused));
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("held until"), "{warning}");
+    assert!(!served.noted(&object));
+}
+
+#[tokio::test]
+async fn a_change_of_something_else_is_not_patched() {
+    let served = serve_with_holds();
+    let object = deployment("app:1");
     let mut scaled = object.clone();
     scaled["spec"]["replicas"] = json!(7);
-    for review in [dry, review_of("UPDATE", &scaled, &complete(object.clone()))] {
-        let (_, response) = admitted(&served, HOLD, &review).await;
-        assert!(response.get("patch").is_none(), "{response}");
+    let review = review_of("UPDATE", &scaled, &complete(object));
+    let (_, response) = admitted(&served, HOLD, &review).await;
+    assert!(response.get("patch").is_none(), "{response}");
+}
+
+#[tokio::test]
+async fn without_the_namespaces_consent_there_is_a_warning_and_nothing_else() {
+    let served = serve_with_holds();
+    for mode in ["enabled", "hold"] {
+        let object = labelled(deployment("app:1"), mode);
+        let review = review_of("CREATE", &object, &Value::Null);
+        let (patched, response) = admitted(&served, WITHOUT_CONSENT, &review).await;
+        assert_eq!(patched, object);
+        let warning = response["warnings"][0].as_str().unwrap();
+        let command = "kubectl label namespace shop headstart.dev/prefetch=allowed";
+        assert!(warning.contains(command), "{warning}");
+        assert!(!served.noted(&object));
     }
+    for object in [
+        deployment("app:1"),
+        labelled(deployment("app:1"), "disabled"),
+    ] {
+        let review = review_of("CREATE", &object, &Value::Null);
+        let (_, response) = admitted(&served, WITHOUT_CONSENT, &review).await;
+        assert!(response.get("warnings").is_none(), "{response}");
+    }
+    let object = labelled(deployment("app:1"), "hold");
+    let mut system = review_of("CREATE", &object, &Value::Null);
+    system["request"]["namespace"] = json!("kube-system");
+    let (_, response) = admitted(&served, WITHOUT_CONSENT, &system).await;
+    assert!(response.get("warnings").is_none(), "{response}");
 }
 
 #[tokio::test]

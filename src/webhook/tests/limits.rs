@@ -67,6 +67,9 @@ async fn a_forged_review_cannot_make_us_remember_much() {
     assert!(body.len() > 3_000_000);
     let (status, answer) = served.post("application/json", body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
+    // One hint, as for every review.
+    let later = Instant::now() + crate::queue::HINT_LIFETIME;
+    assert_eq!(served.hints.expire(later), 1);
     let mut long = review_of("CREATE", &deployment("app:1"), &Value::Null);
     long["request"]["name"] = json!("x".repeat(1_000_000));
     served.review(&long).await;
@@ -81,16 +84,47 @@ async fn a_forged_review_cannot_make_us_remember_much() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
+/// Read where it arrives, and on a thread for large ones.
 #[tokio::test]
 async fn a_bug_costs_one_answer_and_no_connection() {
-    let webhook = webhook(None);
-    let request = HttpRequest::post(MUTATE)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Body::from("{}"))
-        .unwrap();
-    let answer = webhook.serve(request, |_, _| panic!("on purpose")).await;
-    let Err(Refused(status, _)) = answer else {
-        panic!("there can be no answer");
+    for body in ["{}".to_owned(), " ".repeat(body::SMALL + 1)] {
+        let webhook = Arc::new(webhook(None));
+        let request = HttpRequest::post(MUTATE)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(body))
+            .unwrap();
+        let budget = webhook.budget.clone();
+        let answer = webhook.serve(request, |_, _| panic!("on purpose")).await;
+        let Err(Refused(status, _)) = answer else {
+            panic!("there can be no answer");
+        };
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(budget.in_use(), (0, 0), "all of it comes back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_review_waits_a_moment_for_its_turn_and_is_then_allowed_unread() {
+    let served = serve();
+    let object = deployment("app:1");
+    let request = &review_of("CREATE", &object, &Value::Null)["request"];
+    let body = |padding: usize| {
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{request},"padding":"{}"}}"#,
+            "x".repeat(padding)
+        )
     };
-    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let turns = served.budget.take_all_turns();
+    let begun = Instant::now();
+    let (status, answer) = served.post("application/json", body(body::SMALL)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert!(begun.elapsed() < std::time::Duration::from_millis(100));
+    assert!(answer.contains(r#""allowed":true"#), "{answer}");
+    assert!(!served.noted(&object));
+    served.post("application/json", body(10)).await;
+    assert!(served.noted(&object), "a small one needs no turn");
+    drop(turns);
+    let other = served.post("application/json", body(body::SMALL));
+    assert_eq!(other.await.0, StatusCode::OK);
+    assert_eq!(served.budget.in_use(), (0, 0));
 }

@@ -5,6 +5,8 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 
+use headstart::domain::contract::{HELD_LABEL, HELD_UNTIL};
+
 use super::{UNREACHABLE, Web};
 use crate::cluster::{cluster, until};
 
@@ -31,7 +33,7 @@ async fn a_deployment_that_its_user_paused_stays_theirs() {
 }
 
 #[tokio::test]
-async fn a_dry_run_is_not_changed() {
+async fn a_dry_run_shows_the_hold_and_pulls_nothing() {
     let Some(turn) = cluster().await else { return };
     let cluster = turn.as_ref().unwrap();
     let web = Web::new(cluster, "hold-dry-run").await;
@@ -42,9 +44,16 @@ async fn a_dry_run_is_not_changed() {
         .kubectl_with_input(&dry_run, &manifest)
         .await
         .unwrap();
-    assert!(
-        !object.contains("paused") && !object.contains("held"),
-        "{object}"
+    for part in ["\"paused\": true", HELD_LABEL, HELD_UNTIL] {
+        assert!(object.contains(part), "{part} in {object}");
+    }
+    cluster.apply(&web.manifest(UNREACHABLE)).await;
+    let note = &web.until_said("RolloutHeld", 1).await[0];
+    assert!(note.contains("on 3 nodes"), "{note}");
+    assert_eq!(
+        web.said("PrefetchStarted").await.len(),
+        1,
+        "only of the second"
     );
     web.delete().await;
 }

@@ -1,0 +1,128 @@
+//! What plans read of namespaces: their consent, and the pull secrets of the ServiceAccounts in them.
+
+use std::collections::{HashMap, HashSet};
+
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::{Api, Client};
+
+use crate::domain::contract::{
+    Mode, NamespaceMode, PREFETCH_LABEL, UnknownNamespaceMode, consent_command, lacks_consent,
+    namespace_mode,
+};
+use crate::domain::pod::{PodSettings, account_of};
+use crate::domain::workload::Workload;
+use crate::whereabouts::{pull_secrets, secrets_of};
+
+/// A namespace's label, as it is read.
+type Consent = Result<Option<NamespaceMode>, UnknownNamespaceMode>;
+
+/// What is known of namespaces. What is not known changes no plan.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    consents: HashMap<String, Consent>,
+    /// The pull secrets of ServiceAccounts, by namespace and name.
+    accounts: HashMap<(String, String), Vec<String>>,
+}
+
+impl Namespaces {
+    /// Adds what files hold that are to be applied: it wins.
+    pub(super) fn updated_by(mut self, files: Self) -> Self {
+        self.consents.extend(files.consents);
+        self.accounts.extend(files.accounts);
+        self
+    }
+
+    /// Adds what a file holds. `default` is the namespace of objects that name none.
+    pub(super) fn add(
+        &mut self,
+        namespaces: Vec<Namespace>,
+        accounts: Vec<ServiceAccount>,
+        default: &str,
+    ) {
+        for namespace in namespaces {
+            let consent = namespace_mode(namespace.metadata.labels.as_ref());
+            let name = namespace.metadata.name.unwrap_or_default();
+            self.consents.insert(name, consent);
+        }
+        for account in accounts {
+            let secrets = secrets_of(&account);
+            let namespace = account.metadata.namespace.filter(|name| !name.is_empty());
+            let namespace = namespace.unwrap_or_else(|| default.to_owned());
+            let name = account.metadata.name.unwrap_or_default();
+            self.accounts.insert((namespace, name), secrets);
+        }
+    }
+
+    /// Asks the cluster. Whoever may not read these gets a plan without them.
+    pub(super) async fn ask(
+        client: &Client,
+        workloads: &[Workload],
+        settings: &PodSettings,
+    ) -> Self {
+        let mut known = Self::default();
+        let names: HashSet<&String> = workloads.iter().map(|w| &w.key.namespace).collect();
+        for name in names {
+            let api: Api<Namespace> = Api::all(client.clone());
+            if let Ok(Some(namespace)) = api.get_metadata_opt(name).await {
+                let consent = namespace_mode(namespace.metadata.labels.as_ref());
+                known.consents.insert(name.clone(), consent);
+            }
+        }
+        for workload in workloads {
+            let namespace = &workload.key.namespace;
+            if let Some(account) = account_of(workload, settings)
+                && let Ok(Some(secrets)) = pull_secrets(client, namespace, account).await
+            {
+                let key = (namespace.clone(), account.to_owned());
+                known.accounts.insert(key, secrets);
+            }
+        }
+        known
+    }
+
+    /// A Deployment with the pull secrets of its ServiceAccount, where they apply.
+    pub(super) fn with_pull_secrets(&self, workload: Workload, settings: &PodSettings) -> Workload {
+        let account = account_of(&workload, settings)
+            .map(|account| (workload.key.namespace.clone(), account.to_owned()));
+        match account.and_then(|account| self.accounts.get(&account)) {
+            Some(secrets) => Workload {
+                image_pull_secrets: secrets.clone(),
+                ..workload
+            },
+            None => workload,
+        }
+    }
+
+    /// Why nothing comes of a plan, or on what it depends, as far as its namespace goes.
+    pub(super) fn remark(&self, workload: &Workload) -> Option<String> {
+        let namespace = &workload.key.namespace;
+        // One that is opted out, or asks for nothing that there is, is told so anyway.
+        let asks = match workload.mode {
+            Ok(Some(Mode::Disabled)) | Err(_) => return None,
+            Ok(own) => own.is_some(),
+        };
+        match self.consents.get(namespace) {
+            None if asks => Some(format!(
+                "prefetched only where the namespace {namespace} has the label {PREFETCH_LABEL}=allowed, enabled or hold"
+            )),
+            None => Some(format!(
+                "prefetched only where the namespace {namespace} has the label {PREFETCH_LABEL}=enabled or hold"
+            )),
+            Some(Err(unknown)) => Some(format!("{unknown}: headstart leaves it alone")),
+            Some(Ok(consent)) if lacks_consent(&workload.mode, *consent) => Some(format!(
+                "its namespace does not allow prefetch; run: {}",
+                consent_command(namespace)
+            )),
+            Some(Ok(None)) => Some(format!(
+                "neither it nor its namespace has the label {PREFETCH_LABEL}: headstart leaves it alone"
+            )),
+            Some(Ok(Some(NamespaceMode::Disabled))) => Some(format!(
+                "its namespace has the label {PREFETCH_LABEL}=disabled: headstart leaves it alone"
+            )),
+            Some(Ok(Some(NamespaceMode::Allowed))) if !asks => Some(format!(
+                "its namespace has the label {PREFETCH_LABEL}=allowed, and it has none: headstart leaves it alone"
+            )),
+            Some(Ok(Some(_))) => None,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Events that wait to be written: a queue for each namespace, one after another.
+//!
+//! They are for people, a few for each rollout. Whoever causes thousands of them, or slows their writing down, fills a queue of
+//! their own and no other.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Most that wait in one namespace: about ten rollouts' worth. What comes after them is dropped.
+const PER_NAMESPACE: usize = 32;
+/// Most namespaces that wait. A new leader may find a rollout in each.
+const NAMESPACES: usize = 1024;
+/// Most that wait in all, of some 1.5 KiB each; beyond it there is still room for one in each namespace.
+const IN_ALL: usize = 4096;
+
+/// What waits.
+#[derive(Debug)]
+pub(super) struct Backlog<T> {
+    /// Never held across an await: every critical section is a few map operations.
+    state: Mutex<State<T>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    /// By namespace: those that have something waiting or on its way.
+    waiting: HashMap<String, VecDeque<T>>,
+    /// The namespaces that have something waiting and nothing on its way.
+    turns: VecDeque<String>,
+    /// How many wait in all.
+    count: usize,
+    closed: bool,
+}
+
+impl<T> Default for Backlog<T> {
+    fn default() -> Self {
+        let state = State {
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            count: 0,
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
+    }
+}
+
+impl<T> Backlog<T> {
+    /// Adds one, unless there is no room for it; whether there was. Never waits.
+    pub(super) fn push(&self, namespace: &str, item: T) -> bool {
+        let mut state = self.lock();
+        let full = state.count >= IN_ALL;
+        let namespaces = state.waiting.len();
+        match state.waiting.get_mut(namespace) {
+            Some(queue) if queue.len() >= PER_NAMESPACE || (full && !queue.is_empty()) => {
+                return false;
+            }
+            Some(queue) => queue.push_back(item),
+            None if namespaces >= NAMESPACES => return false,
+            None => {
+                state.waiting.insert(namespace.to_owned(), [item].into());
+                state.turns.push_back(namespace.to_owned());
+            }
+        }
+        state.count += 1;
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Takes the next one, waiting for it, with its namespace, which has no other turn before [`Self::done`]. `None` once all
+    /// are taken and no more can come. For a single taker.
+    pub(super) async fn next(&self) -> Option<(String, T)> {
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(next) = state.take() {
+                    return Some(next);
+                }
+                if state.closed && state.count == 0 {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// What was taken of a namespace is written, or given up.
+    pub(super) fn done(&self, namespace: &str) {
+        let mut state = self.lock();
+        if state.waiting.get(namespace).is_some_and(VecDeque::is_empty) {
+            state.waiting.remove(namespace);
+        } else {
+            state.turns.push_back(namespace.to_owned());
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// No more will come.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// A panic in a critical section leaves no queue half-written, so poison is no reason to stop.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn take(&mut self) -> Option<(String, T)> {
+        let namespace = self.turns.pop_front()?;
+        let item = self.waiting.get_mut(&namespace)?.pop_front()?;
+        self.count -= 1;
+        Some((namespace, item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn next(backlog: &Backlog<u32>) -> Option<(String, u32)> {
+        backlog.next().now_or_never().flatten()
+    }
+
+    #[test]
+    fn namespaces_take_turns_and_each_has_one_on_its_way() {
+        let backlog = Backlog::default();
+        for item in 0..3 {
+            assert!(backlog.push("a", item));
+        }
+        assert!(backlog.push("b", 10));
+        assert_eq!(next(&backlog), Some(("a".into(), 0)));
+        assert_eq!(next(&backlog), Some(("b".into(), 10)));
+        assert_eq!(next(&backlog), None, "both have one on its way");
+        backlog.done("b");
+        backlog.done("a");
+        assert!(backlog.push("b", 11));
+        assert_eq!(next(&backlog), Some(("a".into(), 1)));
+        assert_eq!(next(&backlog), Some(("b".into(), 11)));
+    }
+
+    #[test]
+    fn each_namespace_has_its_room_and_all_together_have() {
+        let backlog = Backlog::default();
+        let taken = |namespace: &str| (0..100).filter(|i| backlog.push(namespace, *i)).count();
+        assert_eq!(taken("noisy"), PER_NAMESPACE);
+        assert_eq!(taken("other"), PER_NAMESPACE);
+        let mut all = 2 * PER_NAMESPACE;
+        for number in 2..NAMESPACES {
+            all += taken(&number.to_string());
+        }
+        let after_full = NAMESPACES - IN_ALL / PER_NAMESPACE;
+        assert_eq!(all, IN_ALL + after_full, "one in each");
+        assert_eq!(taken("one too many"), 0);
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_all_is_taken_and_no_more_can_come() {
+        let backlog = Backlog::default();
+        backlog.push("a", 1);
+        backlog.push("a", 2);
+        backlog.close();
+        assert!(backlog.next().await.is_some());
+        assert_eq!(next(&backlog), None, "one is on its way");
+        backlog.done("a");
+        assert!(backlog.next().await.is_some());
+        assert!(backlog.next().await.is_none());
+    }
+}

@@ -1,0 +1,237 @@
+//! `/livez`, `/readyz` and `/metrics`, on a thread of their own: whatever the webhook is busy with, the kubelet gets its
+//! answer.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use axum::Router;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::connections::Connections;
+use super::{Protocol, Shutdown, serve};
+use crate::metrics::Metrics;
+
+/// Most open connections to the probe port. The kubelet opens one for each probe, Prometheus keeps one.
+const MAX_CONNECTIONS: usize = 64;
+/// The format of `/metrics` (OpenMetrics 1.0).
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The same, for a caller that takes nothing but its predecessor: to that, what is new are comments.
+const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Whether this replica should be sent reviews.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicBool);
+
+impl Readiness {
+    /// Sets it.
+    pub fn set(&self, ready: bool) {
+        if self.0.swap(ready, Ordering::Relaxed) != ready {
+            info!(ready, "readiness changed");
+        }
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// `/livez`, `/readyz` and `/metrics`.
+pub fn probes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+    let ready = move || async move {
+        if readiness.get() {
+            (StatusCode::OK, "ok\n")
+        } else {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: caches, certificate or registration are not in place\n",
+            )
+        }
+    };
+    let metrics = move |headers: HeaderMap| async move {
+        let accepted = headers.get(ACCEPT).map(|accept| accept.as_bytes());
+        ([(CONTENT_TYPE, content_type(accepted))], metrics.encode())
+    };
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+/// Prometheus asks for OpenMetrics before all else, and most others for anything.
+fn content_type(accepted: Option<&[u8]>) -> &'static str {
+    let Some(accepted) = accepted else {
+        return OPEN_METRICS;
+    };
+    let accepted = String::from_utf8_lossy(accepted).to_ascii_lowercase();
+    let types = accepted
+        .split(',')
+        .filter_map(|range| range.split(';').next());
+    let mut types = types.map(str::trim);
+    if types.any(|range| ["application/openmetrics-text", "application/*", "*/*"].contains(&range))
+    {
+        OPEN_METRICS
+    } else {
+        PLAIN_TEXT
+    }
+}
+
+/// Serves plain HTTP until shut down. The answer ends when the thread does.
+pub fn serve_probes(
+    listener: TcpListener,
+    router: Router,
+    shutdown: Shutdown,
+) -> io::Result<oneshot::Receiver<Infallible>> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (running, ended) = oneshot::channel();
+    let serving = async move {
+        // Dropped with the thread's stack, also by a panic.
+        let _running = running;
+        let listener = TcpListener::from_std(listener)?;
+        let connections = Connections::at_most(MAX_CONNECTIONS);
+        serve(listener, Protocol::Plain, router, connections, shutdown).await;
+        io::Result::Ok(())
+    };
+    thread::Builder::new()
+        .name("probes".to_owned())
+        .spawn(move || runtime.block_on(serving))?;
+    Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+    use tokio_util::sync::CancellationToken;
+
+    /// What Prometheus 3 sends, and Prometheus 2.
+    const PROMETHEUS: [&str; 2] = [
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+         application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+         text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+         text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    ];
+
+    #[test]
+    fn who_takes_open_metrics_or_anything_gets_it() {
+        for accept in PROMETHEUS
+            .into_iter()
+            .chain(["*/*", "text/html, Application/*;q=0.9"])
+        {
+            let given = content_type(Some(accept.as_bytes()));
+            assert_eq!(given, OPEN_METRICS, "{accept}");
+        }
+        assert_eq!(content_type(None), OPEN_METRICS);
+        for accept in ["text/plain; version=0.0.4", "text/html"] {
+            let given = content_type(Some(accept.as_bytes()));
+            assert_eq!(given, PLAIN_TEXT, "{accept}");
+        }
+    }
+
+    async fn start() -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown {
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            deadline: Duration::from_secs(5),
+        };
+        let closing = shutdown.closing.clone();
+        let router = probes(Arc::default(), Arc::default());
+        // The thread ends by `closing`; nobody waits for that here.
+        let _ = serve_probes(listener, router, shutdown).unwrap();
+        (address, closing)
+    }
+
+    async fn ask(stream: &mut TcpStream, path: &str, accept: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: headstart\r\nAccept: {accept}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&answer);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .unwrap();
+                if body.len() == length.parse::<usize>().unwrap() {
+                    return text.into_owned();
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn prometheus_gets_its_format_to_the_end() {
+        let (address, closing) = start().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for accept in PROMETHEUS {
+            let answer = ask(&mut stream, "/metrics", accept).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(
+                answer.contains(&format!("content-type: {OPEN_METRICS}\r\n")),
+                "{answer}"
+            );
+            assert!(answer.ends_with("\n# EOF\n"), "{answer}");
+        }
+        closing.cancel();
+    }
+
+    /// As many connections as there is room for have had an answer and stay, and then come silent ones without end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_probe_is_answered_whatever_connections_others_open() {
+        let (address, closing) = start().await;
+        let mut used = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            ask(&mut stream, "/livez", "*/*").await;
+            used.push(stream);
+        }
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            for _ in 0..100 {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            let probe = async {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                ask(&mut stream, "/livez", "*/*").await
+            };
+            let answer = timeout(Duration::from_secs(1), probe).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+        let mut open = 0;
+        for stream in &mut silent {
+            let read = timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
+            open += usize::from(read.is_err());
+        }
+        assert!(
+            open <= MAX_CONNECTIONS,
+            "{open} silent connections are open"
+        );
+        closing.cancel();
+        let wait_for_end = async {
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait_for_end)
+            .await
+            .unwrap();
+    }
+}
