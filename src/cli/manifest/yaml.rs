@@ -42,7 +42,11 @@ impl Error {
 impl From<libyaml_safer::Error> for Error {
     fn from(error: libyaml_safer::Error) -> Self {
         let number = |number: u64| usize::try_from(number).ok();
-        let mark = error.problem_mark();
+        // A key without its colon is noticed a line too late.
+        let mark = match error.problem() {
+            "could not find expected ':'" => error.context_mark(),
+            _ => error.problem_mark(),
+        };
         let message = match error.context() {
             Some(context) => format!("{}, {context}", error.problem()),
             None => error.problem().to_owned(),
