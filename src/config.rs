@@ -265,8 +265,8 @@ pub struct Config {
     #[arg(long, env = "HEADSTART_DRAIN", default_value = "10s", value_parser = duration, value_name = "DURATION")]
     pub drain: Duration,
 
-    /// Kubeconfig of the cluster [default: what KUBECONFIG names, or else ~/.kube/config, or the pod's service account]
-    #[arg(long, value_name = "FILE")]
+    /// Kubeconfig to use instead of the pod's service account
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
     /// Form of the log on standard error

@@ -37,8 +37,8 @@ pub struct Options {
     #[arg(short, long, conflicts_with = "all")]
     namespace: Option<String>,
 
-    /// Kubeconfig of the cluster [default: what KUBECONFIG names, or else ~/.kube/config, or the pod's service account]
-    #[arg(long, value_name = "FILE")]
+    /// Kubeconfig of the cluster [default: as kubectl has it, or the pod's service account]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 

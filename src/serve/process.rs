@@ -1,6 +1,6 @@
 //! What the process around the server needs: signals, a client, its own image and name.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,9 +56,10 @@ pub(super) async fn counted_client(
 }
 
 async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
-    let merged = match kubeconfig {
-        Some(path) => Some(merge(Kubeconfig::default(), &path)?),
-        None => merge_existing(std::env::var_os("KUBECONFIG").unwrap_or_default())?,
+    let named = kubeconfig.map(OsString::from);
+    let merged = match named.or_else(|| std::env::var_os("KUBECONFIG")) {
+        Some(named) => kubeconfig_of(&named)?,
+        None => None,
     };
     match merged {
         Some(merged) => {
@@ -70,12 +71,19 @@ async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
     }
 }
 
-/// Reads several files as kubectl does: the first that sets a value wins, and one that is missing is passed over. `None`
-/// without any.
-fn merge_existing(paths: OsString) -> Result<Option<Kubeconfig>> {
-    let paths = std::env::split_paths(&paths).filter(|path| path.exists());
-    paths.fold(Ok(None), |merged, path| {
-        Ok(Some(merge(merged?.unwrap_or_default(), &path)?))
+/// Reads the file of this name, or else several with a colon between, as KUBECONFIG may name them: the first that sets a
+/// value wins, and one that is missing is passed over, as kubectl does. `None` without any.
+fn kubeconfig_of(named: &OsStr) -> Result<Option<Kubeconfig>> {
+    let mut paths: Vec<PathBuf> = std::env::split_paths(named)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    let whole = Path::new(named);
+    if whole.exists() || paths.len() == 1 {
+        return merge(Kubeconfig::default(), whole).map(Some);
+    }
+    paths.retain(|path| path.exists());
+    paths.iter().try_fold(None, |merged, path| {
+        merge(merged.unwrap_or_default(), path).map(Some)
     })
 }
 
@@ -139,15 +147,17 @@ mod tests {
             "current-context: b\nclusters: [{name: c, cluster: {server: \"https://192.0.2.1\"}}]",
         );
         let missing = directory.join("missing");
-        let read = |paths: &[&PathBuf]| merge_existing(std::env::join_paths(paths).unwrap());
+        let read = |paths: &[&PathBuf]| kubeconfig_of(&std::env::join_paths(paths).unwrap());
         let merged = read(&[&missing, &context, &cluster]).unwrap().unwrap();
-        assert!(read(&[&missing]).unwrap().is_none());
-        assert!(merge_existing(OsString::new()).unwrap().is_none());
+        assert!(read(&[&missing, &missing]).unwrap().is_none());
+        assert!(kubeconfig_of(OsStr::new("")).unwrap().is_none());
+        let one = format!("{:#}", read(&[&missing]).unwrap_err());
         let broken = write("broken", "a: [");
         let error = format!("{:#}", read(&[&context, &broken]).unwrap_err());
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(merged.current_context.as_deref(), Some("a"));
         assert_eq!(merged.clusters.len(), 1);
         assert!(error.contains("broken"), "{error}");
+        assert!(one.contains("missing"), "{one}");
     }
 }
