@@ -1,6 +1,10 @@
 //! Objects from files, read as `kubectl create --dry-run=client -f` reads them.
 //!
 //! Where kubectl stops at a document that it cannot read, this reads on. tests/oracle compares both.
+//!
+//! kubectl's parser (go.yaml.in/yaml/v2) and this one (libyaml-safer) are both ports of libyaml, of different age. Where they
+//! differ, kubectl's reads the rarer text: in flow style a `:` right before one of `,[]{}`, a comma or a bracket in a tag, a
+//! byte order mark at the beginning of a later line. Nesting deeper than 128 levels is refused.
 
 use k8s_openapi::Resource;
 use serde::de::DeserializeOwned;
