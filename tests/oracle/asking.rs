@@ -76,7 +76,12 @@ impl<T: Debug> Kind<T> {
             hex(&seed)
         );
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        // Filters may throw away as many as they like, however many are asked.
+        let config = Config {
+            max_local_rejects: u32::MAX,
+            ..Config::default()
+        };
+        let mut runner = TestRunner::new_with_rng(config, rng);
         let mut oracle = Oracle::start();
         let (mut asked, mut yes) = (0, 0);
         while asked < cases {
