@@ -16,6 +16,8 @@ pub(crate) use values::duration;
 pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
 use values::{lease_duration, pod_deadline, refresh};
 
+/// The namespace that headstart runs in.
+pub const DEFAULT_NAMESPACE: &str = "headstart";
 /// headstart's own image for a plan, which starts nothing: what the manifests install.
 pub const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
 /// The PriorityClass that the manifests install.
@@ -45,7 +47,7 @@ pub struct Config {
     pub probe_listen: SocketAddr,
 
     /// headstart's own namespace: holds its lease and its CA, and is never prefetched for
-    #[arg(long, env = "POD_NAMESPACE", default_value = "headstart")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
     pub namespace: String,
 
     /// Name of this replica, unique among them [default: the host's name and a random part]

@@ -1,5 +1,8 @@
 //! Runs `headstart plan` on files, as people and pipelines do.
 
+#[path = "plan/manifests.rs"]
+mod manifests;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -282,10 +285,7 @@ fn a_limit_keeps_the_node_that_runs_the_deployment_now() {
 fn yaml_says_the_same_as_json() {
     let shop = fixture("shop.yaml");
     let yaml = plan(&["-f", &shop, "-o", "yaml"], "");
-    let documents = serde_yaml::Deserializer::from_str(&yaml);
-    let documents: Vec<Value> = documents
-        .map(|document| serde::Deserialize::deserialize(document).unwrap())
-        .collect();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&yaml).unwrap();
     assert_eq!(
         documents,
         json_lines(&plan(&["-f", &shop, "-o", "json"], ""))

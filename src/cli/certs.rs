@@ -99,6 +99,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
+    fn the_readme_tells_the_lifetimes() {
+        let readme = include_str!("../../certs/README.md");
+        let days = |lifetime: Duration| format!("{} days", lifetime.as_secs() / 86_400);
+        for (file, lifetime) in [("`ca.pem`", CA_LIFETIME), ("`tls.pem`", LEAF_LIFETIME)] {
+            let row = readme.lines().find(|line| line.contains(file)).unwrap();
+            assert!(row.contains(&days(lifetime)), "{row}");
+        }
+    }
+
+    #[test]
     fn the_ca_is_kept_and_keys_are_private() {
         let dir = std::env::temp_dir().join(format!("headstart-certs-{}", std::process::id()));
         let options = Certs {

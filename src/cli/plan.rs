@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 
-use super::Usage;
+use super::{Usage, manifest};
 use crate::config::{
     DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
     ServiceAccountFlag, duration,
@@ -17,11 +16,14 @@ use crate::config::{
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
 
+mod deployments;
 mod input;
 mod namespaces;
 mod output;
+mod remarks;
 mod surroundings;
 
+use deployments::Planned;
 use namespaces::Namespaces;
 use output::Document;
 use surroundings::Surroundings;
@@ -106,10 +108,10 @@ enum Form {
     Yaml,
 }
 
-/// Plans and prints.
+/// Plans and prints. What cannot be read of a file leaves the rest of it as it is.
 ///
 /// # Errors
-/// [`Usage`] when a file cannot be read as what it should be; others when the cluster cannot.
+/// [`Usage`] when a file or something in it cannot be read as what it should be; others when the cluster cannot.
 pub fn run(options: Options) -> Result<()> {
     let Options {
         files,
@@ -132,34 +134,45 @@ pub fn run(options: Options) -> Result<()> {
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
     };
-    let mut workloads = Vec::new();
+    manifest::silence_parser();
+    let mut planned = Vec::new();
     let mut in_files = Namespaces::default();
+    let mut left_out = 0;
     for file in &files {
         let found = input::read(file)?;
-        let deployments = found.of_kind::<Deployment>()?;
-        in_files.add(
-            found.of_kind::<Namespace>()?,
-            found.of_kind::<ServiceAccount>()?,
-            &namespace,
-        );
-        if deployments.is_empty() {
+        let (namespaces, broken) = found.sort::<Namespace>();
+        let (accounts, more_broken) = found.sort::<ServiceAccount>();
+        in_files.add(namespaces, accounts, &namespace);
+        let mut complaints = [found.broken.clone(), broken, more_broken].concat();
+        let mut is_none = true;
+        for deployment in deployments::read(&found, &namespace) {
+            is_none = false;
+            match deployment {
+                Ok(deployment) => planned.push(deployment),
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+        for complaint in &complaints {
+            eprintln!("headstart: {complaint}");
+        }
+        if is_none {
             eprintln!("headstart: no Deployment of apps/v1 in {}", found.name);
         }
-        for mut deployment in deployments {
-            let metadata = &mut deployment.metadata;
-            let stored = metadata.namespace.take().filter(|name| !name.is_empty());
-            metadata.namespace = Some(stored.unwrap_or_else(|| namespace.clone()));
-            let workload = Workload::from_deployment(&deployment).ok_or_else(|| {
-                Usage(format!(
-                    "{}: a Deployment has no metadata.name or no spec.template.spec; give it both",
-                    found.name
-                ))
-            })?;
-            workloads.push(workload);
-        }
+        left_out += complaints.len();
+    }
+    let mut workloads = Vec::with_capacity(planned.len());
+    let mut remarks = Vec::with_capacity(planned.len());
+    for Planned {
+        workload,
+        remarks: of_it,
+    } in planned
+    {
+        workloads.push(workload);
+        remarks.push(of_it);
     }
     let mut surroundings = match nodes {
         Some(file) => Surroundings::from_file(&input::read(&file)?, &namespace)?,
+        None if workloads.is_empty() => Surroundings::default(),
         None => Surroundings::from_cluster(kubeconfig, &workloads, &settings)?,
     };
     let namespaces = std::mem::take(&mut surroundings.namespaces).updated_by(in_files);
@@ -167,15 +180,25 @@ pub fn run(options: Options) -> Result<()> {
         .into_iter()
         .map(|workload| namespaces.with_pull_secrets(workload, &settings))
         .collect();
-    let documents = workloads.iter().map(|workload| {
+    let documents = workloads.iter().zip(remarks).map(|(workload, remarks)| {
         let situation = surroundings.situation(workload);
         let consent = namespaces.remark(workload);
-        Document::new(workload, &surroundings.nodes, &situation, &settings).with_remark(consent)
+        Document::new(workload, &surroundings.nodes, &situation, &settings)
+            .with_remark(consent)
+            .with_remarks(remarks)
     });
     match print(output, documents) {
         // Whoever read it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot write the plan"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed.context("cannot write the plan")?,
+    }
+    match left_out {
+        0 => Ok(()),
+        1 => Err(Usage("1 document or object is left out of the plan".to_owned()).into()),
+        _ => Err(Usage(format!(
+            "{left_out} documents or objects are left out of the plan"
+        ))
+        .into()),
     }
 }
 
@@ -203,7 +226,9 @@ fn print<'a>(form: Form, documents: impl Iterator<Item = Document<'a>>) -> io::R
                 if index > 0 {
                     writeln!(out, "---")?;
                 }
-                serde_yaml::to_writer(&mut out, &document).map_err(io::Error::other)?;
+                let document = serde_json::to_value(&document)?;
+                let text = manifest::to_yaml(&document).map_err(io::Error::other)?;
+                out.write_all(text.as_bytes())?;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Asks Kubernetes' own libraries the same questions as headstart, 100,000 of each kind, and wants the same answers.
+//! Asks Kubernetes' own libraries the same questions as headstart, 100,000 of each kind and 10,000 files, and wants the same
+//! answers.
 //!
 //! The libraries are Go: `tests/testbed/go/oracle` speaks for them. A failure prints the smallest question that shows
 //! the difference, and the seed. `HEADSTART_SEED` asks the questions of a seed again, `HEADSTART_CASES` fewer or more
@@ -9,6 +10,7 @@
 
 mod affinity;
 mod asking;
+mod file;
 mod image;
 mod restricted;
 mod selector;

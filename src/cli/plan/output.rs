@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 
-use crate::domain::contract::{Mode, PREFETCH_LABEL};
+use super::remarks::meant;
+use crate::config::DEFAULT_NAMESPACE;
+use crate::domain::contract::{Mode, PREFETCH_LABEL, is_exempt};
 use crate::domain::node::{Candidate, PullMethod};
 use crate::domain::plan::{Plan, Situation, plan};
 use crate::domain::pod::{PodSettings, prefetch_pod};
@@ -28,6 +30,9 @@ pub(super) struct Document<'a> {
     /// What there is to say of its namespace.
     #[serde(skip)]
     consent: Option<String>,
+    /// What there is to say of what the file says of it.
+    #[serde(skip)]
+    further: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,6 +63,9 @@ impl<'a> Document<'a> {
         situation: &Situation,
         settings: &PodSettings,
     ) -> Self {
+        if is_exempt(&workload.key.namespace, DEFAULT_NAMESPACE) {
+            return Self::exempt(workload, nodes);
+        }
         let Plan { targets, skipped } = plan(workload, nodes, situation, settings);
         let pods = targets
             .iter()
@@ -76,14 +84,40 @@ impl<'a> Document<'a> {
         });
         let mut nodes: Vec<Row> = prefetch.chain(skip).collect();
         nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            nodes,
+            pods,
+            ..Self::empty(workload)
+        }
+    }
+
+    fn empty(workload: &'a Workload) -> Self {
         let images = workload.images.iter();
         Self {
             deployment: workload.key.to_string(),
             images: images.map(|image| image.reference.to_string()).collect(),
-            nodes,
-            pods,
+            nodes: Vec::new(),
+            pods: Vec::new(),
             workload,
             consent: None,
+            further: Vec::new(),
+        }
+    }
+
+    /// The plan for a Deployment that is left alone for its namespace's sake.
+    fn exempt(workload: &'a Workload, nodes: &[Candidate]) -> Self {
+        let skip = |node: &Candidate| Row {
+            name: node.name.clone(),
+            action: Action::Skip {
+                reason: "ExemptNamespace",
+                message: format!("headstart never touches {}", workload.key.namespace),
+            },
+        };
+        let mut rows: Vec<Row> = nodes.iter().map(skip).collect();
+        rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            nodes: rows,
+            ..Self::empty(workload)
         }
     }
 
@@ -92,8 +126,18 @@ impl<'a> Document<'a> {
         Self { consent, ..self }
     }
 
+    /// The same with what else there is to say of it.
+    pub(super) fn with_remarks(self, further: Vec<String>) -> Self {
+        Self { further, ..self }
+    }
+
     /// What a person should know that has no place in the document.
     fn remarks(&self) -> Vec<String> {
+        let namespace = &self.workload.key.namespace;
+        let exempt = is_exempt(namespace, DEFAULT_NAMESPACE);
+        let exempt = exempt.then(|| {
+            format!("headstart never touches the namespace {namespace}: nothing is prefetched")
+        });
         let label = match &self.workload.mode {
             Ok(Some(Mode::Disabled)) => Some(format!(
                 "it has the label {PREFETCH_LABEL}=disabled: headstart leaves it alone"
@@ -107,14 +151,23 @@ impl<'a> Document<'a> {
         let more = Some(self.workload.refused_more).filter(|more| *more > 0);
         let more = more.map(|more| format!("and {more} more images are not prefetched"));
         let refused = self.workload.refused.iter().map(|refused| {
-            format!(
-                "image {:?} is not prefetched: {}",
-                refused.given, refused.reason
-            )
+            let reason = meant(&refused.given).unwrap_or_else(|| refused.reason.to_string());
+            format!("image {:?} is not prefetched: {reason}", refused.given)
         });
-        label
+        // Whatever else keeps a namespace out comes after that.
+        let consent = self.consent.clone().filter(|_| exempt.is_none());
+        let no_images = self.images.is_empty() && self.further.is_empty();
+        let no_images = no_images && self.workload.refused.is_empty();
+        let no_images = no_images.then(|| "it names no image to prefetch".to_owned());
+        let no_nodes = self.nodes.is_empty() && !self.images.is_empty();
+        let no_nodes = no_nodes.then(|| "no node is known to prefetch on".to_owned());
+        exempt
             .into_iter()
-            .chain(self.consent.clone())
+            .chain(label)
+            .chain(consent)
+            .chain(no_images)
+            .chain(no_nodes)
+            .chain(self.further.iter().cloned())
             .chain(too_large)
             .chain(malformed.map(ToString::to_string))
             .chain(refused)
@@ -137,14 +190,18 @@ impl<'a> Document<'a> {
             1 => format!("1 {what}"),
             number => format!("{number} {what}s"),
         };
-        writeln!(
-            out,
-            "{bold}{}{reset}: {} to {} of {}",
-            self.deployment,
-            count(self.images.len(), "image"),
-            self.pods.len(),
-            count(self.nodes.len(), "node"),
-        )?;
+        let key = &self.deployment;
+        if self.images.is_empty() {
+            writeln!(out, "{bold}{key}{reset}: nothing to prefetch")?;
+        } else {
+            writeln!(
+                out,
+                "{bold}{key}{reset}: {} to {} of {}",
+                count(self.images.len(), "image"),
+                self.pods.len(),
+                count(self.nodes.len(), "node"),
+            )?;
+        }
         for image in &self.images {
             writeln!(out, "  {image}")?;
         }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::input::Found;
@@ -25,6 +27,9 @@ use crate::whereabouts::nodes_running;
 const PAGE_SIZE: u32 = 500;
 /// How long the cluster may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a file of nodes comes from.
+const WRITE_NODES: &str = "write it with: kubectl get nodes -o yaml";
 
 /// The cluster, as far as plans read it.
 #[derive(Debug, Default)]
@@ -47,16 +52,16 @@ struct RunningPod {
 impl Surroundings {
     /// The nodes, pods, namespaces and ServiceAccounts of a file. `namespace` is that of objects that name none.
     pub(super) fn from_file(found: &Found, namespace: &str) -> Result<Self, Usage> {
-        let nodes = found.of_kind::<Node>()?;
-        if nodes.is_empty() {
-            return Err(Usage(format!(
-                "no Node in {}; write it with: kubectl get nodes -o yaml",
-                found.name
-            )));
+        if let Some(broken) = found.broken.first() {
+            return Err(Usage(format!("{broken}; {WRITE_NODES}")));
         }
-        let pods = found.of_kind::<Pod>()?;
+        let nodes = all::<Node>(found)?;
+        if nodes.is_empty() {
+            return Err(Usage(format!("no Node in {}; {WRITE_NODES}", found.name)));
+        }
+        let pods = all::<Pod>(found)?;
         let mut namespaces = Namespaces::default();
-        namespaces.add(found.of_kind()?, found.of_kind()?, namespace);
+        namespaces.add(all(found)?, all(found)?, namespace);
         Ok(Self {
             namespaces,
             nodes: nodes.iter().filter_map(Candidate::from_node).collect(),
@@ -120,6 +125,12 @@ impl Surroundings {
         }
         situation
     }
+}
+
+/// The objects of one kind. A plan without some of them would be another plan, so one that is wrong is refused.
+fn all<T: Resource + DeserializeOwned>(found: &Found) -> Result<Vec<T>, Usage> {
+    let objects = found.of_kind().map(|(_, object)| object.map_err(Usage));
+    objects.collect()
 }
 
 impl RunningPod {

@@ -291,8 +291,6 @@ fn stages(fake: &FakeNodes) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize as _;
-
     use super::*;
 
     #[test]
@@ -302,8 +300,8 @@ mod tests {
             ..FakeNodes::default()
         });
         let mut weights = BTreeMap::new();
-        for document in serde_yaml::Deserializer::from_str(&stages) {
-            let stage = serde_json::Value::deserialize(document).unwrap();
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&stages).unwrap();
+        for stage in documents {
             let name = stage
                 .pointer("/metadata/name")
                 .and_then(|name| name.as_str())

@@ -33,6 +33,7 @@ type question struct {
 	Affinity    *affinityQuestion    `json:"affinity"`
 	Tolerations *tolerationsQuestion `json:"tolerations"`
 	Restricted  *v1.Pod              `json:"restricted"`
+	File        *fileQuestion        `json:"file"`
 }
 
 type selectorQuestion struct {
@@ -58,6 +59,9 @@ type answer struct {
 	Matches      bool          `json:"matches,omitempty"`
 	// The untolerated taint, as its position.
 	Taint *int `json:"taint,omitempty"`
+	// What a file holds, and the first thing that headstart reads otherwise.
+	Readings   []string `json:"readings,omitempty"`
+	Difference string   `json:"difference,omitempty"`
 }
 
 type requirement struct {
@@ -121,6 +125,8 @@ func respond(asked question) answer {
 		return tolerations(*asked.Tolerations)
 	case asked.Restricted != nil:
 		return restricted(asked.Restricted)
+	case asked.File != nil:
+		return file(*asked.File)
 	default:
 		return answer{Refused: "not a question"}
 	}

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::LOCAL_IMAGE;
@@ -28,7 +27,7 @@ impl Manifests {
         let path = workspace_root().join("manifests/kustomization.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let mut kustomization: Value =
-            serde_yaml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
+            serde_saphyr::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
         kustomization["patches"] = json!([]);
         Ok(Self {
             kustomization,
@@ -64,9 +63,9 @@ impl Manifests {
         )?;
         let path = workspace_root().join("manifests/webhook.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        for configuration in serde_yaml::Deserializer::from_str(&text) {
-            let configuration = Value::deserialize(configuration)
-                .with_context(|| format!("parse {}", path.display()))?;
+        let configurations: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .with_context(|| format!("parse {}", path.display()))?;
+        for configuration in configurations {
             let kind = configuration["kind"].as_str().context("no kind")?;
             let webhooks = configuration["webhooks"]
                 .as_array()

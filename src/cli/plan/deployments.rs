@@ -1,0 +1,73 @@
+//! The Deployments of a file: which of them can be planned, and what to say of the others.
+
+use k8s_openapi::api::apps::v1::Deployment;
+
+use super::input::Found;
+use super::remarks;
+use crate::cli::manifest::Object;
+use crate::domain::workload::Workload;
+
+/// Versions of Deployments that went with Kubernetes 1.16.
+const REMOVED: &[&str] = &["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"];
+
+/// A Deployment that can be planned.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) workload: Workload,
+    /// What a person should know of it.
+    pub(super) remarks: Vec<String>,
+}
+
+/// Reads those of a file, each or what is wrong with it. `namespace` is that of objects that name none.
+pub(super) fn read<'a>(
+    found: &'a Found,
+    namespace: &'a str,
+) -> impl Iterator<Item = Result<Planned, String>> + 'a {
+    let planned = found.of_kind::<Deployment>().map(move |(object, decoded)| {
+        let why = |why| format!("{}: {why}", found.describe(object));
+        plannable(decoded?, namespace).map_err(why)
+    });
+    planned.chain(found.objects.iter().filter_map(|object| {
+        let version = removed_version(object)?;
+        Some(Err(format!(
+            "{} is of {version}, which no API server since 1.16 takes; write apps/v1",
+            found.describe(object)
+        )))
+    }))
+}
+
+fn removed_version(object: &Object) -> Option<&str> {
+    let version = object.value["apiVersion"].as_str()?;
+    let is_removed = object.value["kind"] == "Deployment" && REMOVED.contains(&version);
+    is_removed.then_some(version)
+}
+
+fn plannable(mut deployment: Deployment, namespace: &str) -> Result<Planned, &'static str> {
+    let mut remarks = remarks::of(&deployment);
+    let metadata = &mut deployment.metadata;
+    let filled = |text: &mut Option<String>| text.take().filter(|text| !text.is_empty());
+    metadata.name = match (
+        filled(&mut metadata.name),
+        filled(&mut metadata.generate_name),
+    ) {
+        (None, Some(generated)) => {
+            remarks.push("the API server adds to its name, which is generated".to_owned());
+            Some(generated)
+        }
+        (name, _) => name,
+    };
+    metadata.namespace = filled(&mut metadata.namespace).or_else(|| Some(namespace.to_owned()));
+    if metadata.name.is_none() {
+        return Err(
+            "it has no metadata.name; if it is a patch, plan what comes of it: \
+             kubectl kustomize DIRECTORY | headstart plan -f -",
+        );
+    }
+    match Workload::from_deployment(&deployment) {
+        Some(workload) => Ok(Planned { workload, remarks }),
+        None => Err(
+            "it has no spec.template.spec; if it is a patch, plan what comes of it: \
+             kubectl kustomize DIRECTORY | headstart plan -f -",
+        ),
+    }
+}
