@@ -11,9 +11,12 @@ pub(crate) struct Hostile {
     pub(crate) body: String,
 }
 
+/// Makes a body: none is kept longer than it is sent.
+type Make = fn() -> String;
+
 /// One after another: all of them at once would take more memory than the replicas may.
 pub(crate) fn all() -> impl Iterator<Item = Hostile> {
-    const ALL: [(&str, fn() -> String); 20] = [
+    const ALL: [(&str, Make); 20] = [
         ("a selector of commas", || {
             annotated("node-selector", &"a,".repeat(SIZE / 2))
         }),
