@@ -50,8 +50,15 @@ async fn client_of(installation: &Installation, namespace: &str, name: &str) -> 
     Client::try_from(config).unwrap()
 }
 
+/// A Deployment, and how a cluster pulls its images.
+struct Web {
+    workload: Workload,
+    /// Kubernetes 1.35 and later mount images as volumes. An API server before that drops the field.
+    image_volumes: bool,
+}
+
 /// The Deployment `web` of two images, as it is stored.
-async fn web(installation: &Installation) -> Workload {
+async fn web(installation: &Installation) -> Web {
     let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);
     let mut web = deployment("web", "app:1");
     let spec = web.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
@@ -59,7 +66,12 @@ async fn web(installation: &Installation) -> Workload {
     spec.containers
         .push(serde_json::from_value(json!({"name": "b", "image": "b:1"})).unwrap());
     let created = deployments.create(&PostParams::default(), &web).await;
-    Workload::from_deployment(&created.unwrap()).unwrap()
+    let version = installation.client.apiserver_version().await.unwrap();
+    let minor = version.minor.trim_end_matches('+');
+    Web {
+        workload: Workload::from_deployment(&created.unwrap()).unwrap(),
+        image_volumes: minor.parse::<u32>().unwrap() >= 35,
+    }
 }
 
 fn settings(pin: Pin) -> PodSettings {
@@ -74,13 +86,16 @@ fn settings(pin: Pin) -> PodSettings {
 }
 
 /// What headstart creates, in all its forms, on a node that does not exist: it is about whether it may.
-fn made(web: &Workload) -> Vec<Value> {
-    let forms = [
-        (PullMethod::ImageVolume, Pin::NodeName),
+fn made(web: &Web) -> Vec<Value> {
+    let mut forms = vec![
         (PullMethod::Container, Pin::NodeName),
-        (PullMethod::ImageVolume, Pin::Affinity),
+        (PullMethod::Container, Pin::Affinity),
     ];
-    let pod = |(method, pin)| prefetch_pod(web, "elsewhere", method, &settings(pin));
+    if web.image_volumes {
+        forms.push((PullMethod::ImageVolume, Pin::NodeName));
+        forms.push((PullMethod::ImageVolume, Pin::Affinity));
+    }
+    let pod = |(method, pin)| prefetch_pod(&web.workload, "elsewhere", method, &settings(pin));
     let pods = forms.into_iter().map(pod);
     pods.map(|pod| serde_json::to_value(pod).unwrap()).collect()
 }
@@ -157,10 +172,10 @@ async fn revoke(installation: &Installation, client: &Client) {
 const EVERYTHING: &str = "policy-test-everything";
 
 /// Every request that is forbidden to an installation in this namespace.
-fn forbidden(own: &str, web: &Workload) -> Vec<Refusal> {
+fn forbidden(own: &str, web: &Web) -> Vec<Refusal> {
     let mut all = webhooks::forbidden();
     for pod in made(web) {
-        all.extend(pods::forbidden(&pod));
+        all.extend(pods::forbidden(&pod, web.image_volumes));
     }
     all.extend(pods::forbidden_places(&made(web)[0], own));
     all.extend(pods::forbidden_deletes(own));
@@ -184,8 +199,8 @@ async fn policy_refuses_what_headstart_never_does_whatever_rbac_allows() {
 }
 
 /// The largest prefetch: as many images, tolerations and pull secrets as headstart takes. An expression has a budget.
-fn largest(web: &Workload) -> Workload {
-    let mut large = web.clone();
+fn largest(web: &Web) -> Web {
+    let mut large = web.workload.clone();
     let image = large.images[0].clone();
     large.images = std::iter::repeat_n(image, 64).collect();
     let toleration = |index| {
@@ -194,7 +209,10 @@ fn largest(web: &Workload) -> Workload {
     };
     large.placement.tolerations = (0..64).map(toleration).collect();
     large.image_pull_secrets = (0..16).map(|index| format!("secret-{index}")).collect();
-    large
+    Web {
+        workload: large,
+        image_volumes: web.image_volumes,
+    }
 }
 
 #[tokio::test]

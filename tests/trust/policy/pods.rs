@@ -53,8 +53,8 @@ pub(super) fn set(object: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-/// What is changed of a pod that headstart makes.
-pub(super) fn forbidden(pod: &Value) -> Vec<Refusal> {
+/// What is changed of a pod that headstart makes. Without image volumes an API server makes empty directories of them.
+pub(super) fn forbidden(pod: &Value, image_volumes: bool) -> Vec<Refusal> {
     let by_volume = pod["spec"]["initContainers"].is_null();
     let pin = if pod["spec"]["nodeName"].is_null() {
         "affinity"
@@ -118,7 +118,7 @@ pub(super) fn forbidden(pod: &Value) -> Vec<Refusal> {
         )
     });
     of_all
-        .chain(mounts(pod).into_iter().map(|(what, pod)| {
+        .chain(mounts(pod, image_volumes).into_iter().map(|(what, pod)| {
             create(
                 format!("pod by {method}, {pin}: {what}"),
                 SHOP,
@@ -130,7 +130,7 @@ pub(super) fn forbidden(pod: &Value) -> Vec<Refusal> {
 }
 
 /// What is mounted where the no-op is, or beside the image of a user where it could be run.
-fn mounts(pod: &Value) -> Vec<(&'static str, Value)> {
+fn mounts(pod: &Value, image_volumes: bool) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     let places = [
         ("over the no-op", "/headstart"),
@@ -150,7 +150,7 @@ fn mounts(pod: &Value) -> Vec<(&'static str, Value)> {
         mounts.push(json!({ "name": "more", "mountPath": place, "subPath": "headstart" }));
         all.push((what, pod));
     }
-    if !pod["spec"]["initContainers"].is_null() {
+    if image_volumes && !pod["spec"]["initContainers"].is_null() {
         let mut pod = pod.clone();
         let volumes = pod["spec"]["volumes"].as_array_mut().unwrap();
         volumes.push(json!({ "name": "more", "image": { "reference": "evil:1" } }));
