@@ -101,6 +101,35 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Reads a list and returns it as it was written; each element is read by `each`, which has to read all of it. What is no
+    /// list is passed over.
+    pub(super) fn list(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<(), Invalid>,
+    ) -> Result<&'a [u8], Invalid> {
+        if self.peek() != Some(b'[') {
+            return self.skip();
+        }
+        let start = self.at;
+        self.at += 1;
+        if self.peek() == Some(b']') {
+            self.at += 1;
+        } else {
+            loop {
+                each(self)?;
+                match self.peek() {
+                    Some(b',') => self.at += 1,
+                    Some(b']') => {
+                        self.at += 1;
+                        break;
+                    }
+                    _ => return self.invalid("neither a comma nor the end of a list"),
+                }
+            }
+        }
+        Ok(self.text.get(start..self.at).unwrap_or_default())
+    }
+
     /// Something, or `None` for null.
     pub(super) fn optional<T>(
         &mut self,

@@ -6,13 +6,52 @@ use crate::domain::workload::{Asked, TooLarge};
 use crate::webhook::json::{Invalid, Json, each};
 use crate::webhook::review::{MAX_NAME, name};
 
-/// A pod template's spec: each part as it was written.
+/// Elements of a list that are read while it is passed over. Pods have fewer, and a large one is so read once.
+const FIRST: usize = 64;
+
+/// A pod template's spec.
 #[derive(Default)]
 pub(super) struct Pod<'a> {
-    init_containers: Option<&'a [u8]>,
-    containers: Option<&'a [u8]>,
-    volumes: Option<&'a [u8]>,
+    init_containers: Option<Items<'a, Asked<'a>>>,
+    containers: Option<Items<'a, Asked<'a>>>,
+    volumes: Option<Items<'a, Option<Asked<'a>>>>,
     placement: Placement<'a>,
+}
+
+/// A list: its first elements, and if there are more, all of it as it was written.
+struct Items<'a, T> {
+    first: Vec<Result<T, Invalid>>,
+    written: Option<&'a [u8]>,
+}
+
+/// Reads an element.
+type Read<'a, T> = fn(&mut Json<'a>) -> Result<T, Invalid>;
+
+impl<'a, T: Clone> Items<'a, T> {
+    fn read(json: &mut Json<'a>, read: Read<'a, T>) -> Result<Self, Invalid> {
+        let mut first = Vec::new();
+        let mut more = false;
+        let written = json.list(|json| {
+            if first.len() < FIRST {
+                first.push(json.attempt(read)?);
+            } else {
+                more = true;
+                json.skip()?;
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            first,
+            written: more.then_some(written),
+        })
+    }
+
+    /// All elements, read as the first ones were.
+    fn all(&self, read: Read<'a, T>) -> impl Iterator<Item = Result<T, Invalid>> {
+        let written = self.written.into_iter();
+        let rest = written.flat_map(move |list| each(list, read).skip(FIRST));
+        self.first.iter().cloned().chain(rest)
+    }
 }
 
 /// Where pods may land, and with whose credentials they pull: only compared and measured.
@@ -32,9 +71,18 @@ impl<'a> Pod<'a> {
         let mut pod = Self::default();
         json.object(|key, json| {
             let part = match &*key.up_to(MAX_NAME) {
-                "initContainers" => &mut pod.init_containers,
-                "containers" => &mut pod.containers,
-                "volumes" => &mut pod.volumes,
+                "initContainers" => {
+                    pod.init_containers = json.optional(|json| Items::read(json, container))?;
+                    return Ok(());
+                }
+                "containers" => {
+                    pod.containers = json.optional(|json| Items::read(json, container))?;
+                    return Ok(());
+                }
+                "volumes" => {
+                    pod.volumes = json.optional(|json| Items::read(json, mounted))?;
+                    return Ok(());
+                }
                 "nodeName" => &mut pod.placement.node_name,
                 "nodeSelector" => &mut pod.placement.node_selector,
                 "affinity" => &mut pod.placement.affinity,
@@ -54,16 +102,13 @@ impl<'a> Pod<'a> {
     }
 
     /// Its images, in the order in which a pod pulls them.
-    pub(super) fn images(&self) -> impl Iterator<Item = Asked<'a>> + use<'a> {
-        let containers = [self.init_containers, self.containers];
-        let containers = containers.into_iter().flatten();
+    pub(super) fn images(&self) -> impl Iterator<Item = Asked<'a>> {
+        let containers = [&self.init_containers, &self.containers].into_iter();
         let of_containers = containers
-            .flat_map(|list| each(list, |json| asked(json, "image", "imagePullPolicy")))
+            .flatten()
+            .flat_map(|items| items.all(container))
             .map(Result::unwrap_or_default);
-        let volumes = self
-            .volumes
-            .into_iter()
-            .flat_map(|list| each(list, mounted));
+        let volumes = self.volumes.iter().flat_map(|items| items.all(mounted));
         let of_volumes = volumes.filter_map(|mounted| mounted.ok().flatten());
         of_containers.chain(of_volumes)
     }
@@ -160,6 +205,11 @@ fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>
         Ok(())
     })?;
     Ok(asked)
+}
+
+/// The image of a container.
+fn container<'a>(json: &mut Json<'a>) -> Result<Asked<'a>, Invalid> {
+    asked(json, "image", "imagePullPolicy")
 }
 
 /// The image of a volume that is one.
