@@ -175,7 +175,8 @@ async fn leader(plane: &ControlPlane, binary: &Path, kubeconfig: &Path, flags: &
 impl Bench {
     async fn namespace(&self, name: &str, opted_in: bool) {
         let api: Api<Namespace> = Api::all(self.user.clone());
-        let mode = if opted_in { "enabled" } else { "disabled" };
+        // A policy asks for consent where headstart's account creates the raw pods, too.
+        let mode = if opted_in { "enabled" } else { "allowed" };
         let namespace =
             json!({ "metadata": { "name": name, "labels": { "headstart.dev/prefetch": mode } } });
         let namespace = serde_json::from_value(namespace).unwrap();
