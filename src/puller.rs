@@ -274,8 +274,8 @@ fn is_definite(code: u16) -> bool {
     (400..500).contains(&code) && !matches!(code, 408 | 409 | 429)
 }
 
-/// Whether a write failed because its namespace is being deleted, or has been. That is what somebody asked for, and no
-/// reason to warn.
+/// Returns whether a write failed because its namespace is being deleted, or is gone. A user asked for that, so it is no reason
+/// to warn.
 pub(crate) fn namespace_is_going(message: &str) -> bool {
     message.contains("because it is being terminated")
         || message.contains("namespaces \"") && message.contains("\" not found")

@@ -151,7 +151,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Whether this process is to be headstart's server.
+/// Returns whether this process is to be headstart's server.
 pub(crate) fn is_to_serve(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument == SERVE)
 }

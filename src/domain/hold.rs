@@ -12,7 +12,6 @@ use super::annotation::HoldUntil;
 use super::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE, Mode};
 use super::workload::Workload;
 
-mod applied;
 mod pause;
 #[cfg(test)]
 mod tests;

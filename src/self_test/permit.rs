@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use crate::domain::self_test::Enforcement;
 
-/// Whether pods may be created and rollouts held.
+/// The permission to create pods and to hold rollouts.
 #[derive(Clone, Debug)]
 pub struct Permit(pub(super) Option<watch::Receiver<Enforcement>>);
 

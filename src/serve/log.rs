@@ -68,7 +68,7 @@ struct Cause {
 }
 
 impl Share {
-    /// Whether there is room for a line of this cause; otherwise it is counted, with its words.
+    /// Returns whether there is room for a line of this cause. Counts the line otherwise, and keeps its words.
     fn has_room(&self, cause: Identifier, now: Instant, words: impl FnOnce() -> String) -> bool {
         let mut causes = self.lock();
         // There are as many as places in the source that log.

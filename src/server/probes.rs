@@ -26,7 +26,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// The same, for a caller that takes nothing but its predecessor: to that, what is new are comments.
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Whether this replica should be sent reviews.
+/// Says whether this replica should be sent reviews.
 #[derive(Debug, Default)]
 pub struct Readiness(AtomicBool);
 

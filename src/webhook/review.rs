@@ -147,7 +147,7 @@ impl<'a> Request<'a> {
         Ok(json.attempt(Object::read)?.ok())
     }
 
-    /// Whether what is read so far says that it is no write of a Deployment, or one that is left alone.
+    /// Returns whether the fields read so far show that it is no write of a Deployment, or one in an exempt namespace.
     fn is_of_others(&self, own: &str) -> bool {
         let is = |text: &Option<Cow<'_, str>>, wanted: &[&str]| {
             text.as_deref().is_none_or(|text| wanted.contains(&text))

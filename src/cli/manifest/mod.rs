@@ -1,6 +1,6 @@
 //! Objects from files, read as `kubectl create --dry-run=client -f` reads them.
 //!
-//! Where kubectl stops at a document that it cannot read, this reads on. tests/oracle compares both.
+//! kubectl stops at a document that it cannot read; this reader goes on with the next. tests/oracle compares both.
 //!
 //! kubectl's parser (go.yaml.in/yaml/v2) and this one (libyaml-safer) are both ports of libyaml, of different age. Where they
 //! differ, kubectl's reads the rarer text: in flow style a `:` right before one of `,[]{}`, a comma or a bracket in a tag, a
@@ -27,13 +27,13 @@ const MAX_WRONG: usize = 5;
 /// An object of a file, those of lists included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// Where in the file its document is.
+    /// The place of its document in the file.
     pub place: Place,
     /// All that the file says of it.
     pub value: Value,
 }
 
-/// Where in a file a document is.
+/// The place of a document in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Counted from 1, without documents that say nothing.
@@ -58,7 +58,7 @@ pub enum Reason {
     Syntax {
         /// The line of the mistake.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         message: String,
     },
     /// It is no Kubernetes object.
@@ -143,7 +143,7 @@ fn collect(value: Value, place: Place, found: &mut Vec<Result<Object, Broken>>) 
 }
 
 impl Object {
-    /// Whether it is of a kind.
+    /// Returns whether it is of a kind.
     pub fn is<T: Resource>(&self) -> bool {
         self.value["apiVersion"] == T::API_VERSION && self.value["kind"] == T::KIND
     }

@@ -53,7 +53,7 @@ pub(super) fn resolve(tag: Option<&str>, text: &str) -> Result<Scalar, String> {
     }
 }
 
-/// Whether a text would be read back as this very text if it stood there without quotes.
+/// Returns whether YAML reads a text back unchanged when it is written without quotes.
 pub(super) fn is_plain(text: &str) -> bool {
     matches!(implicit(text), Scalar::Text(_)) && text != "<<"
 }
@@ -127,7 +127,7 @@ fn binary(text: &str) -> Result<Scalar, String> {
     Ok(Scalar::Text(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Whether a text begins as a date does.
+/// Returns whether a text begins like a date.
 fn is_date(text: &str) -> bool {
     let year = text.split('-').next().unwrap_or_default();
     year.len() == 4 && year != text && year.bytes().all(|digit| digit.is_ascii_digit())

@@ -35,7 +35,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Whether it begins so, as far as can be seen without reading escapes.
+    /// Returns whether it may begin with `prefix`. A text with escapes always may: they are not read.
     pub(in crate::webhook) fn may_begin_with(self, prefix: &str) -> bool {
         self.escaped || self.raw.starts_with(prefix.as_bytes())
     }

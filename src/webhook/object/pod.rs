@@ -113,7 +113,7 @@ impl<'a> Pod<'a> {
         of_containers.chain(of_volumes)
     }
 
-    /// Whether pods of both may land on the same nodes and pull with the same credentials.
+    /// Returns whether pods of both may land on the same nodes and pull with the same credentials.
     pub(super) fn lands_like(&self, other: &Self) -> bool {
         self.placement == other.placement
     }

@@ -426,7 +426,7 @@ pub(super) fn file() -> impl Strategy<Value = Vec<u8>> {
     (text, form).prop_map(|(text, form)| form.of(&text))
 }
 
-/// Whether a text has what go.yaml.in/yaml/v2 reads by older rules than libyaml: in flow style a `:` right before one of
+/// Returns whether a text has what go.yaml.in/yaml/v2 reads by older rules than libyaml: in flow style a `:` right before one of
 /// `,[]{}` and a `?` in a plain word, and anywhere a bracket or a comma in a tag.
 pub(super) fn is_read_otherwise(text: &str) -> bool {
     let mut pairs = text.chars().zip(text.chars().skip(1));

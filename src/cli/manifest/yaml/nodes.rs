@@ -40,7 +40,7 @@ pub(super) enum Content {
     Scalar {
         tag: Option<String>,
         text: String,
-        /// Whether it stands there without quotes and without a tag.
+        /// It has neither quotes nor a tag.
         plain: bool,
     },
     Sequence(Vec<usize>),
