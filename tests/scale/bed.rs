@@ -110,6 +110,14 @@ pub(crate) fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_headstart").into()
 }
 
+/// A number of `/proc/PID/status`, in MiB.
+pub(crate) fn status_mib(pid: u32, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib / 1024.0
+}
+
 /// A Deployment without replicas of its own: only prefetch pods are looked at. `nodes` is a selector of nodes.
 pub(crate) fn deployment(namespace: &str, name: &str, nodes: &str, images: &[&str]) -> Value {
     let containers: Vec<Value> = images

@@ -4,11 +4,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, bed, deployment};
+use crate::bed::{Bed, bed, deployment, status_mib};
 
-/// What reading them may take in passing, in KiB: the watch reads one after another, each with up to a megabyte of JSON, in a
+/// What reading them may take in passing, in MiB: the watch reads one after another, each with up to a megabyte of JSON, in a
 /// list of all of them. Kept is next to nothing.
-const MOST_KIB: u64 = 64 * 1024;
+const MOST_MIB: f64 = 64.0;
 
 fn annotated(name: &str, annotation: &str, value: String) -> Value {
     let mut object = deployment("hostile", name, "slice=3", &["acme/web:1"]);
@@ -53,12 +53,8 @@ fn hostile(number: usize) -> (&'static str, Value) {
 }
 
 /// The most that the leader has taken since it was started.
-fn peak_kib(bed: &Bed) -> u64 {
-    let pid = bed.replicas[0].process().id().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-    kib.parse().unwrap()
+fn peak_mib(bed: &Bed) -> f64 {
+    status_mib(bed.replicas[0].process().id().unwrap(), "VmHWM:")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +65,7 @@ async fn what_one_tenant_stores_costs_the_others_nothing() {
     bed.keep_pods().await;
     bed.namespace("hostile").await;
     bed.namespace("peaceful").await;
-    let before = peak_kib(bed);
+    let before = peak_mib(bed);
     let api = bed.api::<Deployment>("hostile");
     let create = async |number: usize| {
         let object = serde_json::from_value(hostile(number).1).unwrap();
@@ -99,9 +95,9 @@ async fn what_one_tenant_stores_costs_the_others_nothing() {
         let complaints = events.iter().filter(|(found, _)| found == reason).count();
         assert!(complaints <= 4, "{events:?}");
     }
-    let after = peak_kib(bed);
-    println!("at most {before} KiB without them, {after} KiB with them");
-    assert!(after <= before + MOST_KIB);
+    let after = peak_mib(bed);
+    println!("at most {before:.1} MiB without them, {after:.1} MiB with them");
+    assert!(after <= before + MOST_MIB);
     bed.clear("hostile").await;
     bed.clear("peaceful").await;
     bed.reset().await;

@@ -10,7 +10,7 @@ use testbed::headstart::Local;
 use testbed::process::Wait;
 use testbed::{ControlPlane, FakeNodes};
 
-use crate::bed::{alone, is_long};
+use crate::bed::{alone, is_long, status_mib};
 
 /// What a process takes that knows nothing yet, and what reading takes in passing.
 const BASE_MIB: f64 = 24.0;
@@ -58,14 +58,6 @@ fn deployment(number: usize) -> Value {
             },
         },
     })
-}
-
-/// A number of `/proc/PID/status`, in MiB.
-fn status_mib(pid: u32, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib / 1024.0
 }
 
 /// How many events of a watch it has seen.

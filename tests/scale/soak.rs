@@ -11,7 +11,7 @@ use testbed::Component;
 use testbed::headstart::Local;
 use testbed::process::Wait;
 
-use crate::bed::{Bed, LIMIT, bed, deployment, is_long, until};
+use crate::bed::{Bed, LIMIT, bed, deployment, is_long, status_mib, until};
 
 const NAMESPACE: &str = "soak";
 /// Deployments, each on one slice of nodes.
@@ -127,18 +127,7 @@ impl Model {
 }
 
 fn rss_mib(replica: &Local) -> f64 {
-    let pid = replica.process().id().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<f64>()
-        .unwrap()
-        / 1024.0
+    status_mib(replica.process().id().unwrap(), "VmRSS:")
 }
 
 #[tokio::test(flavor = "multi_thread")]

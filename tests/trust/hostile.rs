@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Tls, plain_get, post};
 use crate::forwarder::Forwarder;
 use crate::healthy::Healthy;
-use crate::installation::{Installation, OWN, PATIENCE, SHOP, alone, bundle, until};
+use crate::installation::{self, Installation, OWN, PATIENCE, SHOP, alone, bundle, until};
 use crate::load::{BOUND, one_replica, released};
 use crate::replica::Replica;
 
@@ -204,19 +204,9 @@ impl Bed {
     }
 }
 
-/// One that runs nowhere, so that nothing but the prefetch is measured.
+/// The suite's Deployment, to be made hostile.
 fn deployment(name: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{"name": "app", "image": image}]},
-            },
-        },
-    })
+    serde_json::to_value(installation::deployment(name, image)).unwrap()
 }
 
 /// Probes a replica as the kubelet does, on a thread of its own, and looks at what it has open.
