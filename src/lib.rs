@@ -23,7 +23,6 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
-pub mod domain;
 pub mod hold;
 pub mod leader;
 pub mod metrics;
@@ -38,3 +37,5 @@ pub mod tls;
 pub mod webhook;
 pub mod whereabouts;
 pub mod worker;
+
+pub use headstart_core as domain;

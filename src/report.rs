@@ -261,7 +261,7 @@ async fn write_one(client: Client, event: Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::workload::tests::workload;
+    use crate::domain::testing::workload;
     use serde_json::json;
     use tokio::sync::mpsc;
 

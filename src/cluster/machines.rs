@@ -43,7 +43,7 @@ impl Machine {
     pub(crate) fn named(name: &str) -> Self {
         let named = serde_json::json!({"metadata": {"name": name}});
         Self {
-            candidate: Arc::new(crate::domain::node::tests::candidate(&named)),
+            candidate: Arc::new(crate::domain::testing::candidate(&named)),
             uid: name.into(),
             created: None,
             images: Arc::default(),

@@ -275,7 +275,7 @@ fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
     };
     deployment(&cluster, "shop", json!({}));
     let (workload, _) = cluster.stored(&key("shop")).unwrap();
-    let settings = crate::domain::plan::tests::settings(None);
+    let settings = crate::domain::testing::settings();
     let stock = || cluster.stock(&workload, &settings);
     use crate::domain::hold::Stock;
     assert_eq!(stock(), Stock::NoNode);

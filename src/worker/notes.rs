@@ -193,7 +193,7 @@ pub(super) fn not_resumed(key: &Key, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::workload::tests::workload;
+    use crate::domain::testing::workload;
     use serde_json::json;
 
     fn said(web: &Workload) -> Vec<(Reason, String)> {

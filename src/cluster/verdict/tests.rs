@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::outcome::{FailureKind, PodOutcome};
-use crate::domain::workload::tests::workload;
+use crate::domain::testing::workload;
 use serde_json::json;
 
 pub(crate) fn wants(images: &[&str]) -> Workload {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::SHOWN_VALUE;
-use crate::domain::image::{ImageRef, InvalidImage};
-use crate::domain::limits::{MAX_IMAGES, shown};
+use crate::image::{ImageRef, InvalidImage};
+use crate::limits::{MAX_IMAGES, shown};
 
 /// Shortest time between two prefetches of the same images: each asks the API server for a pod per node.
 const MIN_REFRESH: SignedDuration = SignedDuration::from_mins(1);

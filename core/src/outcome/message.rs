@@ -1,7 +1,7 @@
 //! What the kubelet passes on from the runtime and the registry: prose, to be understood and shown.
 
 use super::FailureKind;
-use crate::domain::image::ImageRef;
+use crate::image::ImageRef;
 
 /// Longest message that is kept, in bytes. An Event's note may have 1,024.
 pub(super) const MAX_MESSAGE: usize = 700;

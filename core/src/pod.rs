@@ -22,7 +22,7 @@ use super::workload::{Workload, short_hash};
 mod containers;
 mod shape;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use containers::{with_containers, with_image_volumes};
 pub use shape::is_prefetch_pod;

@@ -1,19 +1,8 @@
 use super::*;
-use crate::domain::affinity::RequiredAffinity;
-use crate::domain::labels::Labels;
-use crate::domain::workload::tests::workload;
+use crate::affinity::RequiredAffinity;
+use crate::labels::Labels;
+use crate::testing::{settings, workload};
 use serde_json::{Value, json};
-
-pub(crate) fn settings() -> PodSettings {
-    PodSettings {
-        noop_image: "headstart:v1".into(),
-        method: None,
-        pin: Pin::NodeName,
-        priority_class: Some("headstart-prefetch".into()),
-        run_as: RunAs::Default,
-        deadline_seconds: 1800,
-    }
-}
 
 #[test]
 fn the_name_is_the_same_for_the_same_deployment_node_and_images() {

@@ -1,17 +1,9 @@
 use super::*;
-use crate::domain::limits::{ITEMS, MAX_IMAGES, REFUSED};
+use crate::limits::{ITEMS, MAX_IMAGES, REFUSED};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-/// The Deployment `shop/web` with this pod spec.
-pub(crate) fn workload(spec: serde_json::Value) -> Workload {
-    let deployment = serde_json::from_value(json!({
-        "metadata": {"namespace": "shop", "name": "web", "generation": 2},
-        "spec": {"selector": {}, "template": {"spec": spec}},
-    }))
-    .unwrap();
-    Workload::from_deployment(&deployment).unwrap()
-}
+use crate::testing::workload;
 
 fn given(workload: &Workload) -> Vec<&str> {
     workload.images.iter().map(|image| &*image.given).collect()

@@ -43,10 +43,9 @@ fn runs(container: &Container, command: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::node::PullMethod;
-    use crate::domain::pod::prefetch_pod;
-    use crate::domain::pod::tests::settings;
-    use crate::domain::workload::tests::workload;
+    use crate::node::PullMethod;
+    use crate::pod::prefetch_pod;
+    use crate::testing::{settings, workload};
     use serde_json::{Value, json};
 
     /// What the API server would hold, as JSON, of a prefetch for two images.

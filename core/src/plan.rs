@@ -1,6 +1,6 @@
 //! What is prefetched where, and why not elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::annotation::MaxNodes;
 use super::node::{Candidate, PullMethod};
@@ -9,7 +9,7 @@ use super::pod::PodSettings;
 use super::workload::{Key, Workload, short_hash};
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 /// What is known of the cluster beside its nodes. Knowing nothing leaves no node out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Situation {
     /// Nodes where pods of the Deployment are now; read only where the number of nodes is limited.
     pub running_on: BTreeSet<String>,
     /// How many pods a node has.
-    pub pods_on: HashMap<String, u32>,
+    pub pods_on: BTreeMap<String, u32>,
 }
 
 /// The plan for one Deployment.

@@ -199,31 +199,10 @@ fn major_minor(version: &str) -> Option<(u32, u32)> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::testing::candidate;
     use serde_json::{Value, json};
-
-    /// An ordinary node, changed by a merge patch.
-    pub(crate) fn candidate(change: &Value) -> Candidate {
-        let mut node = json!({
-            "metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux", "pool": "web"}},
-            "spec": {},
-            "status": {
-                "conditions": [{"type": "Ready", "status": "True"}],
-                "nodeInfo": node_info("v1.37.2", "containerd://2.4.2"),
-            },
-        });
-        json_patch::merge(&mut node, change);
-        Candidate::from_node(&serde_json::from_value(node).unwrap()).unwrap()
-    }
-
-    fn node_info(kubelet: &str, runtime: &str) -> Value {
-        json!({
-            "architecture": "", "bootID": "", "containerRuntimeVersion": runtime, "kernelVersion": "",
-            "kubeProxyVersion": "", "kubeletVersion": kubelet, "machineID": "", "operatingSystem": "",
-            "osImage": "", "systemUUID": "",
-        })
-    }
 
     #[test]
     fn what_is_wrong_with_a_node_is_read_from_its_conditions() {

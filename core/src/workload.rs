@@ -19,9 +19,9 @@ mod images;
 mod rollout;
 mod size;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
-pub(crate) use images::Asked;
+pub use images::Asked;
 pub use images::{Image, Refusal, Refused};
 pub use rollout::Rollout;
 pub use size::TooLarge;
@@ -76,7 +76,7 @@ impl From<&str> for Revision {
 
 /// 64 bits of SHA-256 over the parts, as 16 hexadecimal digits: fits a label and a name, and does not
 /// collide among the objects of one cluster.
-pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+pub fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.as_bytes());
@@ -140,23 +140,23 @@ pub struct Workload {
 }
 
 /// What of a Deployment is read for all that is decided when a write is admitted.
-pub(crate) struct Read<'a> {
+pub struct Read<'a> {
     /// Namespace and name.
-    pub(crate) key: Key,
+    pub key: Key,
     /// `metadata.generation`.
-    pub(crate) generation: Option<i64>,
+    pub generation: Option<i64>,
     /// `metadata.labels`.
-    pub(crate) labels: Option<&'a BTreeMap<String, String>>,
+    pub labels: Option<&'a BTreeMap<String, String>>,
     /// `metadata.annotations`.
-    pub(crate) annotations: Option<&'a BTreeMap<String, String>>,
+    pub annotations: Option<&'a BTreeMap<String, String>>,
     /// `spec.paused`.
-    pub(crate) paused: Option<bool>,
+    pub paused: Option<bool>,
     /// `spec.replicas`.
-    pub(crate) replicas: Option<i32>,
+    pub replicas: Option<i32>,
     /// `status`.
-    pub(crate) status: Option<&'a DeploymentStatus>,
+    pub status: Option<&'a DeploymentStatus>,
     /// What is known to be too large of the rest.
-    pub(crate) too_large: Option<TooLarge>,
+    pub too_large: Option<TooLarge>,
 }
 
 impl Workload {
@@ -204,7 +204,7 @@ impl Workload {
     }
 
     /// A Deployment as far as a review is read: not where its pods may land, nor with whose credentials they pull.
-    pub(crate) fn reviewed<'a>(read: Read<'_>, images: impl Iterator<Item = Asked<'a>>) -> Self {
+    pub fn reviewed<'a>(read: Read<'_>, images: impl Iterator<Item = Asked<'a>>) -> Self {
         let Read {
             key,
             generation,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::node::tests::candidate;
+use crate::testing::candidate;
 use serde_json::{Value, json};
 
 fn placement(spec: &Value) -> Placement {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::lexer::{Token, Tokens, tokens};
 use super::{InvalidSelector, Operator, Requirement, Selector};
-use crate::domain::limits::{SELECTOR_CONDITIONS, SELECTOR_VALUES};
+use crate::limits::{SELECTOR_CONDITIONS, SELECTOR_VALUES};
 
 impl FromStr for Selector {
     type Err = InvalidSelector;

@@ -12,7 +12,7 @@ use super::{
     COPY_SELF_COMMAND, NOOP_COMMAND, NOOP_DIRECTORY, OWN_BINARY, PodSettings, container_name,
     mounted_binary,
 };
-use crate::domain::workload::Image;
+use crate::workload::Image;
 
 const NOOP_VOLUME: &str = "noop";
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde::Deserialize;
 
 use super::Held;
-use crate::domain::contract::HELD_LABEL;
+use crate::contract::HELD_LABEL;
 
 /// Returns whether a user paused the Deployment independently of the hold.
 ///

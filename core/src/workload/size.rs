@@ -3,13 +3,11 @@
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::{Image, Refused, Workload};
-use crate::domain::affinity;
-use crate::domain::annotation::Annotations;
-use crate::domain::limits::{
-    AFFINITY_TERMS, AFFINITY_VALUES, KEPT_BYTES, PULL_SECRETS, TOLERATIONS,
-};
-use crate::domain::placement::Placement;
-use crate::domain::selector::Selector;
+use crate::affinity;
+use crate::annotation::Annotations;
+use crate::limits::{AFFINITY_TERMS, AFFINITY_VALUES, KEPT_BYTES, PULL_SECRETS, TOLERATIONS};
+use crate::placement::Placement;
+use crate::selector::Selector;
 
 /// What of a Deployment is over a limit, so that nothing is prefetched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +42,7 @@ impl TooLarge {
     }
 
     /// What is over its limit of lists that are this long.
-    pub(crate) fn of_counts(tolerations: usize, pull_secrets: usize) -> Option<Self> {
+    pub fn of_counts(tolerations: usize, pull_secrets: usize) -> Option<Self> {
         if tolerations > TOLERATIONS {
             Some(Self::Tolerations)
         } else if pull_secrets > PULL_SECRETS {

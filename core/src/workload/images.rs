@@ -1,7 +1,7 @@
 //! The images of a pod template, each once.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::PodSpec;
 use sha2::{Digest, Sha256};
 
 use super::{Revision, hex};
-use crate::domain::image::{ImageRef, InvalidImage};
-use crate::domain::limits::{ITEMS, MAX_IMAGES, REFUSED, SHOWN_BYTES, shown};
+use crate::image::{ImageRef, InvalidImage};
+use crate::limits::{ITEMS, MAX_IMAGES, REFUSED, SHOWN_BYTES, shown};
 
 /// What a template says instead of an image where a sidecar injector is to put its own in (Istio's gateways). It is
 /// replaced in the pods, and no registry has it.
@@ -53,15 +53,16 @@ pub enum Refusal {
 
 /// An image as a template asks for it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked<'a> {
+pub struct Asked<'a> {
     /// The reference; empty where there is none. Of one that is too long, the beginning will do.
-    pub(crate) image: Cow<'a, str>,
+    pub image: Cow<'a, str>,
     /// When the registry is asked.
-    pub(crate) pull_policy: Option<&'a str>,
+    pub pull_policy: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
-    pub(crate) fn new(image: Option<&'a str>, pull_policy: Option<&'a str>) -> Self {
+    /// An image with its pull policy, as a container has them.
+    pub fn new(image: Option<&'a str>, pull_policy: Option<&'a str>) -> Self {
         Self {
             image: image.unwrap_or_default().into(),
             pull_policy,
@@ -97,7 +98,7 @@ pub(super) struct Images {
     /// How many containers and volumes were looked at.
     items: usize,
     /// Hashes of what was read: templates repeat themselves.
-    seen: HashSet<u64>,
+    seen: BTreeSet<u64>,
     /// Over all that is not kept whole: another image there is another revision, too.
     rest: Option<Sha256>,
 }

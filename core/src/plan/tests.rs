@@ -1,7 +1,6 @@
 use super::*;
-use crate::domain::node::Unfit;
-use crate::domain::pod::{Pin, RunAs};
-use crate::domain::workload::tests::workload;
+use crate::node::Unfit;
+use crate::testing::workload;
 use serde_json::{Value, json};
 
 fn node_with(name: &str, change: &Value) -> Candidate {
@@ -18,14 +17,10 @@ fn node(name: &str, ready: &str) -> Candidate {
     node_with(name, &json!({"status": {"conditions": conditions}}))
 }
 
-pub(crate) fn settings(method: Option<PullMethod>) -> PodSettings {
+fn settings(method: Option<PullMethod>) -> PodSettings {
     PodSettings {
-        noop_image: String::new(),
         method,
-        pin: Pin::NodeName,
-        priority_class: None,
-        run_as: RunAs::Default,
-        deadline_seconds: 1,
+        ..crate::testing::settings()
     }
 }
 
@@ -116,7 +111,7 @@ fn a_node_without_room_for_a_pod_is_left_out_if_it_says_so() {
     let slots = |slots: &str| node_with("n1", &json!({"status": {"allocatable": {"pods": slots}}}));
     let reason = |node: &Candidate, pods: u32| {
         let situation = Situation {
-            pods_on: HashMap::from([("n1".to_owned(), pods)]),
+            pods_on: BTreeMap::from([("n1".to_owned(), pods)]),
             ..Situation::default()
         };
         let plan = plan(&web, [node], &situation, &settings(None));

@@ -78,7 +78,7 @@ impl ImageRef {
     }
 
     /// The whole reference, to be shared.
-    pub(crate) fn text(&self) -> &Arc<str> {
+    pub fn text(&self) -> &Arc<str> {
         &self.text
     }
 

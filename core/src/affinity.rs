@@ -48,7 +48,7 @@ pub(super) fn is_too_large(affinity: Option<&Affinity>) -> bool {
 }
 
 /// The same by the number of its terms and, of each list of conditions, their number and the most values that one has.
-pub(crate) fn is_beyond(terms: usize, counts: impl IntoIterator<Item = (usize, usize)>) -> bool {
+pub fn is_beyond(terms: usize, counts: impl IntoIterator<Item = (usize, usize)>) -> bool {
     let is_beyond = |(conditions, values)| conditions > AFFINITY_TERMS || values > AFFINITY_VALUES;
     terms > AFFINITY_TERMS || counts.into_iter().any(is_beyond)
 }
@@ -191,7 +191,7 @@ fn field_requirement(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::placement::Ineligible;
+    use crate::placement::Ineligible;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
 
