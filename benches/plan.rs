@@ -4,16 +4,16 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use headstart::domain::node::Candidate;
-use headstart::domain::plan::{Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings, RunAs};
+use headstart::domain::node::NodeInfo;
+use headstart::domain::plan::{PlacementContext, plan};
+use headstart::domain::pod::{NodeBinding, PodSettings, RunAs};
 use headstart::domain::workload::Workload;
 use serde_json::{Value, json};
 
 const SIZES: [usize; 3] = [100, 1_000, 5_000];
 
 /// A node as a cloud provider's look: some twenty labels, a taint on each fourth.
-fn node(index: usize) -> Candidate {
+fn node(index: usize) -> NodeInfo {
     let pool = ["web", "db", "batch"][index % 3];
     let zone = ["a", "b", "c"][index % 3];
     let mut labels = json!({
@@ -51,7 +51,7 @@ fn node(index: usize) -> Candidate {
         },
     });
     let node = serde_json::from_value(node).expect("a node");
-    Candidate::from_node(&node).expect("it has a name")
+    NodeInfo::from_node(&node).expect("it has a name")
 }
 
 fn workload(annotations: &Value) -> Workload {
@@ -80,7 +80,7 @@ fn planning(criterion: &mut Criterion) {
     let settings = PodSettings {
         noop_image: "headstart:v1".into(),
         method: None,
-        pin: Pin::NodeName,
+        binding: NodeBinding::NodeName,
         priority_class: None,
         run_as: RunAs::Default,
         deadline_seconds: 1_800,
@@ -98,14 +98,14 @@ fn planning(criterion: &mut Criterion) {
     for (kind, web) in &kinds {
         let mut group = criterion.benchmark_group(format!("plan/{kind}"));
         for size in SIZES {
-            let nodes: Vec<Candidate> = (0..size).map(node).collect();
-            let situation = Situation {
+            let nodes: Vec<NodeInfo> = (0..size).map(node).collect();
+            let situation = PlacementContext {
                 running_on: nodes
                     .iter()
                     .step_by(10)
                     .map(|node| node.name.clone())
                     .collect(),
-                ..Situation::default()
+                ..PlacementContext::default()
             };
             group.throughput(Throughput::Elements(size as u64));
             group.bench_with_input(

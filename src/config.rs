@@ -303,7 +303,7 @@ pub struct Config {
 
 impl Config {
     /// How long rollouts are held at most, `None` if they are not; or what is wrong with what was asked for.
-    pub fn holds(&self) -> Result<Option<hold::Limits>, String> {
+    pub fn holds(&self) -> Result<Option<hold::HoldLimits>, String> {
         let (timeout, most) = (self.hold_timeout, self.max_hold);
         if timeout.is_zero() || timeout > most {
             return Err(format!(
@@ -311,9 +311,9 @@ impl Config {
             ));
         }
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-        let limits = hold::Limits {
+        let limits = hold::HoldLimits {
             default: signed(timeout),
-            most: signed(most),
+            max: signed(most),
         };
         Ok((self.hold == HoldFlag::On).then_some(limits))
     }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::domain::outcome::{Outcome, PodOutcome};
+use crate::domain::outcome::{ImageStatus, PodStatusSummary};
 
 mod labels;
 #[cfg(test)]
@@ -312,17 +312,17 @@ impl Metrics {
     }
 
     /// It is known what came of a pod: what is worst about its images.
-    pub fn pod_decided(&self, pod: &PodOutcome) {
+    pub fn pod_decided(&self, pod: &PodStatusSummary) {
         let mut label = PodLabel {
             outcome: "Pulled",
             reason: "",
         };
         for image in &pod.images {
             let (outcome, reason) = match image {
-                Outcome::Pulled => ("Pulled", ""),
-                Outcome::Pending => ("Pending", ""),
-                Outcome::Failed(failure) => ("Failed", failure.kind.reason()),
-                Outcome::Rejected(failure) => ("Rejected", failure.kind.reason()),
+                ImageStatus::Pulled => ("Pulled", ""),
+                ImageStatus::Pending => ("Pending", ""),
+                ImageStatus::Failed(failure) => ("Failed", failure.kind.reason()),
+                ImageStatus::Rejected(failure) => ("Rejected", failure.kind.reason()),
             };
             self.image(if reason.is_empty() { outcome } else { reason });
             if label.reason.is_empty() && outcome != "Pulled" {

@@ -19,7 +19,7 @@ use crate::domain::contract::REVISION_LABEL;
 use crate::domain::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
 use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, prefetch_pod};
-use crate::domain::workload::{Revision, Workload};
+use crate::domain::workload::{ImageSetId, Workload};
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 
@@ -41,7 +41,7 @@ pub struct Job {
     /// The Deployment and the node.
     pub place: Place,
     /// The rollout that it is for.
-    pub revision: Revision,
+    pub revision: ImageSetId,
     /// The Deployment with the images that the node lacks.
     pub workload: Arc<Workload>,
     /// How they are pulled.
@@ -148,7 +148,7 @@ impl Puller {
     async fn store(
         &self,
         place: &Place,
-        revision: &Revision,
+        revision: &ImageSetId,
         workload: &Workload,
         method: PullMethod,
         replaces: Option<String>,

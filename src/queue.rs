@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::workload::{Key, Revision};
+use crate::domain::workload::{DeploymentKey, ImageSetId};
 
 /// Keys in the order of their first push.
 #[derive(Debug)]
-pub struct Queue<K = Key> {
+pub struct Queue<K = DeploymentKey> {
     /// Never held across an await: every critical section is a few map operations.
     keys: Mutex<Waiting<K>>,
     pushed: Notify,
@@ -107,7 +107,7 @@ pub const HINT_LIFETIME: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
     /// The images.
-    pub revision: Revision,
+    pub revision: ImageSetId,
     /// When the review came in.
     pub admitted: Instant,
 }
@@ -116,13 +116,13 @@ pub struct Hint {
 /// admitted object may still be refused further on: nothing is done for a hint until a watch shows its object.
 #[derive(Debug, Default)]
 pub struct Hints {
-    waiting: Mutex<HashMap<Key, Hint>>,
+    waiting: Mutex<HashMap<DeploymentKey, Hint>>,
 }
 
 impl Hints {
     /// Notes a hint; a newer one for the same Deployment replaces the older. False if there is no room, which
     /// costs nothing but the time of admission in the metrics: the watch brings the object all the same.
-    pub fn note(&self, key: Key, hint: Hint) -> bool {
+    pub fn note(&self, key: DeploymentKey, hint: Hint) -> bool {
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= MAX_HINTS && !waiting.contains_key(&key) {
             return false;
@@ -132,7 +132,7 @@ impl Hints {
     }
 
     /// Takes the hint for a stored object. One that promised other images stays: its object may be next.
-    pub fn confirm(&self, key: &Key, stored: &Revision) -> Option<Hint> {
+    pub fn confirm(&self, key: &DeploymentKey, stored: &ImageSetId) -> Option<Hint> {
         let mut waiting = lock(&self.waiting);
         if waiting.get(key)?.revision != *stored {
             return None;
@@ -158,8 +158,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Key {
-        Key {
+    fn key(name: &str) -> DeploymentKey {
+        DeploymentKey {
             namespace: "shop".into(),
             name: name.into(),
         }

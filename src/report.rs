@@ -185,7 +185,7 @@ fn event(
     note: String,
     instance: &str,
 ) -> Event {
-    let revision = workload.revision.to_string();
+    let revision = workload.image_set.to_string();
     let hash = short_hash([workload.uid.as_str(), &revision, reason.as_str(), subject]);
     // Names of Deployments are at most 253 bytes, as names of events are.
     let prefix = workload

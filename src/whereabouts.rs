@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::domain::selector::Selector;
-use crate::domain::workload::{Key, Workload};
+use crate::domain::workload::{DeploymentKey, Workload};
 
 /// How long the API server may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ impl Whereabouts {
     }
 
     /// The nodes on which pods of a Deployment are now. Where that cannot be learnt the plan does without.
-    pub async fn nodes_running(&self, key: &Key, pods: &Selector) -> BTreeSet<String> {
+    pub async fn nodes_running(&self, key: &DeploymentKey, pods: &Selector) -> BTreeSet<String> {
         self.or_none(key, nodes_running(&self.client, key, pods))
             .await
     }
@@ -54,7 +54,7 @@ impl Whereabouts {
     }
 
     /// The names of the pull secrets of a ServiceAccount; none if there is no such account, `None` if that cannot be learnt.
-    pub async fn pull_secrets(&self, key: &Key, account: &str) -> Option<Vec<String>> {
+    pub async fn pull_secrets(&self, key: &DeploymentKey, account: &str) -> Option<Vec<String>> {
         match self
             .answered(pull_secrets(&self.client, &key.namespace, account))
             .await
@@ -74,7 +74,7 @@ impl Whereabouts {
     /// What a list says, if it is answered in time.
     async fn or_none(
         &self,
-        key: &Key,
+        key: &DeploymentKey,
         nodes: impl Future<Output = kube::Result<BTreeSet<String>>>,
     ) -> BTreeSet<String> {
         self.answered(nodes).await.unwrap_or_else(|error| {
@@ -102,7 +102,7 @@ impl Whereabouts {
 /// The nodes on which pods of a Deployment are now.
 pub(crate) async fn nodes_running(
     client: &Client,
-    key: &Key,
+    key: &DeploymentKey,
     pods: &Selector,
 ) -> kube::Result<BTreeSet<String>> {
     let live = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
@@ -143,7 +143,7 @@ async fn nodes_pulling(
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter_map(|pod| {
             pod.spec
-                .filter(|spec| workload.is_brought_by(spec))?
+                .filter(|spec| workload.pod_pulls_all(spec))?
                 .node_name
         })
         .collect())
@@ -151,7 +151,7 @@ async fn nodes_pulling(
 
 async fn own_pods(
     client: &Client,
-    key: &Key,
+    key: &DeploymentKey,
     pods: &Selector,
     which: ListParams,
 ) -> kube::Result<impl Iterator<Item = Pod>> {
@@ -198,7 +198,7 @@ mod tests {
                 {"metadata": {"name": "4"}, "spec": {"containers": [], "nodeName": "n1"}},
             ]),
         );
-        let key = Key {
+        let key = DeploymentKey {
             namespace: "shop".into(),
             name: "web".into(),
         };
@@ -260,7 +260,7 @@ mod tests {
                 async move { Ok::<_, std::io::Error>(response.unwrap()) }
             });
             let whereabouts = Whereabouts::new(Client::new(server, "default"));
-            let key = Key {
+            let key = DeploymentKey {
                 namespace: "shop".into(),
                 name: "web".into(),
             };

@@ -191,7 +191,7 @@ fn field_requirement(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placement::Ineligible;
+    use crate::placement::SkipReason;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
 
@@ -260,7 +260,7 @@ mod tests {
         let terms = json!([{"matchExpressions": [expression("zone", "In", &["b", "c"])]}]);
         let (affinity, labels) = (affinity(terms), node());
         assert_eq!(
-            Ineligible::Affinity(&affinity, &labels).to_string(),
+            SkipReason::Affinity(&affinity, &labels).to_string(),
             "required node affinity wants zone in (b,c), the node has zone=a"
         );
     }

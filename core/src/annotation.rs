@@ -11,7 +11,7 @@ use super::selector::Selector;
 mod tests;
 mod values;
 
-pub use values::{HoldTimeout, HoldUntil, ImageList, InvalidValue, MaxNodes, Refresh, Share};
+pub use values::{HoldTimeout, HoldUntil, ImageList, InvalidValue, MaxNodes, Percent, Refresh};
 
 /// Narrows the nodes, by a label selector.
 pub const NODE_SELECTOR: &str = "headstart.dev/node-selector";
@@ -53,8 +53,8 @@ pub struct Annotations {
     pub hold_timeout: Option<HoldTimeout>,
     /// What ends a hold.
     pub hold_until: Option<HoldUntil>,
-    /// Those that cannot be read. They have no effect but that of [`Malformed::forbids_prefetch`].
-    pub malformed: Vec<Malformed>,
+    /// Those that cannot be read. They have no effect but that of [`InvalidAnnotation::blocks_prefetch`].
+    pub invalid: Vec<InvalidAnnotation>,
 }
 
 /// An annotation's value has not the form that it must have.
@@ -62,7 +62,7 @@ pub struct Annotations {
 /// The form comes before the reason: of a long sentence an admission warning shows the first 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("annotation {annotation}={value:?}: use {form} ({why})")]
-pub struct Malformed {
+pub struct InvalidAnnotation {
     /// Which one.
     pub annotation: &'static str,
     /// What it says, or the beginning of that.
@@ -73,9 +73,9 @@ pub struct Malformed {
     pub form: &'static str,
 }
 
-impl Malformed {
+impl InvalidAnnotation {
     /// Whether nothing is prefetched for its sake: it was meant to keep images off some nodes, and which, nobody knows.
-    pub fn forbids_prefetch(&self) -> bool {
+    pub fn blocks_prefetch(&self) -> bool {
         matches!(self.annotation, NODE_SELECTOR | MAX_NODES)
     }
 }
@@ -83,10 +83,10 @@ impl Malformed {
 impl Annotations {
     /// Reads an object's annotations.
     pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Self {
-        let mut malformed = Vec::new();
-        let mut reader = Reader {
+        let mut invalid = Vec::new();
+        let mut reader = AnnotationReader {
             annotations,
-            malformed: &mut malformed,
+            invalid: &mut invalid,
         };
         let read = Self {
             node_selector: reader.read(
@@ -98,35 +98,35 @@ impl Annotations {
             images: reader.read(IMAGES, "image references, separated by commas"),
             hold_timeout: reader.read(HOLD_TIMEOUT, "a duration such as 90s, 5m or 1h30m"),
             hold_until: reader.read(HOLD_UNTIL, "a share from 1% to 100%, such as 90%"),
-            malformed: Vec::new(),
+            invalid: Vec::new(),
         };
-        Self { malformed, ..read }
+        Self { invalid, ..read }
     }
 
     /// What they take in memory, beyond themselves.
     pub(super) fn bytes(&self) -> usize {
-        let malformed = |malformed: &Malformed| {
+        let invalid = |invalid: &InvalidAnnotation| {
             // The list grows in steps.
-            2 * size_of::<Malformed>() + malformed.value.len() + malformed.why.len()
+            2 * size_of::<InvalidAnnotation>() + invalid.value.len() + invalid.why.len()
         };
         let selector = self.node_selector.as_ref().map_or(0, Selector::bytes);
-        selector + self.malformed.iter().map(malformed).sum::<usize>()
+        selector + self.invalid.iter().map(invalid).sum::<usize>()
     }
 
-    /// The malformed annotation for whose sake nothing is prefetched.
-    pub fn forbidding(&self) -> Option<&Malformed> {
-        self.malformed
+    /// The invalid annotation for whose sake nothing is prefetched.
+    pub fn first_blocking(&self) -> Option<&InvalidAnnotation> {
+        self.invalid
             .iter()
-            .find(|malformed| malformed.forbids_prefetch())
+            .find(|invalid| invalid.blocks_prefetch())
     }
 }
 
-struct Reader<'a> {
+struct AnnotationReader<'a> {
     annotations: Option<&'a BTreeMap<String, String>>,
-    malformed: &'a mut Vec<Malformed>,
+    invalid: &'a mut Vec<InvalidAnnotation>,
 }
 
-impl Reader<'_> {
+impl AnnotationReader<'_> {
     fn read<T: FromStr<Err: fmt::Display>>(
         &mut self,
         annotation: &'static str,
@@ -142,7 +142,7 @@ impl Reader<'_> {
                 Err(error) => printed(error, SHOWN_BYTES),
             }
         };
-        self.malformed.push(Malformed {
+        self.invalid.push(InvalidAnnotation {
             annotation,
             value: value.chars().take(SHOWN_VALUE).collect(),
             why,

@@ -25,7 +25,7 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "headstart";
 /// On every prefetch pod: the Deployment it pulls for.
 pub const DEPLOYMENT_LABEL: &str = "headstart.dev/deployment";
-/// On every prefetch pod: the [`Revision`](super::workload::Revision) of the images it pulls.
+/// On every prefetch pod: the [`ImageSetId`](super::workload::ImageSetId) of the images it pulls.
 pub const REVISION_LABEL: &str = "headstart.dev/revision";
 /// On every prefetch pod: its node's name, which can be too long for a label. Pinned by affinity, the pod names it
 /// nowhere else until it is scheduled.
@@ -62,7 +62,7 @@ pub enum Mode {
 
 impl Mode {
     /// Whether a rollout's images are prefetched.
-    pub fn prefetches(self) -> bool {
+    pub fn is_enabled(self) -> bool {
         !matches!(self, Self::Disabled)
     }
 }
@@ -141,7 +141,7 @@ impl fmt::Display for NamespaceMode {
 }
 
 /// The mode that a Deployment's own labels ask for, `None` where they say nothing.
-pub fn labelled_mode(
+pub fn mode_from_labels(
     labels: Option<&BTreeMap<String, String>>,
 ) -> Result<Option<Mode>, UnknownMode> {
     labels
@@ -184,7 +184,7 @@ pub fn lacks_consent(
     deployment: &Result<Option<Mode>, UnknownMode>,
     namespace: Option<NamespaceMode>,
 ) -> bool {
-    namespace.is_none() && matches!(deployment, Ok(Some(mode)) if mode.prefetches())
+    namespace.is_none() && matches!(deployment, Ok(Some(mode)) if mode.is_enabled())
 }
 
 /// The command by which a namespace consents.
@@ -240,7 +240,7 @@ mod tests {
             (Some("enabled"), Some("allowed"), Disabled),
         ] {
             let consent = namespace_mode(namespace.map(labels).as_ref()).unwrap();
-            let asked = labelled_mode(own.map(labels).as_ref());
+            let asked = mode_from_labels(own.map(labels).as_ref());
             let mode = effective_mode(&asked, consent);
             assert_eq!(mode, wanted, "namespace {namespace:?}, own {own:?}");
         }
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_deployment_lacks_consent_where_the_namespace_says_nothing() {
-        let asks = |value: &str| labelled_mode(Some(&labels(value)));
+        let asks = |value: &str| mode_from_labels(Some(&labels(value)));
         assert!(lacks_consent(&asks("enabled"), None) && lacks_consent(&asks("hold"), None));
         for own in [Ok(None), asks("disabled"), asks("yes")] {
             assert!(!lacks_consent(&own, None), "{own:?}");
@@ -261,7 +261,9 @@ mod tests {
     #[test]
     fn an_unknown_value_opts_nothing_in_and_says_what_would() {
         for value in ["yes", "allowed"] {
-            let message = labelled_mode(Some(&labels(value))).unwrap_err().to_string();
+            let message = mode_from_labels(Some(&labels(value)))
+                .unwrap_err()
+                .to_string();
             assert!(
                 message.contains(&format!("{value:?}"))
                     && message.contains("use enabled, hold or disabled"),

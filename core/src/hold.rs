@@ -20,7 +20,7 @@ pub use pause::is_paused_by_user;
 
 /// The hold that a Deployment's marks tell of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HoldMark {
     /// When it began. `None` if the mark is gone or cannot be read.
     pub since: Option<Timestamp>,
     /// When it ends at the latest. Without it the time is up.
@@ -29,11 +29,11 @@ pub struct Held {
     pub paused: bool,
 }
 
-impl Held {
+impl HoldMark {
     /// Reads a Deployment's marks; `None` without the label.
     pub fn read(deployment: &Deployment) -> Option<Self> {
         let metadata = &deployment.metadata;
-        Self::marked(
+        Self::from_metadata(
             metadata.labels.as_ref(),
             metadata.annotations.as_ref(),
             is_paused(deployment),
@@ -41,7 +41,7 @@ impl Held {
     }
 
     /// The same of its labels and annotations.
-    pub(super) fn marked(
+    pub(super) fn from_metadata(
         labels: Option<&BTreeMap<String, String>>,
         annotations: Option<&BTreeMap<String, String>>,
         paused: bool,
@@ -69,22 +69,22 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long holds last at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HoldLimits {
     /// Where a Deployment does not say.
     pub default: SignedDuration,
     /// Whatever a Deployment says.
-    pub most: SignedDuration,
+    pub max: SignedDuration,
 }
 
-impl Limits {
+impl HoldLimits {
     /// How long a Deployment's hold lasts at most.
     pub fn of(self, workload: &Workload) -> SignedDuration {
         let own = workload.annotations.hold_timeout.as_ref();
-        own.map_or(self.default, |own| own.0).min(self.most)
+        own.map_or(self.default, |own| own.0).min(self.max)
     }
 }
 
-impl Held {
+impl HoldMark {
     /// Returns whether the mark says a time at which headstart cannot have begun a hold: none, or one in the future. The limit of
     /// such a hold would be whatever the mark says.
     fn is_impossible(self, now: Timestamp) -> bool {
@@ -95,20 +95,20 @@ impl Held {
 
 /// What is known, when a write is admitted, of the images that it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stock {
+pub enum ImagePresence {
     /// They are on every planned node.
-    Everywhere,
+    OnAllNodes,
     /// There is no node that they could be put on.
-    NoNode,
+    NoEligibleNode,
     /// Neither is known.
     Unknown,
 }
 
 /// What a write that changes images does to its rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum HoldDecision {
     /// It goes on, or stays as it is.
-    Leave,
+    Unchanged,
     /// It waits.
     Hold {
         /// When the hold began.
@@ -117,39 +117,39 @@ pub enum Admission {
         until: Timestamp,
     },
     /// It waited, and goes on with this write.
-    End,
+    Release,
 }
 
 /// Decides what a write does to a Deployment in mode [`Mode::Hold`]. `old` is the Deployment before an update.
-pub fn admit(
+pub fn decide(
     new: &Workload,
     old: Option<&Workload>,
-    stock: Stock,
-    limits: Limits,
+    presence: ImagePresence,
+    limits: HoldLimits,
     now: Timestamp,
-) -> Admission {
+) -> HoldDecision {
     let ours = old.and_then(|old| old.held).filter(|held| held.paused);
     // An image that no runtime would take never comes.
     let nothing_to_wait_for =
-        stock != Stock::Unknown || new.images.is_empty() || !new.refused.is_empty();
-    let fresh = Admission::Hold {
+        presence != ImagePresence::Unknown || new.images.is_empty() || !new.unsupported.is_empty();
+    let fresh = HoldDecision::Hold {
         since: now,
         until: now.saturating_add(limits.of(new)).unwrap_or(now),
     };
     match (ours, old) {
         // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
-        (Some(_), Some(old)) if old.rollout.failing || nothing_to_wait_for => Admission::End,
+        (Some(_), Some(old)) if old.rollout.failing || nothing_to_wait_for => HoldDecision::Release,
         (Some(held), _) if held.is_impossible(now) => fresh,
         // The limit counts from the first.
-        (Some(held), _) => Admission::Hold {
+        (Some(held), _) => HoldDecision::Hold {
             since: held.since.unwrap_or(now),
             until: held.until.unwrap_or(now),
         },
-        _ if nothing_to_wait_for || new.replicas == 0 => Admission::Leave,
+        _ if nothing_to_wait_for || new.replicas == 0 => HoldDecision::Unchanged,
         // Somebody paused it, and it is theirs to resume. A copy of a held one, with its marks, is none of that.
-        _ if new.paused && new.held.is_none() => Admission::Leave,
+        _ if new.paused && new.held.is_none() => HoldDecision::Unchanged,
         // Paused in the middle of a rollout, old and new pods would stay mixed; and a fix must not wait.
-        (None, Some(old)) if !old.rollout.complete => Admission::Leave,
+        (None, Some(old)) if !old.rollout.complete => HoldDecision::Unchanged,
         _ => fresh,
     }
 }
@@ -160,20 +160,20 @@ pub struct Progress {
     /// Nodes that the plan chose.
     pub planned: usize,
     /// Of these, those that have every image.
-    pub warm: usize,
+    pub present: usize,
     /// Those that have troubles of their own, and are not waited for.
-    pub lost: usize,
+    pub abandoned: usize,
     /// Those whose images cannot be had, as far as is known.
-    pub failing: usize,
+    pub failed: usize,
     /// Those that are not decided and may become warm.
-    pub open: usize,
+    pub pending: usize,
     /// The API server refuses prefetch pods.
-    pub blocked: bool,
+    pub refused: bool,
 }
 
 /// Why a hold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum HoldEndReason {
     /// The images are where they were to be.
     Warm,
     /// An image cannot be had.
@@ -196,7 +196,7 @@ pub enum Ending {
     Updated,
 }
 
-impl Ending {
+impl HoldEndReason {
     /// One word, for metrics.
     pub fn reason(self) -> &'static str {
         match self {
@@ -214,7 +214,7 @@ impl Ending {
     }
 
     /// Whether it was decided by what is known of certain images; others would need another look.
-    pub fn is_of_images(self) -> bool {
+    pub fn depends_on_images(self) -> bool {
         matches!(
             self,
             Self::Warm | Self::ImageFailed | Self::NoNode | Self::Blocked
@@ -224,63 +224,63 @@ impl Ending {
 
 /// How long a hold stays that nobody seems to ask for: the label of its namespace comes by another watch, and may come
 /// after the Deployment.
-const LABEL_LAG: SignedDuration = SignedDuration::from_secs(5);
+const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What ends a hold now, if anything does. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
 /// whatever the marks say, and whoever's clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
 /// there is no plan yet.
-pub fn ending(
+pub fn end_reason(
     workload: &Workload,
-    held: Held,
+    held: HoldMark,
     mode: Mode,
-    limits: Limits,
+    limits: HoldLimits,
     seen_for: SignedDuration,
     progress: Option<Progress>,
     now: Timestamp,
-) -> Option<Ending> {
+) -> Option<HoldEndReason> {
     if !held.paused {
-        return Some(Ending::ByHand);
+        return Some(HoldEndReason::ByHand);
     }
     let Some(since) = held.since.filter(|_| !held.is_impossible(now)) else {
-        return Some(Ending::ImpossibleMarks);
+        return Some(HoldEndReason::ImpossibleMarks);
     };
     let age = now.duration_since(since).max(seen_for);
     if mode != Mode::Hold {
-        return (age >= LABEL_LAG).then_some(Ending::NotAsked);
+        return (age >= MODE_GRACE).then_some(HoldEndReason::NotAsked);
     }
     // The mark can be edited, or be from before the limit was lowered.
-    if age >= limits.most || held.until.is_none_or(|until| now >= until) {
-        return Some(Ending::Deadline);
+    if age >= limits.max || held.until.is_none_or(|until| now >= until) {
+        return Some(HoldEndReason::Deadline);
     }
-    if !workload.refused.is_empty() || workload.too_large.is_some() {
-        return Some(Ending::ImageFailed);
+    if !workload.unsupported.is_empty() || workload.too_large.is_some() {
+        return Some(HoldEndReason::ImageFailed);
     }
     if workload.images.is_empty() {
-        return Some(Ending::Warm);
+        return Some(HoldEndReason::Warm);
     }
     let Progress {
         planned,
-        warm,
-        lost,
-        failing,
-        open,
-        blocked,
+        present,
+        abandoned,
+        failed,
+        pending,
+        refused,
     } = progress?;
     if planned == 0 {
-        return Some(Ending::NoNode);
+        return Some(HoldEndReason::NoNode);
     }
     // A node with a fault of its own is no reason to wait, nor to stop waiting for the others.
-    let counted = planned.saturating_sub(lost);
+    let counted = planned.saturating_sub(abandoned);
     let wanted = match &workload.annotations.hold_until {
         Some(HoldUntil(share)) => share.of(counted),
         None => counted,
     };
-    if counted > 0 && warm >= wanted {
-        Some(Ending::Warm)
-    } else if open == 0 || counted.saturating_sub(failing) < wanted {
-        Some(Ending::ImageFailed)
-    } else if blocked {
-        Some(Ending::Blocked)
+    if counted > 0 && present >= wanted {
+        Some(HoldEndReason::Warm)
+    } else if pending == 0 || counted.saturating_sub(failed) < wanted {
+        Some(HoldEndReason::ImageFailed)
+    } else if refused {
+        Some(HoldEndReason::Blocked)
     } else {
         None
     }

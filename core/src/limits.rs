@@ -13,7 +13,7 @@ pub const ITEMS: usize = 256;
 /// for each; a kubelet starts that many quickly.
 pub const MAX_IMAGES: usize = 64;
 /// Most images that are kept by name although they are not prefetched. Nobody reads more; the rest is counted.
-pub const REFUSED: usize = 8;
+pub const MAX_UNSUPPORTED: usize = 8;
 /// Longest image reference, in bytes. The longest that runtimes take is about 650: a host, a repository of 255, a digest.
 pub const IMAGE_BYTES: usize = 1024;
 

@@ -44,7 +44,7 @@ pub enum PullMethod {
 
 /// Why a node is no target for anybody's images now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum UnusableReason {
     /// No machine: a service that runs pods elsewhere.
     Virtual,
     /// About to be gone.
@@ -61,23 +61,23 @@ pub enum Unfit {
     NetworkUnavailable,
 }
 
-/// A node, reduced to what placement reads.
+/// A node, reduced to what scheduling constraints read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
+pub struct NodeInfo {
     /// Its name.
     pub name: String,
     pub(super) labels: Labels,
     pub(super) taints: Box<[Taint]>,
     pub(super) cordoned: bool,
-    pub(super) unfit: Option<Unfit>,
+    pub(super) unusable: Option<UnusableReason>,
     /// The operating system, if it is not linux.
-    pub(super) foreign_os: Option<Box<str>>,
+    pub(super) non_linux_os: Option<Box<str>>,
     /// How many pods it takes; `None` if it does not say.
     pub(super) pod_slots: Option<u32>,
     image_volumes: bool,
 }
 
-impl Candidate {
+impl NodeInfo {
     /// Reads a node; `None` if it has no name. What a node does not report (but Ready) speaks for it.
     pub fn from_node(node: &Node) -> Option<Self> {
         let none = BTreeMap::new();
@@ -93,12 +93,12 @@ impl Candidate {
             .any(|(key, value)| labels.get(*key).is_some_and(|found| found == value))
             || taints.iter().any(|taint| taint.key == VIRTUAL_TAINT)
             || info.is_some_and(|info| info.kubelet_version.contains(VIRTUAL_VERSION));
-        let unfit = if virtual_kubelet {
-            Some(Unfit::Virtual)
+        let unusable = if virtual_kubelet {
+            Some(UnusableReason::Virtual)
         } else if node.metadata.deletion_timestamp.is_some() {
-            Some(Unfit::Deleting)
+            Some(UnusableReason::Deleting)
         } else {
-            unfit_by_condition(status)
+            unusable_by_condition(status)
         };
         let os = labels
             .get(OS_LABEL)
@@ -106,15 +106,15 @@ impl Candidate {
             .filter(|os| !os.is_empty() && *os != "linux");
         let pod_slots = status
             .and_then(|status| status.allocatable.as_ref()?.get("pods"))
-            .and_then(|slots| quantity::whole(&slots.0))
+            .and_then(|slots| quantity::parse_integer(&slots.0))
             .map(|slots| u32::try_from(slots).unwrap_or(u32::MAX));
         Some(Self {
             name: node.metadata.name.clone()?,
             labels: labels.into(),
             taints: taints.iter().filter_map(Taint::read).collect(),
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-            unfit,
-            foreign_os: os.map(|os| os.as_str().into()),
+            unusable,
+            non_linux_os: os.map(|os| os.as_str().into()),
             pod_slots,
             image_volumes: info.is_some_and(|info| {
                 can_mount_images(&info.kubelet_version, &info.container_runtime_version)
@@ -123,7 +123,7 @@ impl Candidate {
     }
 
     /// The least intrusive way to pull on this node.
-    pub fn best_method(&self) -> PullMethod {
+    pub fn preferred_method(&self) -> PullMethod {
         if self.image_volumes {
             PullMethod::ImageVolume
         } else {
@@ -132,12 +132,12 @@ impl Candidate {
     }
 
     /// Whether it can pull for anybody now: it is Ready, and nobody has yet to initialise it or to notice that.
-    pub fn is_fit(&self) -> bool {
+    pub fn is_usable(&self) -> bool {
         let of_kubernetes = |taint: &Taint| {
             let mut domains = SYSTEM_TAINTS.iter();
             domains.any(|domain| taint.key().starts_with(domain))
         };
-        self.unfit.is_none() && !self.taints.iter().any(of_kubernetes)
+        self.unusable.is_none() && !self.taints.iter().any(of_kubernetes)
     }
 
     /// Its processor architecture; empty if it does not say.
@@ -154,23 +154,23 @@ impl Candidate {
     }
 }
 
-fn unfit_by_condition(status: Option<&NodeStatus>) -> Option<Unfit> {
+fn unusable_by_condition(status: Option<&NodeStatus>) -> Option<UnusableReason> {
     let conditions = status.and_then(|status| status.conditions.as_deref());
     let is_true = |type_: &str| {
         let mut conditions = conditions.unwrap_or_default().iter();
         conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
     };
     if !is_true("Ready") {
-        return Some(Unfit::NotReady);
+        return Some(UnusableReason::NotReady);
     }
     [
-        ("MemoryPressure", Unfit::MemoryPressure),
-        ("DiskPressure", Unfit::DiskPressure),
-        ("PIDPressure", Unfit::PidPressure),
-        ("NetworkUnavailable", Unfit::NetworkUnavailable),
+        ("MemoryPressure", UnusableReason::MemoryPressure),
+        ("DiskPressure", UnusableReason::DiskPressure),
+        ("PIDPressure", UnusableReason::PidPressure),
+        ("NetworkUnavailable", UnusableReason::NetworkUnavailable),
     ]
     .into_iter()
-    .find_map(|(type_, unfit)| is_true(type_).then_some(unfit))
+    .find_map(|(type_, reason)| is_true(type_).then_some(reason))
 }
 
 /// Image volumes are on by default since Kubernetes 1.35; containerd has them since 2.1, CRI-O since 1.33.
@@ -201,7 +201,7 @@ fn major_minor(version: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::candidate;
+    use crate::testing::node_info;
     use serde_json::{Value, json};
 
     #[test]
@@ -216,39 +216,39 @@ mod tests {
             (conditions("True", "DiskPressure", "Unknown"), None),
             (
                 conditions("False", "DiskPressure", "True"),
-                Some(Unfit::NotReady),
+                Some(UnusableReason::NotReady),
             ),
             (
                 conditions("Unknown", "Other", "True"),
-                Some(Unfit::NotReady),
+                Some(UnusableReason::NotReady),
             ),
             (
                 json!({"status": {"conditions": null}}),
-                Some(Unfit::NotReady),
+                Some(UnusableReason::NotReady),
             ),
             (
                 conditions("True", "MemoryPressure", "True"),
-                Some(Unfit::MemoryPressure),
+                Some(UnusableReason::MemoryPressure),
             ),
             (
                 conditions("True", "DiskPressure", "True"),
-                Some(Unfit::DiskPressure),
+                Some(UnusableReason::DiskPressure),
             ),
             (
                 conditions("True", "PIDPressure", "True"),
-                Some(Unfit::PidPressure),
+                Some(UnusableReason::PidPressure),
             ),
             (
                 conditions("True", "NetworkUnavailable", "True"),
-                Some(Unfit::NetworkUnavailable),
+                Some(UnusableReason::NetworkUnavailable),
             ),
             (
                 json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-                Some(Unfit::Deleting),
+                Some(UnusableReason::Deleting),
             ),
         ];
         for (change, expected) in table {
-            assert_eq!(candidate(&change).unfit, expected, "{change}");
+            assert_eq!(node_info(&change).unusable, expected, "{change}");
         }
     }
 
@@ -260,17 +260,21 @@ mod tests {
             json!({"spec": {"taints": [{"key": "virtual-kubelet.io/provider", "effect": "PreferNoSchedule"}]}}),
             json!({"status": {"nodeInfo": {"kubeletVersion": "v1.25.0-vk-azure-aci-1.6.2"}}}),
         ] {
-            assert_eq!(candidate(&change).unfit, Some(Unfit::Virtual), "{change}");
+            assert_eq!(
+                node_info(&change).unusable,
+                Some(UnusableReason::Virtual),
+                "{change}"
+            );
         }
         assert_eq!(
-            candidate(&json!({"metadata": {"labels": {"type": "kwok"}}})).unfit,
+            node_info(&json!({"metadata": {"labels": {"type": "kwok"}}})).unusable,
             None
         );
     }
 
     #[test]
     fn the_operating_system_is_read_from_the_label_or_else_from_what_the_kubelet_says() {
-        let os = |change| candidate(&change).foreign_os;
+        let os = |change| node_info(&change).non_linux_os;
         assert_eq!(os(json!({})), None);
         assert_eq!(
             os(json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}})).as_deref(),
@@ -289,7 +293,7 @@ mod tests {
     #[test]
     fn pod_slots_are_a_quantity_that_may_be_missing() {
         let slots =
-            |pods: Value| candidate(&json!({"status": {"allocatable": {"pods": pods}}})).pod_slots;
+            |pods: Value| node_info(&json!({"status": {"allocatable": {"pods": pods}}})).pod_slots;
         assert_eq!(slots(json!("110")), Some(110));
         assert_eq!(slots(json!("1k")), Some(1000));
         assert_eq!(slots(json!("100E")), Some(u32::MAX));

@@ -13,11 +13,11 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use message::{classify, mentions, presentable};
+use message::{classify, redact, refers_to};
 
 /// What became of one image on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ImageStatus {
     /// Not decided yet.
     Pending,
     /// On the node.
@@ -83,7 +83,7 @@ impl FailureKind {
     }
 
     /// Whether trying again without a change would meet the same answer.
-    pub fn is_definite(self) -> bool {
+    pub fn is_permanent(self) -> bool {
         matches!(
             self,
             Self::NotFound
@@ -98,37 +98,37 @@ impl FailureKind {
 
 /// What a pod's status says, image by image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodOutcome {
+pub struct PodStatusSummary {
     /// In the order of the workload's images.
-    pub images: Vec<Outcome>,
+    pub images: Vec<ImageStatus>,
     /// When the pod ended; `None` while it has not.
     pub ended: Option<Timestamp>,
 }
 
-impl PodOutcome {
+impl PodStatusSummary {
     /// Whether every image has arrived or failed for good.
-    pub fn is_decided(&self) -> bool {
-        self.images.iter().all(|outcome| match outcome {
-            Outcome::Pending => false,
-            Outcome::Pulled | Outcome::Rejected(_) => true,
-            Outcome::Failed(failure) => self.ended.is_some() || failure.kind.is_definite(),
+    pub fn is_final(&self) -> bool {
+        self.images.iter().all(|image| match image {
+            ImageStatus::Pending => false,
+            ImageStatus::Pulled | ImageStatus::Rejected(_) => true,
+            ImageStatus::Failed(failure) => self.ended.is_some() || failure.kind.is_permanent(),
         })
     }
 
     /// Whether every image is on the node.
-    pub fn is_warm(&self) -> bool {
+    pub fn all_pulled(&self) -> bool {
         self.images
             .iter()
-            .all(|outcome| matches!(outcome, Outcome::Pulled))
+            .all(|image| matches!(image, ImageStatus::Pulled))
     }
 }
 
 /// Reads a prefetch pod's status. `own_image` is headstart's, to tell its failures from the user's.
-pub fn read(pod: &Pod, own_image: &str) -> PodOutcome {
+pub fn summarize(pod: &Pod, own_image: &str) -> PodStatusSummary {
     let count = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     let Some(status) = pod.status.as_ref() else {
-        return PodOutcome {
-            images: vec![Outcome::Pending; count],
+        return PodStatusSummary {
+            images: vec![ImageStatus::Pending; count],
             ended: None,
         };
     };
@@ -143,24 +143,26 @@ pub fn read(pod: &Pod, own_image: &str) -> PodOutcome {
         containers
             .iter()
             .find(|c| image_index(&c.name) == Some(index))
-            .map_or(Outcome::Pending, |c| of_container(c, own_image.as_ref()))
+            .map_or(ImageStatus::Pending, |c| {
+                of_container(c, own_image.as_ref())
+            })
     };
-    let lost = lost(status);
+    let lost = node_lost(status);
     // The init container runs headstart's own image; nothing else is tried until it arrived.
     let blocked = init
         .iter()
         .map(|c| of_container(c, own_image.as_ref()))
-        .find(|o| matches!(o, Outcome::Failed(_)))
+        .find(|o| matches!(o, ImageStatus::Failed(_)))
         .or_else(|| unschedulable(status));
     let images = (0..count)
         .map(by_container)
-        .map(|outcome| match (outcome, &blocked) {
-            _ if lost.is_some() => lost.clone().unwrap_or(Outcome::Pending),
-            (Outcome::Pending, Some(blocked)) => blocked.clone(),
-            (Outcome::Pending, None) if over => {
+        .map(|image| match (image, &blocked) {
+            _ if lost.is_some() => lost.clone().unwrap_or(ImageStatus::Pending),
+            (ImageStatus::Pending, Some(blocked)) => blocked.clone(),
+            (ImageStatus::Pending, None) if over => {
                 ended_without(status.reason.as_deref(), status.message.as_deref())
             }
-            (outcome, _) => outcome,
+            (image, _) => image,
         })
         .collect();
     let ended = over.then(|| {
@@ -173,11 +175,11 @@ pub fn read(pod: &Pod, own_image: &str) -> PodOutcome {
             .or_else(|| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
             .unwrap_or(Timestamp::UNIX_EPOCH)
     });
-    PodOutcome { images, ended }
+    PodStatusSummary { images, ended }
 }
 
 /// The node does not exist any more, and what it had is gone with it.
-fn lost(status: &PodStatus) -> Option<Outcome> {
+fn node_lost(status: &PodStatus) -> Option<ImageStatus> {
     let collected = condition(status, "DisruptionTarget", "True")
         .filter(|c| c.reason.as_deref() == Some("DeletionByPodGC"));
     let unknown =
@@ -187,14 +189,14 @@ fn lost(status: &PodStatus) -> Option<Outcome> {
         None if unknown => status.message.as_deref(),
         None => return None,
     };
-    Some(Outcome::Rejected(Failure {
+    Some(ImageStatus::Rejected(Failure {
         kind: FailureKind::Lost,
-        message: presentable(message.unwrap_or("the node does not answer any more")),
+        message: redact(message.unwrap_or("the node does not answer any more")),
     }))
 }
 
 /// The scheduler found that the pod does not fit its node. Only pods that are pinned by affinity pass it.
-fn unschedulable(status: &PodStatus) -> Option<Outcome> {
+fn unschedulable(status: &PodStatus) -> Option<ImageStatus> {
     let condition = condition(status, "PodScheduled", "False")?;
     (condition.reason.as_deref() == Some("Unschedulable")).then(|| {
         let message = condition.message.as_deref().unwrap_or_default();
@@ -207,20 +209,20 @@ fn condition<'a>(status: &'a PodStatus, type_: &str, is: &str) -> Option<&'a Pod
     conditions.find(|condition| condition.type_ == type_ && condition.status == is)
 }
 
-fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Outcome {
+fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> ImageStatus {
     let Some(state) = container.state.as_ref() else {
-        return Outcome::Pending;
+        return ImageStatus::Pending;
     };
     // The kubelet invents a terminated state for containers of a pod that it never started, without an image.
     if state.running.is_some() || (state.terminated.is_some() && !container.image_id.is_empty()) {
-        return Outcome::Pulled;
+        return ImageStatus::Pulled;
     }
     let Some(waiting) = state.waiting.as_ref() else {
-        return Outcome::Pending;
+        return ImageStatus::Pending;
     };
     let message = waiting.message.as_deref().unwrap_or_default();
     let kind = match waiting.reason.as_deref().unwrap_or_default() {
-        "" | "ContainerCreating" | "PodInitializing" => return Outcome::Pending,
+        "" | "ContainerCreating" | "PodInitializing" => return ImageStatus::Pending,
         // In the kubelet's startContainer the pull comes before each of these, and that of image volumes before it.
         "CreateContainerConfigError"
         | "CreateContainerError"
@@ -228,8 +230,8 @@ fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Ou
         | "PreStartHookError"
         | "PostStartHookError"
         | "RunContainerError"
-        | "CrashLoopBackOff" => return Outcome::Pulled,
-        _ if own_image.is_some_and(|own| mentions(message, own)) => FailureKind::OwnImage,
+        | "CrashLoopBackOff" => return ImageStatus::Pulled,
+        _ if own_image.is_some_and(|own| refers_to(message, own)) => FailureKind::OwnImage,
         "InvalidImageName" => FailureKind::InvalidName,
         "SignatureValidationFailed" => FailureKind::Signature,
         "ErrImagePull"
@@ -246,7 +248,7 @@ fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Ou
 }
 
 /// A pod that ended while this image was still undecided.
-fn ended_without(reason: Option<&str>, message: Option<&str>) -> Outcome {
+fn ended_without(reason: Option<&str>, message: Option<&str>) -> ImageStatus {
     let message = message.unwrap_or_default();
     match reason.unwrap_or_default() {
         "DeadlineExceeded" => failed(FailureKind::Deadline, message),
@@ -254,24 +256,24 @@ fn ended_without(reason: Option<&str>, message: Option<&str>) -> Outcome {
     }
 }
 
-fn rejected(reason: &str, message: &str) -> Outcome {
+fn rejected(reason: &str, message: &str) -> ImageStatus {
     let parts: Vec<&str> = [reason, message]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
     let message = match parts.as_slice() {
         [] => "the pod ended before the image was pulled".to_owned(),
-        parts => presentable(&parts.join(": ")),
+        parts => redact(&parts.join(": ")),
     };
-    Outcome::Rejected(Failure {
+    ImageStatus::Rejected(Failure {
         kind: FailureKind::Rejected,
         message,
     })
 }
 
-fn failed(kind: FailureKind, message: &str) -> Outcome {
-    Outcome::Failed(Failure {
+fn failed(kind: FailureKind, message: &str) -> ImageStatus {
+    ImageStatus::Failed(Failure {
         kind,
-        message: presentable(message),
+        message: redact(message),
     })
 }

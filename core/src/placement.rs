@@ -10,12 +10,12 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
 use super::affinity::RequiredAffinity;
-use super::annotation::{MAX_NODES, Malformed, MaxNodes, NODE_SELECTOR};
+use super::annotation::{InvalidAnnotation, MAX_NODES, MaxNodes, NODE_SELECTOR};
 use super::labels::Labels;
 use super::limits::{SHOWN_BYTES, printed, shown};
-use super::node::{Candidate, Unfit};
+use super::node::{NodeInfo, UnusableReason};
 use super::selector::Requirement;
-use super::toleration::{Effect, Taint, first_untolerated, is_for_a_while};
+use super::toleration::{Effect, Taint, first_untolerated, is_default_eviction_toleration};
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ const OWN_OS: &str = "linux";
 
 /// What a pod template says about nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Placement {
+pub struct SchedulingConstraints {
     /// `spec.nodeName`: this node and no other.
     pub node_name: Option<String>,
     /// `spec.nodeSelector`: labels the node must have.
@@ -43,7 +43,7 @@ pub struct Placement {
 /// Why a node is left out. It borrows what it tells of, from the Deployment and the node: there may be thousands of nodes, and
 /// what is written in a Deployment is not copied for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ineligible<'a> {
+pub enum SkipReason<'a> {
     /// The template names another node.
     OtherNode(&'a str),
     /// A label of `nodeSelector` is missing or has another value.
@@ -64,7 +64,7 @@ pub enum Ineligible<'a> {
     /// The template is for another operating system than Linux.
     TemplateOperatingSystem(&'a str),
     /// The node itself is no target now.
-    Unfit(Unfit),
+    Unusable(UnusableReason),
     /// Cordoned, and the template does not tolerate it.
     Cordoned,
     /// A taint that the template does not tolerate.
@@ -74,10 +74,10 @@ pub enum Ineligible<'a> {
     /// Eligible, but more than the Deployment's annotation allows.
     BeyondMaxNodes(MaxNodes),
     /// An annotation that would narrow the nodes cannot be read, so none is a target.
-    InvalidAnnotation(&'a Malformed),
+    InvalidAnnotation(&'a InvalidAnnotation),
 }
 
-impl Ineligible<'_> {
+impl SkipReason<'_> {
     /// For machines: stable, in the style of condition reasons.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -86,13 +86,13 @@ impl Ineligible<'_> {
             Self::Affinity(..) => "NodeAffinityMismatch",
             Self::NotSelected(_) => "NotSelected",
             Self::OperatingSystem(_) | Self::TemplateOperatingSystem(_) => "OperatingSystem",
-            Self::Unfit(Unfit::Virtual) => "VirtualKubelet",
-            Self::Unfit(Unfit::Deleting) => "Deleting",
-            Self::Unfit(Unfit::NotReady) => "NotReady",
-            Self::Unfit(Unfit::MemoryPressure) => "MemoryPressure",
-            Self::Unfit(Unfit::DiskPressure) => "DiskPressure",
-            Self::Unfit(Unfit::PidPressure) => "PIDPressure",
-            Self::Unfit(Unfit::NetworkUnavailable) => "NetworkUnavailable",
+            Self::Unusable(UnusableReason::Virtual) => "VirtualKubelet",
+            Self::Unusable(UnusableReason::Deleting) => "Deleting",
+            Self::Unusable(UnusableReason::NotReady) => "NotReady",
+            Self::Unusable(UnusableReason::MemoryPressure) => "MemoryPressure",
+            Self::Unusable(UnusableReason::DiskPressure) => "DiskPressure",
+            Self::Unusable(UnusableReason::PidPressure) => "PIDPressure",
+            Self::Unusable(UnusableReason::NetworkUnavailable) => "NetworkUnavailable",
             Self::Cordoned => "Cordoned",
             Self::UntoleratedTaint(_) => "UntoleratedTaint",
             Self::NoPodSlots(_) => "NoPodSlots",
@@ -103,7 +103,7 @@ impl Ineligible<'_> {
 }
 
 /// For people: one sentence, in which no text of the Deployment or the node is long.
-impl fmt::Display for Ineligible<'_> {
+impl fmt::Display for SkipReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherNode(wanted) => {
@@ -137,14 +137,16 @@ impl fmt::Display for Ineligible<'_> {
                     short(os)
                 )
             }
-            Self::Unfit(unfit) => f.write_str(match unfit {
-                Unfit::Virtual => "the node is a virtual kubelet and has no disk to prefetch to",
-                Unfit::Deleting => "the node is being deleted",
-                Unfit::NotReady => "the node is not Ready",
-                Unfit::MemoryPressure => "the node is short of memory",
-                Unfit::DiskPressure => "the node is short of disk",
-                Unfit::PidPressure => "the node is short of process IDs",
-                Unfit::NetworkUnavailable => "the node's network is not set up",
+            Self::Unusable(reason) => f.write_str(match reason {
+                UnusableReason::Virtual => {
+                    "the node is a virtual kubelet and has no disk to prefetch to"
+                }
+                UnusableReason::Deleting => "the node is being deleted",
+                UnusableReason::NotReady => "the node is not Ready",
+                UnusableReason::MemoryPressure => "the node is short of memory",
+                UnusableReason::DiskPressure => "the node is short of disk",
+                UnusableReason::PidPressure => "the node is short of process IDs",
+                UnusableReason::NetworkUnavailable => "the node's network is not set up",
             }),
             Self::Cordoned => f.write_str("the node is cordoned"),
             Self::UntoleratedTaint(taint) => {
@@ -167,7 +169,7 @@ fn short(text: &str) -> Cow<'_, str> {
     shown(text, SHOWN_BYTES)
 }
 
-impl Placement {
+impl SchedulingConstraints {
     /// Reads a pod template.
     pub fn from_pod_spec(spec: &PodSpec) -> Self {
         let named = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
@@ -207,50 +209,50 @@ impl Placement {
     }
 
     /// Why pods of the template would not be scheduled on a node now; `None` if they would.
-    pub fn excludes<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
+    pub fn filter<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
         self.other_node(node)
             .or_else(|| self.other_system(node))
-            .or_else(|| self.not_wanted(node))
-            .or_else(|| node.unfit.map(Ineligible::Unfit))
-            .or_else(|| self.repelled(node))
+            .or_else(|| self.node_affinity_mismatch(node))
+            .or_else(|| node.unusable.map(SkipReason::Unusable))
+            .or_else(|| self.taint_mismatch(node))
     }
 
-    fn other_node<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
+    fn other_node<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
         let wanted = self.node_name.as_deref()?;
-        (wanted != node.name).then_some(Ineligible::OtherNode(wanted))
+        (wanted != node.name).then_some(SkipReason::OtherNode(wanted))
     }
 
-    fn other_system<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
-        if let Some(os) = &node.foreign_os {
-            return Some(Ineligible::OperatingSystem(os));
+    fn other_system<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
+        if let Some(os) = &node.non_linux_os {
+            return Some(SkipReason::OperatingSystem(os));
         }
         let os = self.os.as_deref().filter(|os| *os != OWN_OS)?;
-        Some(Ineligible::TemplateOperatingSystem(os))
+        Some(SkipReason::TemplateOperatingSystem(os))
     }
 
     /// Why a node is not what `nodeSelector` and required node affinity ask for, as the scheduler's NodeAffinity plugin
     /// sees it.
-    pub fn not_wanted<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
+    pub fn node_affinity_mismatch<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
         for (key, wanted) in &self.node_selector {
             let found = node.labels.get(key);
             if found != Some(wanted.as_str()) {
-                return Some(Ineligible::Label { key, wanted, found });
+                return Some(SkipReason::Label { key, wanted, found });
             }
         }
         let affinity = self.affinity.as_ref()?;
         (!affinity.matches(&node.name, &node.labels))
-            .then_some(Ineligible::Affinity(affinity, &node.labels))
+            .then_some(SkipReason::Affinity(affinity, &node.labels))
     }
 
     /// Why a node keeps the template's pods away.
-    fn repelled<'a>(&'a self, node: &'a Candidate) -> Option<Ineligible<'a>> {
+    fn taint_mismatch<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
         // With a node's name there is no scheduling: only what the kubelet itself refuses counts.
         let scheduled = self.node_name.is_none();
         let counts = |taint: &&Taint| scheduled || taint.effect() == Effect::NoExecute;
         if scheduled && node.cordoned {
-            let cordon = Taint::of_key(UNSCHEDULABLE_TAINT, Effect::NoSchedule);
+            let cordon = Taint::new(UNSCHEDULABLE_TAINT, Effect::NoSchedule);
             if first_untolerated(&[cordon], &self.tolerations).is_some() {
-                return Some(Ineligible::Cordoned);
+                return Some(SkipReason::Cordoned);
             }
         }
         // A cordoned node carries the taint as well; the sentence above says it better.
@@ -258,10 +260,11 @@ impl Placement {
             let tolerated_by = |toleration: &&Toleration| taint.is_tolerated_by(toleration);
             let mut tolerating = self.tolerations.iter().filter(tolerated_by).peekable();
             if tolerating.peek().is_none() {
-                return Some(Ineligible::UntoleratedTaint(taint));
+                return Some(SkipReason::UntoleratedTaint(taint));
             }
-            let down = taint.is_of_a_node_that_is_down() && tolerating.all(is_for_a_while);
-            down.then_some(Ineligible::Unfit(Unfit::NotReady))
+            let down =
+                taint.is_of_a_node_that_is_down() && tolerating.all(is_default_eviction_toleration);
+            down.then_some(SkipReason::Unusable(UnusableReason::NotReady))
         })
     }
 }

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::annotation::MaxNodes;
-use super::node::{Candidate, PullMethod};
-use super::placement::Ineligible;
+use super::node::{NodeInfo, PullMethod};
+use super::placement::SkipReason;
 use super::pod::PodSettings;
-use super::workload::{Key, Workload, short_hash};
+use super::workload::{DeploymentKey, Workload, short_hash};
 
 #[cfg(test)]
 mod tests;
 
 /// What is known of the cluster beside its nodes. Knowing nothing leaves no node out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Situation {
+pub struct PlacementContext {
     /// Nodes where pods of the Deployment are now; read only where the number of nodes is limited.
     pub running_on: BTreeSet<String>,
     /// How many pods a node has.
@@ -24,28 +24,28 @@ pub struct Situation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan<'a> {
     /// Nodes to prefetch on, in the order of their names, each with the way its images are pulled.
-    pub targets: Vec<(String, PullMethod)>,
+    pub nodes: Vec<(String, PullMethod)>,
     /// Nodes left out, in the order of their names, and why.
-    pub skipped: Vec<(&'a str, Ineligible<'a>)>,
+    pub skipped: Vec<(&'a str, SkipReason<'a>)>,
 }
 
 /// Plans a Deployment's prefetch. The order of the nodes does not matter.
 pub fn plan<'a>(
     workload: &'a Workload,
-    nodes: impl IntoIterator<Item = &'a Candidate>,
-    situation: &Situation,
+    nodes: impl IntoIterator<Item = &'a NodeInfo>,
+    context: &PlacementContext,
     settings: &PodSettings,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
     if workload.images.is_empty() {
         return plan;
     }
-    let forbidding = workload.annotations.forbidding();
+    let blocking = workload.annotations.first_blocking();
     let mut eligible = Vec::new();
     for node in nodes {
-        let excluded = match forbidding {
-            Some(malformed) => Some(Ineligible::InvalidAnnotation(malformed)),
-            None => excludes(workload, node, situation),
+        let excluded = match blocking {
+            Some(invalid) => Some(SkipReason::InvalidAnnotation(invalid)),
+            None => filter(workload, node, context),
         };
         match excluded {
             Some(ineligible) => plan.skipped.push((&node.name, ineligible)),
@@ -53,51 +53,51 @@ pub fn plan<'a>(
         }
     }
     let (chosen, beyond) = match workload.annotations.max_nodes {
-        Some(max) => limit(eligible, max, &workload.key, &situation.running_on),
+        Some(max) => select_max_nodes(eligible, max, &workload.key, &context.running_on),
         None => (eligible, Vec::new()),
     };
-    plan.targets = chosen
+    plan.nodes = chosen
         .into_iter()
         .map(|node| {
-            let method = settings.method.unwrap_or_else(|| node.best_method());
+            let method = settings.method.unwrap_or_else(|| node.preferred_method());
             (node.name.clone(), method)
         })
         .collect();
     if let Some(max) = workload.annotations.max_nodes {
         let beyond = beyond.into_iter();
         plan.skipped
-            .extend(beyond.map(|node| (node.name.as_str(), Ineligible::BeyondMaxNodes(max))));
+            .extend(beyond.map(|node| (node.name.as_str(), SkipReason::BeyondMaxNodes(max))));
     }
-    plan.targets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    plan.nodes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     plan.skipped.sort_unstable_by_key(|(node, _)| *node);
     plan
 }
 
-fn excludes<'a>(
+fn filter<'a>(
     workload: &'a Workload,
-    node: &'a Candidate,
-    situation: &Situation,
-) -> Option<Ineligible<'a>> {
-    if let Some(excluded) = workload.placement.excludes(node) {
+    node: &'a NodeInfo,
+    context: &PlacementContext,
+) -> Option<SkipReason<'a>> {
+    if let Some(excluded) = workload.constraints.filter(node) {
         return Some(excluded);
     }
-    let narrowed = workload.annotations.node_selector.as_ref();
-    if let Some(unmet) = narrowed.and_then(|selector| selector.unmet(&node.labels)) {
-        return Some(Ineligible::NotSelected(unmet));
+    let selector = workload.annotations.node_selector.as_ref();
+    if let Some(unmet) = selector.and_then(|selector| selector.first_unmatched(&node.labels)) {
+        return Some(SkipReason::NotSelected(unmet));
     }
     let slots = node.pod_slots?;
-    let taken = situation.pods_on.get(&node.name).copied().unwrap_or(0);
-    (taken >= slots).then_some(Ineligible::NoPodSlots(slots))
+    let taken = context.pods_on.get(&node.name).copied().unwrap_or(0);
+    (taken >= slots).then_some(SkipReason::NoPodSlots(slots))
 }
 
 /// Chooses so many of the eligible nodes: those that run the Deployment now first, and of both kinds as many from each
 /// zone as there are to have. Returns the chosen and the others.
-fn limit<'a>(
-    eligible: Vec<&'a Candidate>,
+fn select_max_nodes<'a>(
+    eligible: Vec<&'a NodeInfo>,
     max: MaxNodes,
-    key: &Key,
+    key: &DeploymentKey,
     running_on: &BTreeSet<String>,
-) -> (Vec<&'a Candidate>, Vec<&'a Candidate>) {
+) -> (Vec<&'a NodeInfo>, Vec<&'a NodeInfo>) {
     let room = max.of(eligible.len());
     if eligible.len() <= room {
         return (eligible, Vec::new());
@@ -105,7 +105,7 @@ fn limit<'a>(
     // Within a zone by a hash of Deployment and node: Deployments would otherwise all choose the same nodes, and a node
     // that comes or goes would move the choice of all others.
     let key = key.to_string();
-    let mut ranked: Vec<(bool, String, &Candidate)> = eligible
+    let mut ranked: Vec<(bool, String, &NodeInfo)> = eligible
         .into_iter()
         .map(|node| {
             let idle = !running_on.contains(&node.name);
@@ -117,7 +117,7 @@ fn limit<'a>(
     });
     // A node's turn is how many of its zone come before it. Nodes of one turn are one round over the zones.
     let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut in_turn: Vec<(bool, usize, &str, &Candidate)> = ranked
+    let mut in_turn: Vec<(bool, usize, &str, &NodeInfo)> = ranked
         .into_iter()
         .map(|(idle, _, node)| {
             let next = turns.entry(node.zone()).or_default();
@@ -131,7 +131,7 @@ fn limit<'a>(
             (idle, turn, zone).cmp(&(other_idle, other_turn, other_zone))
         },
     );
-    let mut chosen: Vec<&Candidate> = in_turn.into_iter().map(|(.., node)| node).collect();
+    let mut chosen: Vec<&NodeInfo> = in_turn.into_iter().map(|(.., node)| node).collect();
     let beyond = chosen.split_off(room);
     (chosen, beyond)
 }

@@ -57,7 +57,7 @@ const HASH_LENGTH: usize = 16;
 
 /// Labels and annotations by which sidecar injectors are told to stay out: a sidecar would need an image of
 /// its own and never end.
-const STAY_OUT: [(&str, &str); 5] = [
+const INJECTION_OPT_OUT: [(&str, &str); 5] = [
     ("sidecar.istio.io/inject", "false"),
     ("linkerd.io/inject", "disabled"),
     ("kuma.io/sidecar-injection", "disabled"),
@@ -67,7 +67,7 @@ const STAY_OUT: [(&str, &str); 5] = [
 
 /// How a prefetch pod is bound to its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pin {
+pub enum NodeBinding {
     /// `spec.nodeName`: without the scheduler, and so at once.
     NodeName,
     /// Required node affinity to the node's name: through the scheduler, for clusters whose policy forbids
@@ -93,7 +93,7 @@ pub struct PodSettings {
     /// Pull this way on every node, rather than in the best way that each can.
     pub method: Option<PullMethod>,
     /// How a pod is bound to its node.
-    pub pin: Pin,
+    pub binding: NodeBinding,
     /// The PriorityClass, none if absent.
     pub priority_class: Option<String>,
     /// The ServiceAccount of a pod.
@@ -106,7 +106,7 @@ pub struct PodSettings {
 /// `409 Conflict` and not a second pull.
 pub fn pod_name(workload: &Workload, node: &str) -> String {
     let prefix = truncated(&workload.key.name, NAME_PREFIX_LENGTH);
-    let hash = short_hash([workload.uid.as_str(), node, &workload.revision.to_string()]);
+    let hash = short_hash([workload.uid.as_str(), node, &workload.image_set.to_string()]);
     format!("{NAME_PREFIX}{prefix}-{hash}")
 }
 
@@ -156,7 +156,7 @@ pub fn prefetch_pod(
         PullMethod::Container => with_containers(&workload.images, settings),
     });
     let stay_out = || {
-        STAY_OUT
+        INJECTION_OPT_OUT
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
     };
@@ -166,7 +166,7 @@ pub fn prefetch_pod(
         DEPLOYMENT_LABEL.into(),
         deployment_label(&workload.key.name),
     );
-    labels.insert(REVISION_LABEL.into(), workload.revision.to_string());
+    labels.insert(REVISION_LABEL.into(), workload.image_set.to_string());
     let mut annotations: BTreeMap<String, String> = stay_out().collect();
     annotations.insert(NODE_ANNOTATION.into(), node.to_owned());
     annotations.insert(SAFE_TO_EVICT.into(), "true".into());
@@ -253,15 +253,15 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
     let PodSettings {
         priority_class,
         deadline_seconds,
-        pin,
+        binding: pin,
         run_as,
         noop_image: _,
         method: _,
     } = settings;
     PodSpec {
-        node_name: (*pin == Pin::NodeName).then(|| node.to_owned()),
-        affinity: (*pin == Pin::Affinity).then(|| affinity_to(node)),
-        tolerations: Some(workload.placement.tolerations.clone()),
+        node_name: (*pin == NodeBinding::NodeName).then(|| node.to_owned()),
+        affinity: (*pin == NodeBinding::Affinity).then(|| affinity_to(node)),
+        tolerations: Some(workload.constraints.tolerations.clone()),
         image_pull_secrets: Some(named_secrets(&workload.image_pull_secrets)),
         service_account_name: match run_as {
             RunAs::Default => Some(DEFAULT_SERVICE_ACCOUNT.into()),

@@ -1,7 +1,7 @@
 //! Kubernetes' quantities (`110`, `1k`, `4Gi`, `1e3`), as far as counting needs them.
 
 /// The whole number that a quantity holds, rounded down and never negative; `None` if it is no quantity.
-pub(super) fn whole(quantity: &str) -> Option<u64> {
+pub(super) fn parse_integer(quantity: &str) -> Option<u64> {
     let digits_end = quantity
         .find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-'))
         .unwrap_or(quantity.len());
@@ -33,7 +33,7 @@ pub(super) fn whole(quantity: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::whole;
+    use super::parse_integer;
 
     #[test]
     fn every_form_of_a_quantity_counts() {
@@ -55,7 +55,7 @@ mod tests {
             ("é", None),
         ];
         for (quantity, expected) in table {
-            assert_eq!(whole(quantity), expected, "{quantity:?}");
+            assert_eq!(parse_integer(quantity), expected, "{quantity:?}");
         }
     }
 }

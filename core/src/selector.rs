@@ -179,11 +179,11 @@ impl Selector {
 
     /// Whether all conditions hold.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.unmet(labels).is_none()
+        self.first_unmatched(labels).is_none()
     }
 
     /// The first condition that does not hold.
-    pub fn unmet(&self, labels: &Labels) -> Option<&Requirement> {
+    pub fn first_unmatched(&self, labels: &Labels) -> Option<&Requirement> {
         self.0
             .iter()
             .find(|requirement| !requirement.matches(labels))

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::node::Candidate;
-use crate::pod::{Pin, PodSettings, RunAs};
+use crate::node::NodeInfo;
+use crate::pod::{NodeBinding, PodSettings, RunAs};
 use crate::workload::Workload;
 
 /// The Deployment `shop/web` with this pod spec.
@@ -17,20 +17,20 @@ pub fn workload(spec: Value) -> Workload {
 }
 
 /// An ordinary node, changed by a merge patch.
-pub fn candidate(change: &Value) -> Candidate {
+pub fn node_info(change: &Value) -> NodeInfo {
     let mut node = json!({
         "metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux", "pool": "web"}},
         "spec": {},
         "status": {
             "conditions": [{"type": "Ready", "status": "True"}],
-            "nodeInfo": node_info("v1.37.2", "containerd://2.4.2"),
+            "nodeInfo": node_system_info("v1.37.2", "containerd://2.4.2"),
         },
     });
     json_patch::merge(&mut node, change);
-    Candidate::from_node(&serde_json::from_value(node).expect("a node")).expect("a name")
+    NodeInfo::from_node(&serde_json::from_value(node).expect("a node")).expect("a name")
 }
 
-fn node_info(kubelet: &str, runtime: &str) -> Value {
+fn node_system_info(kubelet: &str, runtime: &str) -> Value {
     json!({
         "architecture": "", "bootID": "", "containerRuntimeVersion": runtime, "kernelVersion": "",
         "kubeProxyVersion": "", "kubeletVersion": kubelet, "machineID": "", "operatingSystem": "",
@@ -43,7 +43,7 @@ pub fn settings() -> PodSettings {
     PodSettings {
         noop_image: "headstart:v1".into(),
         method: None,
-        pin: Pin::NodeName,
+        binding: NodeBinding::NodeName,
         priority_class: Some("headstart-prefetch".into()),
         run_as: RunAs::Default,
         deadline_seconds: 1800,

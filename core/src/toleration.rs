@@ -10,7 +10,7 @@ const DOWN: [&str; 2] = [
     "node.kubernetes.io/unreachable",
 ];
 
-/// What a taint does to pods that do not tolerate it, as far as placement is concerned.
+/// What a taint does to pods that do not tolerate it, as far as scheduling is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// They are not scheduled there.
@@ -43,7 +43,7 @@ impl Taint {
     }
 
     /// The taint by this key, without a value.
-    pub(super) fn of_key(key: &str, effect: Effect) -> Self {
+    pub(super) fn new(key: &str, effect: Effect) -> Self {
         Self {
             key: key.into(),
             value: "".into(),
@@ -96,7 +96,7 @@ pub fn first_untolerated<'a>(
 
 /// Whether a toleration only lets pods outlast an outage: Kubernetes adds such ones to every pod
 /// (DefaultTolerationSeconds), and nobody who writes them means to start pods on a node that is down.
-pub(super) fn is_for_a_while(toleration: &v1::Toleration) -> bool {
+pub(super) fn is_default_eviction_toleration(toleration: &v1::Toleration) -> bool {
     toleration.toleration_seconds.is_some()
 }
 

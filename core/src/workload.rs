@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::PodSpec;
 use sha2::{Digest, Sha256};
 
 use super::annotation::Annotations;
-use super::contract::{Mode, UnknownMode, labelled_mode};
-use super::hold::Held;
+use super::contract::{Mode, UnknownMode, mode_from_labels};
+use super::hold::HoldMark;
 use super::image::ImageRef;
 use super::limits::ITEMS;
-use super::placement::Placement;
+use super::placement::SchedulingConstraints;
 use super::selector::Selector;
 
 mod images;
@@ -21,54 +21,54 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub use images::Asked;
-pub use images::{Image, Refusal, Refused};
+pub use images::ImageRequest;
+pub use images::{Image, UnsupportedImage, UnsupportedReason};
 pub use rollout::Rollout;
 pub use size::TooLarge;
 
-use images::{Images, asked_by, images_of};
+use images::{Images, images_in, images_of};
 use rollout::rollout_of;
 
 /// Names a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
+pub struct DeploymentKey {
     /// The namespace.
     pub namespace: String,
     /// The name.
     pub name: String,
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for DeploymentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 
 /// Identifies a set of images, whatever their order: two templates with the same images have the same
-/// revision, and nothing needs to be pulled between them.
+/// set, and nothing needs to be pulled between them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision(String);
+pub struct ImageSetId(String);
 
-impl Revision {
+impl ImageSetId {
     /// `rest` stands for what is not among them.
-    fn of(images: &[Image], invalid: &[Refused], rest: Option<&str>) -> Self {
+    fn of(images: &[Image], unsupported: &[UnsupportedImage], rest: Option<&str>) -> Self {
         let mut lines: Vec<&str> = images
             .iter()
             .map(|image| &**image.reference.text())
-            .chain(invalid.iter().map(|refused| refused.given.as_str()))
+            .chain(unsupported.iter().map(|image| image.as_written.as_str()))
             .collect();
         lines.sort_unstable();
         Self(short_hash(lines.into_iter().chain(rest)))
     }
 }
 
-impl fmt::Display for Revision {
+impl fmt::Display for ImageSetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl From<&str> for Revision {
+impl From<&str> for ImageSetId {
     fn from(value: &str) -> Self {
         Self(value.to_owned())
     }
@@ -100,7 +100,7 @@ fn hex(bytes: &[u8]) -> String {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// Namespace and name.
-    pub key: Key,
+    pub key: DeploymentKey,
     /// The object's UID; empty in a review of a create, which has none yet.
     pub uid: String,
     /// What its own label asks for.
@@ -109,19 +109,19 @@ pub struct Workload {
     /// image volumes.
     pub images: Vec<Image>,
     /// What cannot be prefetched, and why: the first of it.
-    pub refused: Vec<Refused>,
+    pub unsupported: Vec<UnsupportedImage>,
     /// How many more images cannot be prefetched.
-    pub refused_more: usize,
-    /// Why nothing is prefetched for it, and nothing else is kept of it than its key, its UID, its revision, and what ends a
+    pub more_unsupported: usize,
+    /// Why nothing is prefetched for it, and nothing else is kept of it than its key, its UID, its image set, and what ends a
     /// hold.
     pub too_large: Option<TooLarge>,
     /// Identifies the images.
-    pub revision: Revision,
+    pub image_set: ImageSetId,
     /// Where its pods may land.
-    pub placement: Placement,
+    pub constraints: SchedulingConstraints,
     /// What its annotations say.
     pub annotations: Annotations,
-    /// Selects its pods; only where somebody asks: [`Self::surveyed`] and [`Self::racing`].
+    /// Selects its pods; only where somebody asks: [`Self::selector_for_max_nodes`] and [`Self::selector_for_starting_pods`].
     pub pods: Option<Selector>,
     /// Names of the Secrets with registry credentials.
     pub image_pull_secrets: Vec<String>,
@@ -136,13 +136,13 @@ pub struct Workload {
     /// Whether it is paused, by whomever.
     pub paused: bool,
     /// The hold that it is marked with.
-    pub held: Option<Held>,
+    pub held: Option<HoldMark>,
 }
 
 /// What of a Deployment is read for all that is decided when a write is admitted.
-pub struct Read<'a> {
+pub struct DeploymentFields<'a> {
     /// Namespace and name.
-    pub key: Key,
+    pub key: DeploymentKey,
     /// `metadata.generation`.
     pub generation: Option<i64>,
     /// `metadata.labels`.
@@ -165,8 +165,8 @@ impl Workload {
         let metadata = &deployment.metadata;
         let spec = deployment.spec.as_ref()?;
         let pod = spec.template.spec.as_ref()?;
-        let read = Read {
-            key: Key {
+        let read = DeploymentFields {
+            key: DeploymentKey {
                 namespace: metadata.namespace.clone()?,
                 name: metadata.name.clone()?,
             },
@@ -179,7 +179,7 @@ impl Workload {
             too_large: TooLarge::of(pod),
         };
         let uid = metadata.uid.clone().unwrap_or_default();
-        let workload = Self::reviewed(read, asked_by(pod));
+        let workload = Self::from_review(read, images_in(pod));
         if workload.too_large.is_some() {
             return Some(Self { uid, ..workload });
         }
@@ -187,9 +187,9 @@ impl Workload {
         let secrets = pod.image_pull_secrets.iter().flatten();
         let workload = Self {
             uid,
-            placement: Placement::from_pod_spec(pod),
+            constraints: SchedulingConstraints::from_pod_spec(pod),
             // An invalid selector is no reason not to prefetch: the API server stores none.
-            pods: (workload.annotations.max_nodes.is_some() || workload.starts_pods())
+            pods: (workload.annotations.max_nodes.is_some() || workload.may_start_pods())
                 .then(|| Selector::try_from(&spec.selector).ok())
                 .flatten(),
             image_pull_secrets: secrets
@@ -204,8 +204,11 @@ impl Workload {
     }
 
     /// A Deployment as far as a review is read: not where its pods may land, nor with whose credentials they pull.
-    pub fn reviewed<'a>(read: Read<'_>, images: impl Iterator<Item = Asked<'a>>) -> Self {
-        let Read {
+    pub fn from_review<'a>(
+        read: DeploymentFields<'_>,
+        images: impl Iterator<Item = ImageRequest<'a>>,
+    ) -> Self {
+        let DeploymentFields {
             key,
             generation,
             labels,
@@ -218,11 +221,11 @@ impl Workload {
         let mut annotations = Annotations::read(given);
         let more = annotations.images.take();
         let read = images_of(images, &more.map_or(Vec::new(), |images| images.0));
-        let revision = read.revision();
+        let image_set = read.image_set();
         let Images {
             images,
-            refused,
-            refused_more,
+            unsupported,
+            more_unsupported,
             ..
         } = read;
         let replicas = replicas.unwrap_or(1);
@@ -230,13 +233,13 @@ impl Workload {
         let workload = Self {
             key,
             uid: String::new(),
-            mode: labelled_mode(labels),
-            revision,
+            mode: mode_from_labels(labels),
+            image_set,
             images,
-            refused,
-            refused_more,
+            unsupported,
+            more_unsupported,
             too_large: None,
-            placement: Placement::default(),
+            constraints: SchedulingConstraints::default(),
             annotations,
             pods: None,
             image_pull_secrets: Vec::new(),
@@ -247,7 +250,7 @@ impl Workload {
                 rollout_of(generation, replicas, status)
             }),
             paused,
-            held: Held::marked(labels, given, paused),
+            held: HoldMark::from_metadata(labels, given, paused),
         };
         match too_large {
             Some(why) => workload.reduced(why),
@@ -256,23 +259,23 @@ impl Workload {
     }
 
     /// Selects its pods, where the plan depends on where they are: where the number of nodes is limited.
-    pub fn surveyed(&self) -> Option<&Selector> {
+    pub fn selector_for_max_nodes(&self) -> Option<&Selector> {
         self.annotations.max_nodes.and(self.pods.as_ref())
     }
 
     /// Selects its pods, while those of its rollout may be starting.
-    pub fn racing(&self) -> Option<&Selector> {
-        self.pods.as_ref().filter(|_| self.starts_pods())
+    pub fn selector_for_starting_pods(&self) -> Option<&Selector> {
+        self.pods.as_ref().filter(|_| self.may_start_pods())
     }
 
-    fn starts_pods(&self) -> bool {
+    fn may_start_pods(&self) -> bool {
         !self.paused && self.replicas > 0 && !self.rollout.settled
     }
 
     /// Whether a pod that starts brings every image to its node. One of an older rollout does not, nor one that brings
     /// only what its template names where an annotation asks for more.
-    pub fn is_brought_by(&self, pod: &PodSpec) -> bool {
-        let brought: Vec<ImageRef> = asked_by(pod)
+    pub fn pod_pulls_all(&self, pod: &PodSpec) -> bool {
+        let brought: Vec<ImageRef> = images_in(pod)
             .take(ITEMS)
             .filter_map(|asked| asked.image.parse().ok())
             .collect();
@@ -281,13 +284,13 @@ impl Workload {
     }
 
     /// The same with only some of its images, by their positions: what a node lacks that has the others already.
-    pub fn narrowed_to(&self, positions: &[usize]) -> Self {
+    pub fn with_images(&self, positions: &[usize]) -> Self {
         let images: Vec<Image> = positions
             .iter()
             .filter_map(|position| self.images.get(*position).cloned())
             .collect();
         Self {
-            revision: Revision::of(&images, &self.refused, None),
+            image_set: ImageSetId::of(&images, &self.unsupported, None),
             images,
             ..self.clone()
         }

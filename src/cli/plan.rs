@@ -129,7 +129,7 @@ pub fn run(options: Options) -> Result<()> {
     let settings = PodSettings {
         noop_image,
         method: pull_method.forced(),
-        pin: pin.into(),
+        binding: pin.into(),
         run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Usage;
 use crate::domain::contract::{HELD_LABEL, HELD_VALUE};
-use crate::domain::workload::Key;
+use crate::domain::workload::DeploymentKey;
 use crate::hold::{Resumed, resume};
 use crate::serve;
 
@@ -61,7 +61,7 @@ async fn release(options: Options) -> Result<()> {
     } = options;
     let client = serve::client(kubeconfig).await?;
     let keys = match name {
-        Some(name) => vec![Key {
+        Some(name) => vec![DeploymentKey {
             namespace: namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
             name: deployment_name(&name)?.to_owned(),
         }],
@@ -70,7 +70,7 @@ async fn release(options: Options) -> Result<()> {
     if keys.is_empty() {
         println!("no Deployment is held");
     }
-    let ended: Vec<(Key, Resumed)> = futures::stream::iter(keys)
+    let ended: Vec<(DeploymentKey, Resumed)> = futures::stream::iter(keys)
         .map(async |key| {
             let resumed = resume(&client, &key, None).await;
             (key, resumed)
@@ -114,13 +114,13 @@ fn deployment_name(given: &str) -> Result<&str, Usage> {
     }
 }
 
-async fn held(client: &Client) -> Result<Vec<Key>> {
+async fn held(client: &Client) -> Result<Vec<DeploymentKey>> {
     let api: Api<Deployment> = Api::all(client.clone());
     let marked = ListParams::default().labels(&format!("{HELD_LABEL}={HELD_VALUE}"));
     let list = timeout(LIST_TIMEOUT, api.list_metadata(&marked));
     let list = list.await.context("listing Deployments timed out")??;
     let keys = list.items.into_iter().filter_map(|held| {
-        Some(Key {
+        Some(DeploymentKey {
             namespace: held.metadata.namespace?,
             name: held.metadata.name?,
         })

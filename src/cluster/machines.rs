@@ -8,14 +8,14 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::Cluster;
 use super::table::{Change, Scope};
-use crate::domain::node::Candidate;
+use crate::domain::node::NodeInfo;
 use crate::domain::workload::{Image, Workload};
 
 /// A node.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// What placement reads.
-    pub candidate: Arc<Candidate>,
+    pub candidate: Arc<NodeInfo>,
     /// Tells it from a namesake that comes after it.
     pub uid: Arc<str>,
     /// When it joined.
@@ -43,7 +43,7 @@ impl Machine {
     pub(crate) fn named(name: &str) -> Self {
         let named = serde_json::json!({"metadata": {"name": name}});
         Self {
-            candidate: Arc::new(crate::domain::testing::candidate(&named)),
+            candidate: Arc::new(crate::domain::testing::node_info(&named)),
             uid: name.into(),
             created: None,
             images: Arc::default(),
@@ -62,7 +62,7 @@ impl Cluster {
         match change {
             Change::Begin => state.nodes.begin_list(scope),
             Change::Put(node) => {
-                let Some(candidate) = Candidate::from_node(&node) else {
+                let Some(candidate) = NodeInfo::from_node(&node) else {
                     return;
                 };
                 let name = state.node_name(&candidate.name);

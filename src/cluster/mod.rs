@@ -21,7 +21,7 @@ use kube::core::PartialObjectMeta;
 use tracing::warn;
 
 use crate::domain::contract::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
-use crate::domain::workload::{Key, Workload};
+use crate::domain::workload::{DeploymentKey, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 pub use machines::Machine;
@@ -65,9 +65,9 @@ pub struct Cluster {
 struct State {
     /// What each namespace consents to, `None` where it says nothing.
     namespaces: Table<String, Option<NamespaceMode>>,
-    workloads: Table<Key, Arc<Workload>>,
+    workloads: Table<DeploymentKey, Arc<Workload>>,
     /// Those of them that are marked as held.
-    held: BTreeSet<Key>,
+    held: BTreeSet<DeploymentKey>,
     nodes: Table<Arc<str>, Machine>,
     pods: Pods,
 }
@@ -125,7 +125,7 @@ impl Cluster {
     }
 
     /// The stored Deployment, if it is to be prefetched for.
-    pub fn opted_in(&self, key: &Key) -> Option<Arc<Workload>> {
+    pub fn opted_in(&self, key: &DeploymentKey) -> Option<Arc<Workload>> {
         self.opted_in_of(&self.lock(), key).cloned()
     }
 
@@ -134,20 +134,20 @@ impl Cluster {
         let state = self.lock();
         let workloads = state.workloads.current.values();
         workloads
-            .filter(|workload| self.mode(&state, workload).prefetches())
+            .filter(|workload| self.mode(&state, workload).is_enabled())
             .cloned()
             .collect()
     }
 
     /// The stored Deployment, and what is asked for it.
-    pub fn stored(&self, key: &Key) -> Option<(Arc<Workload>, Mode)> {
+    pub fn stored(&self, key: &DeploymentKey) -> Option<(Arc<Workload>, Mode)> {
         let state = self.lock();
         let workload = state.workloads.current.get(key)?;
         Some((workload.clone(), self.mode(&state, workload)))
     }
 
     /// The Deployments that are marked as held, whatever is asked for them.
-    pub fn held(&self) -> Vec<Key> {
+    pub fn held(&self) -> Vec<DeploymentKey> {
         self.lock().held.iter().cloned().collect()
     }
 
@@ -169,18 +169,21 @@ impl Cluster {
     }
 
     /// A Deployment's prefetch pods on a node, whatever rollout they were made for.
-    pub fn pods_at(&self, key: &Key, node: &str) -> Vec<PrefetchPod> {
+    pub fn pods_at(&self, key: &DeploymentKey, node: &str) -> Vec<PrefetchPod> {
         self.lock().pods.at(key, node)
     }
 
     /// The nodes that have prefetch pods of a Deployment.
-    pub fn nodes_with_pods(&self, key: &Key) -> Vec<Arc<str>> {
+    pub fn nodes_with_pods(&self, key: &DeploymentKey) -> Vec<Arc<str>> {
         self.lock().pods.nodes_of(key)
     }
 
     /// The Deployments that have prefetch pods, be they opted in or even stored, of which this is so. It is asked with
     /// what [`Self::opted_in`] says of each.
-    pub fn with_pods(&self, is_so: impl Fn(&Key, Option<&Arc<Workload>>) -> bool) -> Vec<Key> {
+    pub fn with_pods(
+        &self,
+        is_so: impl Fn(&DeploymentKey, Option<&Arc<Workload>>) -> bool,
+    ) -> Vec<DeploymentKey> {
         let state = self.lock();
         let keys = state.pods.keys();
         keys.filter(|key| is_so(key, self.opted_in_of(&state, key)))
@@ -189,12 +192,12 @@ impl Cluster {
     }
 
     /// Whether a Deployment has prefetch pods.
-    pub fn has_pods(&self, key: &Key) -> bool {
+    pub fn has_pods(&self, key: &DeploymentKey) -> bool {
         self.lock().pods.has(key)
     }
 
     /// Whether a Deployment has prefetch pods that have not ended.
-    pub fn has_running_pods(&self, key: &Key) -> bool {
+    pub fn has_running_pods(&self, key: &DeploymentKey) -> bool {
         self.lock().pods.are_running(key)
     }
 
@@ -207,9 +210,9 @@ impl Cluster {
         gone.into_iter().cloned().collect()
     }
 
-    fn opted_in_of<'a>(&self, state: &'a State, key: &Key) -> Option<&'a Arc<Workload>> {
+    fn opted_in_of<'a>(&self, state: &'a State, key: &DeploymentKey) -> Option<&'a Arc<Workload>> {
         let workload = state.workloads.current.get(key)?;
-        self.mode(state, workload).prefetches().then_some(workload)
+        self.mode(state, workload).is_enabled().then_some(workload)
     }
 
     fn mode(&self, state: &State, workload: &Workload) -> Mode {
@@ -320,7 +323,7 @@ fn covers(scope: &Scope, namespace: &str) -> bool {
 
 /// Whether a change of a Deployment could change what is prefetched, or where.
 fn asks_for_work(before: &Workload, after: &Workload) -> bool {
-    before.revision != after.revision
+    before.image_set != after.image_set
         || before.uid != after.uid
         || before.mode != after.mode
         || before.held != after.held
@@ -329,7 +332,7 @@ fn asks_for_work(before: &Workload, after: &Workload) -> bool {
 
 /// Whether two states of a Deployment with the same images ask for them in the same way and places.
 pub fn asks_the_same(a: &Workload, b: &Workload) -> bool {
-    a.placement == b.placement
+    a.constraints == b.constraints
         && a.too_large == b.too_large
         && a.annotations == b.annotations
         && a.image_pull_secrets == b.image_pull_secrets

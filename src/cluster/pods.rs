@@ -10,15 +10,15 @@ use super::table::{Change, Scope, Table};
 use super::{Cluster, covers};
 use crate::domain::contract::{DEPLOYMENT_LABEL, REVISION_LABEL, is_exempt};
 use crate::domain::image::ImageRef;
-use crate::domain::outcome::{self, PodOutcome};
+use crate::domain::outcome::{self, PodStatusSummary};
 use crate::domain::pod::{is_prefetch_pod, node_of};
-use crate::domain::workload::{Key, Revision};
+use crate::domain::workload::{DeploymentKey, ImageSetId};
 
 /// A Deployment on a node: what one prefetch pod is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// The Deployment.
-    pub key: Key,
+    pub key: DeploymentKey,
     /// The node.
     pub node: Arc<str>,
 }
@@ -35,11 +35,11 @@ pub struct PrefetchPod {
     /// The UID of the Deployment that owns it, unless it was orphaned.
     pub owner: Option<String>,
     /// The rollout that it was made for.
-    pub revision: Revision,
+    pub revision: ImageSetId,
     /// The images it pulls, in the order of its outcomes; one that cannot be read is one that nobody wants.
     pub images: Arc<[Option<ImageRef>]>,
     /// What its status says.
-    pub outcome: PodOutcome,
+    pub outcome: PodStatusSummary,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Whether it is on its way out.
@@ -48,19 +48,19 @@ pub struct PrefetchPod {
 
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    table: Table<(Key, String), PrefetchPod>,
+    table: Table<(DeploymentKey, String), PrefetchPod>,
     /// Names of the pods of each Deployment on each node.
-    places: HashMap<Key, HashMap<Arc<str>, BTreeSet<String>>>,
+    places: HashMap<DeploymentKey, HashMap<Arc<str>, BTreeSet<String>>>,
     /// Pods of one rollout share their images.
     images: HashSet<Arc<[Option<ImageRef>]>>,
 }
 
 impl Pods {
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &DeploymentKey> {
         self.places.keys()
     }
 
-    pub(super) fn has(&self, key: &Key) -> bool {
+    pub(super) fn has(&self, key: &DeploymentKey) -> bool {
         self.places.contains_key(key)
     }
 
@@ -68,18 +68,18 @@ impl Pods {
         self.table.current.values()
     }
 
-    pub(super) fn nodes_of(&self, key: &Key) -> Vec<Arc<str>> {
+    pub(super) fn nodes_of(&self, key: &DeploymentKey) -> Vec<Arc<str>> {
         let nodes = self.places.get(key).into_iter().flat_map(HashMap::keys);
         nodes.cloned().collect()
     }
 
-    pub(super) fn at(&self, key: &Key, node: &str) -> Vec<PrefetchPod> {
+    pub(super) fn at(&self, key: &DeploymentKey, node: &str) -> Vec<PrefetchPod> {
         let names = self.places.get(key).and_then(|nodes| nodes.get(node));
         let found = self.named(key, names.into_iter().flatten());
         found.cloned().collect()
     }
 
-    pub(super) fn are_running(&self, key: &Key) -> bool {
+    pub(super) fn are_running(&self, key: &DeploymentKey) -> bool {
         let names = self.places.get(key).into_iter().flat_map(HashMap::values);
         let mut found = self.named(key, names.flatten());
         found.any(|pod| pod.outcome.ended.is_none())
@@ -87,7 +87,7 @@ impl Pods {
 
     fn named<'a>(
         &'a self,
-        key: &Key,
+        key: &DeploymentKey,
         names: impl Iterator<Item = &'a String>,
     ) -> impl Iterator<Item = &'a PrefetchPod> {
         let mut id = (key.clone(), String::new());
@@ -111,7 +111,7 @@ impl Pods {
         images
     }
 
-    fn forget(&mut self, key: &Key, node: &Arc<str>, name: &str) {
+    fn forget(&mut self, key: &DeploymentKey, node: &Arc<str>, name: &str) {
         let Some(nodes) = self.places.get_mut(key) else {
             return;
         };
@@ -130,7 +130,7 @@ impl Pods {
 impl Cluster {
     /// What a pod is known by; `None` for one that is not headstart's. The watch selects by label, and anyone who may label a pod
     /// could have it deleted: so the pod's shape decides, and nothing in an exempt namespace is looked at.
-    fn id_of(&self, pod: &Pod) -> Option<(Key, String)> {
+    fn id_of(&self, pod: &Pod) -> Option<(DeploymentKey, String)> {
         id_of(pod).filter(|(key, _)| {
             is_prefetch_pod(pod) && !is_exempt(&key.namespace, &self.own_namespace)
         })
@@ -167,7 +167,7 @@ impl Cluster {
                 }
             }
             Change::End => {
-                let covered = |id: &(Key, String)| covers(scope, &id.0.namespace);
+                let covered = |id: &(DeploymentKey, String)| covers(scope, &id.0.namespace);
                 for ((key, name), pod) in state.pods.table.end_list(scope, covered) {
                     state.pods.forget(&key, &pod.node, &name);
                     let node = pod.node;
@@ -198,7 +198,7 @@ fn read(
             .next(),
         revision: label(REVISION_LABEL).unwrap_or_default().into(),
         images,
-        outcome: outcome::read(pod, noop_image),
+        outcome: outcome::summarize(pod, noop_image),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: metadata.deletion_timestamp.is_some(),
     }
@@ -225,7 +225,7 @@ fn images_of(pod: &Pod) -> Vec<Option<ImageRef>> {
 
 /// The Deployment that a prefetch pod belongs to, and the pod's name. The owner says so; a pod that was orphaned
 /// has only its label.
-fn id_of(pod: &Pod) -> Option<(Key, String)> {
+fn id_of(pod: &Pod) -> Option<(DeploymentKey, String)> {
     let metadata = &pod.metadata;
     let owner = metadata
         .owner_references
@@ -235,7 +235,7 @@ fn id_of(pod: &Pod) -> Option<(Key, String)> {
     let label = || metadata.labels.as_ref()?.get(DEPLOYMENT_LABEL).cloned();
     let name = owner.map(|owner| owner.name.clone()).or_else(label)?;
     Some((
-        Key {
+        DeploymentKey {
             namespace: metadata.namespace.clone()?,
             name,
         },

@@ -2,8 +2,8 @@
 
 use super::verdict::{Standards, Verdict, judge};
 use super::{Cluster, Machine};
-use crate::domain::hold::Stock;
-use crate::domain::plan::{Situation, plan};
+use crate::domain::hold::ImagePresence;
+use crate::domain::plan::{PlacementContext, plan};
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
 
@@ -13,25 +13,25 @@ const MAX_NODES: usize = 1000;
 impl Cluster {
     /// Whether a Deployment's images are on every node that a prefetch would choose: by its prefetch pods, and by what
     /// the nodes say. In a cluster of more than [`MAX_NODES`] nodes this is not looked up.
-    pub fn stock(&self, workload: &Workload, settings: &PodSettings) -> Stock {
+    pub fn stock(&self, workload: &Workload, settings: &PodSettings) -> ImagePresence {
         // Which nodes are chosen out of many depends on where the Deployment runs, which is not watched.
         if !self.is_synced() || workload.annotations.max_nodes.is_some() {
-            return Stock::Unknown;
+            return ImagePresence::Unknown;
         }
         let Some(nodes) = self.nodes_up_to(MAX_NODES) else {
-            return Stock::Unknown;
+            return ImagePresence::Unknown;
         };
         // The caches stay free meanwhile: the watches and the worker need them.
         let candidates = nodes.values().map(|machine| machine.candidate.as_ref());
-        let targets = plan(workload, candidates, &Situation::default(), settings).targets;
+        let targets = plan(workload, candidates, &PlacementContext::default(), settings).nodes;
         if targets.is_empty() {
-            return Stock::NoNode;
+            return ImagePresence::NoEligibleNode;
         }
         let mut targets = targets.iter().filter_map(|(node, _)| nodes.get(&**node));
         if targets.all(|machine| self.has(workload, machine)) {
-            Stock::Everywhere
+            ImagePresence::OnAllNodes
         } else {
-            Stock::Unknown
+            ImagePresence::Unknown
         }
     }
 

@@ -30,8 +30,8 @@ fn deployment(cluster: &Cluster, namespace: &str, change: Value) {
     cluster.on_deployment(&None, Change::Put(serde_json::from_value(object).unwrap()));
 }
 
-fn key(namespace: &str) -> Key {
-    Key {
+fn key(namespace: &str) -> DeploymentKey {
+    DeploymentKey {
         namespace: namespace.into(),
         name: "web".into(),
     }
@@ -230,7 +230,7 @@ fn a_node_reports_images_by_their_normalised_names() {
     let reported = |given: &str| {
         let image = Image {
             reference: given.parse().unwrap(),
-            given: given.into(),
+            as_written: given.into(),
             always: false,
         };
         cluster.node("n1").unwrap().reports(&image)
@@ -277,10 +277,10 @@ fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
     let (workload, _) = cluster.stored(&key("shop")).unwrap();
     let settings = crate::domain::testing::settings();
     let stock = || cluster.stock(&workload, &settings);
-    use crate::domain::hold::Stock;
-    assert_eq!(stock(), Stock::NoNode);
+    use crate::domain::hold::ImagePresence;
+    assert_eq!(stock(), ImagePresence::NoEligibleNode);
     nodes(0..1000);
-    assert_eq!(stock(), Stock::Everywhere);
+    assert_eq!(stock(), ImagePresence::OnAllNodes);
     nodes(1000..1001);
-    assert_eq!(stock(), Stock::Unknown);
+    assert_eq!(stock(), ImagePresence::Unknown);
 }

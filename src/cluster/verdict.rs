@@ -4,7 +4,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::PrefetchPod;
-use crate::domain::outcome::{Failure, Outcome};
+use crate::domain::outcome::{Failure, ImageStatus};
 use crate::domain::workload::{Image, Workload};
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ fn known_of(
         let Some(position) = pod.images.iter().position(wanted) else {
             continue;
         };
-        let same_rollout = pod.revision == workload.revision;
+        let same_rollout = pod.revision == workload.image_set;
         // A tag that the registry is asked for each time may mean another image by now.
         if image.always && !same_rollout {
             continue;
@@ -113,9 +113,9 @@ fn known_of(
         let ended = pod.outcome.ended.is_some();
         let is_old = |limit: Option<Timestamp>| limit.is_some_and(|limit| since < Some(limit));
         match pod.outcome.images.get(position) {
-            Some(Outcome::Pulled) if !is_old(standards.fresh_since) => return Known::Here,
-            Some(Outcome::Pending) if !ended => best = Known::Coming(None),
-            Some(Outcome::Failed(failure)) if failure.kind.is_definite() => {
+            Some(ImageStatus::Pulled) if !is_old(standards.fresh_since) => return Known::Here,
+            Some(ImageStatus::Pending) if !ended => best = Known::Coming(None),
+            Some(ImageStatus::Failed(failure)) if failure.kind.is_permanent() => {
                 let counts = same_rollout
                     && !is_old(standards.fresh_since)
                     && standards
@@ -126,17 +126,17 @@ fn known_of(
                 }
             }
             // The kubelet tries again by itself.
-            Some(Outcome::Failed(failure)) if !ended => {
+            Some(ImageStatus::Failed(failure)) if !ended => {
                 if !matches!(best, Known::Coming(None)) {
                     best = Known::Coming(Some(failure.clone()));
                 }
             }
-            Some(Outcome::Failed(failure) | Outcome::Rejected(failure)) => {
+            Some(ImageStatus::Failed(failure) | ImageStatus::Rejected(failure)) => {
                 if matches!(best, Known::Nothing(None)) && same_rollout {
                     best = Known::Nothing(Some(failure.clone()));
                 }
             }
-            Some(Outcome::Pulled | Outcome::Pending) | None => {}
+            Some(ImageStatus::Pulled | ImageStatus::Pending) | None => {}
         }
     }
     best
@@ -149,10 +149,10 @@ fn is_of(pod: &PrefetchPod, workload: &Workload) -> bool {
 
 /// Whether a pod is still to bring something that the Deployment wants.
 pub(crate) fn is_wanted(workload: &Workload, pod: &PrefetchPod) -> bool {
-    let coming = |outcome: &Outcome| match outcome {
-        Outcome::Pending => true,
-        Outcome::Failed(failure) => !failure.kind.is_definite() && pod.outcome.ended.is_none(),
-        Outcome::Pulled | Outcome::Rejected(_) => false,
+    let coming = |outcome: &ImageStatus| match outcome {
+        ImageStatus::Pending => true,
+        ImageStatus::Failed(failure) => !failure.kind.is_permanent() && pod.outcome.ended.is_none(),
+        ImageStatus::Pulled | ImageStatus::Rejected(_) => false,
     };
     let mut images = pod.images.iter().zip(&pod.outcome.images);
     images.any(|(found, outcome)| {

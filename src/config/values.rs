@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::domain::node::PullMethod;
-use crate::domain::pod::{Pin, RunAs};
+use crate::domain::pod::{NodeBinding, RunAs};
 
 /// `--pull-method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,7 +39,7 @@ pub enum PinFlag {
     Affinity,
 }
 
-impl From<PinFlag> for Pin {
+impl From<PinFlag> for NodeBinding {
     fn from(flag: PinFlag) -> Self {
         match flag {
             PinFlag::NodeName => Self::NodeName,

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::{Timestamp, Unit};
 
 use crate::cluster::Cluster;
 use crate::domain::annotation::HOLD_TIMEOUT;
-use crate::domain::hold::{Admission, Limits, Stock, admit};
+use crate::domain::hold::{HoldDecision, HoldLimits, ImagePresence, decide};
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;
 use crate::self_test::Permit;
@@ -19,7 +19,7 @@ pub struct Gate {
     /// How images are prefetched, and so where.
     pub settings: Arc<PodSettings>,
     /// How long holds last at most.
-    pub limits: Limits,
+    pub limits: HoldLimits,
     /// The namespaces that are looked at; none for all. A hold elsewhere would be seen by nobody.
     pub namespaces: Arc<[String]>,
     /// Without it nothing is held: the images would not come.
@@ -29,32 +29,32 @@ pub struct Gate {
 impl Gate {
     /// Decides what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
     /// same nodes.
-    pub fn admit(&self, new: &Workload, old: Option<&Workload>, lands_alike: bool) -> Admission {
+    pub fn admit(&self, new: &Workload, old: Option<&Workload>, lands_alike: bool) -> HoldDecision {
         let watched = self.namespaces.is_empty() || self.namespaces.contains(&new.key.namespace);
         if !watched || !self.permit.is_granted() {
-            return Admission::Leave;
+            return HoldDecision::Unchanged;
         }
         let stock = if lands_alike {
             self.stock(new)
         } else {
-            Stock::Unknown
+            ImagePresence::Unknown
         };
         // People read the marks, in seconds.
         let now = Timestamp::now().round(Unit::Second);
         let now = now.unwrap_or_else(|_| Timestamp::now());
-        admit(new, old, stock, self.limits, now)
+        decide(new, old, stock, self.limits, now)
     }
 
     /// A review is read for images only; where they go is what the stored object says.
-    fn stock(&self, new: &Workload) -> Stock {
+    fn stock(&self, new: &Workload) -> ImagePresence {
         let stored = self.cluster.stored(&new.key);
         // Of one that is too large is not known where its pods may land.
         let Some((stored, _)) = stored.filter(|(stored, _)| stored.too_large.is_none()) else {
-            return Stock::Unknown;
+            return ImagePresence::Unknown;
         };
         let wanted = Workload {
             images: new.images.clone(),
-            revision: new.revision.clone(),
+            image_set: new.image_set.clone(),
             annotations: new.annotations.clone(),
             ..Workload::clone(&stored)
         };
@@ -64,10 +64,10 @@ impl Gate {
     /// What the person who writes is told.
     pub fn warning(&self, new: &Workload, until: Timestamp) -> String {
         let asked = new.annotations.hold_timeout.as_ref();
-        match asked.filter(|asked| asked.0 > self.limits.most) {
+        match asked.filter(|asked| asked.0 > self.limits.max) {
             Some(_) => format!(
                 "headstart: held, at most until {until}: {HOLD_TIMEOUT} is above the limit of {:#}",
-                self.limits.most
+                self.limits.max
             ),
             None => format!(
                 "headstart: the rollout is held until its images are on the nodes, at most until {until}"

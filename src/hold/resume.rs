@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
-use crate::domain::hold::{Held, is_paused_by_user};
-use crate::domain::workload::{Key, Revision, Workload};
+use crate::domain::hold::{HoldMark, is_paused_by_user};
+use crate::domain::workload::{DeploymentKey, ImageSetId, Workload};
 
 /// How long the API server may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub enum Resumed {
 /// Ends the hold of a Deployment. With `of`, only if it waits for these images.
 ///
 /// Read and written back only if it is unchanged since: a pause that a user sets in between is theirs.
-pub async fn resume(client: &Client, key: &Key, of: Option<&Revision>) -> Resumed {
+pub async fn resume(client: &Client, key: &DeploymentKey, of: Option<&ImageSetId>) -> Resumed {
     let api: Api<Deployment> = Api::namespaced(client.clone(), &key.namespace);
     for _ in 0..ATTEMPTS {
         match attempt(&api, &key.name, of).await {
@@ -53,17 +53,17 @@ pub async fn resume(client: &Client, key: &Key, of: Option<&Revision>) -> Resume
 async fn attempt(
     api: &Api<Deployment>,
     name: &str,
-    of: Option<&Revision>,
+    of: Option<&ImageSetId>,
 ) -> Result<Option<Resumed>, String> {
     let stored = answered(api.get_opt(name)).await?.map_err(said)?;
     let Some(deployment) = stored else {
         return Ok(Some(Resumed::NotHeld));
     };
-    let Some(held) = Held::read(&deployment) else {
+    let Some(held) = HoldMark::read(&deployment) else {
         return Ok(Some(Resumed::NotHeld));
     };
-    let is_of = |wanted: &Revision| {
-        Workload::from_deployment(&deployment).is_some_and(|w| w.revision == *wanted)
+    let is_of = |wanted: &ImageSetId| {
+        Workload::from_deployment(&deployment).is_some_and(|w| w.image_set == *wanted)
     };
     let resumed = if !held.paused {
         Resumed::ByHand

@@ -37,8 +37,8 @@ fn every_metric_is_documented_and_no_other() {
     metrics.api_call("create", "201".into());
     metrics.hold_ended("Warm", Duration::from_secs(3));
     metrics.policy_enforced("headstart-only-resumes", true);
-    metrics.pod_decided(&PodOutcome {
-        images: vec![Outcome::Pulled],
+    metrics.pod_decided(&PodStatusSummary {
+        images: vec![ImageStatus::Pulled],
         ended: None,
     });
     let text = metrics.encode();

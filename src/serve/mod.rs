@@ -183,7 +183,7 @@ async fn serve(config: Config) -> Result<()> {
     let settings = Arc::new(PodSettings {
         noop_image: noop_image.clone(),
         method: PullMethodFlag::forced(pull_method),
-        pin: pin.into(),
+        binding: pin.into(),
         run_as: service_account.into(),
         priority_class: Some(priority_class).filter(|name| !name.is_empty()),
         deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),

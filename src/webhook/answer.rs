@@ -141,13 +141,15 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
         .as_ref()
         .err()
         .map(|error| format!("headstart: {error}"));
-    let refused = workload
-        .refused
-        .iter()
-        .map(|refused| format!("headstart: image {}: {}", refused.given, refused.reason));
+    let refused = workload.unsupported.iter().map(|refused| {
+        format!(
+            "headstart: image {}: {}",
+            refused.as_written, refused.reason
+        )
+    });
     let too_large = workload.too_large;
     let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
-    let malformed = workload.annotations.malformed.iter();
+    let malformed = workload.annotations.invalid.iter();
     mode.into_iter()
         .chain(too_large)
         .chain(malformed.map(|malformed| format!("headstart: {malformed}")))

@@ -35,9 +35,10 @@ pub use answer::{Answer, Refused};
 pub use body::{BUDGET, Budget, MAX_BODY};
 
 use crate::domain::contract::{
-    Mode, NamespaceMode, consent_command, effective_mode, is_exempt, labelled_mode, lacks_consent,
+    Mode, NamespaceMode, consent_command, effective_mode, is_exempt, lacks_consent,
+    mode_from_labels,
 };
-use crate::domain::hold::Admission;
+use crate::domain::hold::HoldDecision;
 use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::hold::Gate;
 use crate::metrics::{Decision, Lack, Metrics};
@@ -197,7 +198,7 @@ impl Webhook {
             Parsed::Deployment(write) => {
                 let namespace = &write.new.namespace;
                 let asks = !is_exempt(namespace, &self.own_namespace)
-                    && lacks_consent(&labelled_mode(write.new.labels()), None);
+                    && lacks_consent(&mode_from_labels(write.new.labels()), None);
                 let warning = asks.then(|| no_consent(namespace));
                 (write.uid, warning)
             }
@@ -238,7 +239,7 @@ impl Webhook {
             new,
             old,
         } = write;
-        let mode = effective_mode(&labelled_mode(new.labels()), Some(namespace));
+        let mode = effective_mode(&mode_from_labels(new.labels()), Some(namespace));
         let gate = self.gate.as_ref().filter(|_| mode == Mode::Hold);
         let target = gate.map(|gate| {
             let lands_alike = old.as_ref().is_some_and(|old| old.lands_like(&new));
@@ -250,16 +251,18 @@ impl Webhook {
         };
         let old = old.and_then(|old| old.into_workload());
         if is_exempt(&new.key.namespace, &self.own_namespace)
-            || old.as_ref().is_some_and(|old| old.revision == new.revision)
+            || old
+                .as_ref()
+                .is_some_and(|old| old.image_set == new.image_set)
         {
             return Outcome::of(Decision::Ignored);
         }
         let mut warnings = answer::warnings(&new);
         let patch = target.and_then(|(gate, target, lands_alike)| {
             match gate.admit(&new, old.as_ref(), lands_alike) {
-                Admission::Leave => None,
-                Admission::End => target.end(),
-                Admission::Hold { since, until } => {
+                HoldDecision::Unchanged => None,
+                HoldDecision::Release => target.end(),
+                HoldDecision::Hold { since, until } => {
                     warnings.insert(0, gate.warning(&new, until));
                     target.hold(since, until)
                 }
@@ -281,7 +284,7 @@ impl Webhook {
         // With generateName there is no name yet: the watch brings the object once it has one.
         let noted = new.key.name.is_empty() || {
             let hint = Hint {
-                revision: new.revision,
+                revision: new.image_set,
                 admitted: Instant::now(),
             };
             self.hints.note(new.key.clone(), hint)

@@ -13,7 +13,7 @@ use super::patch::Target;
 use super::review::{MAX_NAME, name};
 use crate::domain::annotation::longest_value;
 use crate::domain::contract::{KEYS, PREFIX};
-use crate::domain::workload::{Key, Read, Workload};
+use crate::domain::workload::{DeploymentFields, DeploymentKey, Workload};
 use pod::Pod;
 
 mod pod;
@@ -145,8 +145,8 @@ impl<'a> Subject<'a> {
     /// What a prefetch would see in it; its name is empty if `generateName` gives it later. `None` without a template.
     pub(super) fn into_workload(self) -> Option<Workload> {
         let pod = self.pod?;
-        let read = Read {
-            key: Key {
+        let read = DeploymentFields {
+            key: DeploymentKey {
                 namespace: self.namespace,
                 name: self.name.unwrap_or_default(),
             },
@@ -158,7 +158,7 @@ impl<'a> Subject<'a> {
             status: self.status.as_ref(),
             too_large: pod.too_large(),
         };
-        Some(Workload::reviewed(read, pod.images()))
+        Some(Workload::from_review(read, pod.images()))
     }
 }
 

@@ -88,7 +88,7 @@ impl Served {
         let workload =
             Workload::from_deployment(&serde_json::from_value(object.clone()).unwrap()).unwrap();
         self.hints
-            .confirm(&workload.key, &workload.revision)
+            .confirm(&workload.key, &workload.image_set)
             .is_some()
     }
 }

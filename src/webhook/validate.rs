@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use super::object::Subject;
 use crate::domain::annotation::Annotations;
-use crate::domain::contract::labelled_mode;
+use crate::domain::contract::mode_from_labels;
 
 /// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
 pub(super) fn complaints(new: &Subject<'_>, old: Option<&Subject<'_>>) -> Vec<String> {
     let labels = changed(new.labels(), old.and_then(Subject::labels));
     let annotations = changed(new.annotations(), old.and_then(Subject::annotations));
-    let mode = labelled_mode(Some(&labels)).err();
-    let malformed = Annotations::read(Some(&annotations)).malformed;
+    let mode = mode_from_labels(Some(&labels)).err();
+    let malformed = Annotations::read(Some(&annotations)).invalid;
     let mode = mode.map(|unknown| unknown.to_string());
     mode.into_iter()
         .chain(malformed.iter().map(ToString::to_string))

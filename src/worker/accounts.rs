@@ -8,7 +8,7 @@ use tracing::info;
 use super::desk::Desk;
 use crate::domain::outcome::{Failure, FailureKind};
 use crate::domain::pod::account_of;
-use crate::domain::workload::Key;
+use crate::domain::workload::DeploymentKey;
 
 /// A ServiceAccount is read again after a registry refused its credentials, but not more often than this.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ pub(super) struct Account {
 /// A ServiceAccount was read.
 #[derive(Debug)]
 pub(super) struct AccountRead {
-    key: Key,
+    key: DeploymentKey,
     /// The prefetch that asked.
     id: u64,
     name: String,
@@ -37,7 +37,7 @@ pub(super) struct AccountRead {
 
 impl Desk {
     /// Reads the ServiceAccount of a Deployment, if pods have to name its pull secrets.
-    pub(super) fn read_account(&mut self, key: &Key) {
+    pub(super) fn read_account(&mut self, key: &DeploymentKey) {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
@@ -105,7 +105,11 @@ impl Desk {
     }
 
     /// Reads the ServiceAccount again if a registry wants other credentials: it may name its pull secrets only now.
-    pub(super) fn read_account_after(&mut self, key: &Key, failures: &[(usize, Failure)]) {
+    pub(super) fn read_account_after(
+        &mut self,
+        key: &DeploymentKey,
+        failures: &[(usize, Failure)],
+    ) {
         let refused = failures
             .iter()
             .any(|(_, failure)| failure.kind == FailureKind::Unauthorized);

@@ -23,8 +23,8 @@ use super::turns::Turns;
 use super::upkeep::Swept;
 use super::work::{Begin, Work};
 use crate::cluster::{Place, asks_the_same};
-use crate::domain::plan::{Plan, Situation, plan};
-use crate::domain::workload::{Key, Workload};
+use crate::domain::plan::{PlacementContext, Plan, plan};
+use crate::domain::workload::{DeploymentKey, Workload};
 use crate::puller::Created;
 use crate::report::Reason;
 
@@ -35,7 +35,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub(super) enum Wake {
     /// A Deployment may have something to send.
-    Work(Key),
+    Work(DeploymentKey),
     /// A node has had its pause.
     Retry(Place),
     /// A pod should have been seen by now.
@@ -44,7 +44,7 @@ pub(super) enum Wake {
 
 /// Where answers of the API server go that the worker does not wait for.
 pub(super) struct Answers {
-    pub(super) surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    pub(super) surveys: mpsc::Sender<(Arc<Workload>, PlacementContext)>,
     pub(super) accounts: mpsc::Sender<AccountRead>,
     pub(super) starts: mpsc::Sender<Starting>,
     pub(super) endings: mpsc::Sender<Ended>,
@@ -53,13 +53,13 @@ pub(super) struct Answers {
 /// The worker with what it has on its desk.
 pub(super) struct Desk {
     pub(super) worker: Worker,
-    pub(super) works: HashMap<Key, Work>,
+    pub(super) works: HashMap<DeploymentKey, Work>,
     pub(super) turns: Turns,
     pub(super) ledger: Ledger,
     /// Who waits for a node to be free.
-    pub(super) parked: HashMap<Arc<str>, Vec<Key>>,
+    pub(super) parked: HashMap<Arc<str>, Vec<DeploymentKey>>,
     /// Who waits for a registry to be free.
-    pub(super) held_up: HashSet<Key>,
+    pub(super) held_up: HashSet<DeploymentKey>,
     /// Creates on their way.
     pub(super) in_flight: usize,
     /// Where a pod is still to show.
@@ -69,13 +69,13 @@ pub(super) struct Desk {
     /// UIDs of pods whose deletion is under way or done, so that each is asked for once; and since when.
     pub(super) deleting: HashMap<String, Instant>,
     /// Rollouts that wait, as last seen.
-    pub(super) holds: HashMap<Key, Hold>,
+    pub(super) holds: HashMap<DeploymentKey, Hold>,
     /// When the pods of each Deployment are to be looked through again.
-    pub(super) swept: HashMap<Key, Swept>,
+    pub(super) swept: HashMap<DeploymentKey, Swept>,
     timers: BTreeMap<(Instant, u64), Wake>,
     numbers: u64,
     pub(super) results: mpsc::Sender<Created>,
-    surveys: mpsc::Sender<(Arc<Workload>, Situation)>,
+    surveys: mpsc::Sender<(Arc<Workload>, PlacementContext)>,
     pub(super) accounts: mpsc::Sender<AccountRead>,
     pub(super) starts: mpsc::Sender<Starting>,
     pub(super) endings: mpsc::Sender<Ended>,
@@ -186,7 +186,7 @@ impl Desk {
     }
 
     /// A Deployment's images, mode, placement or existence changed.
-    pub(super) fn on_rollout(&mut self, key: &Key) {
+    pub(super) fn on_rollout(&mut self, key: &DeploymentKey) {
         let Some(workload) = self.worker.cluster.opted_in(key) else {
             if self.drop_work(key) {
                 info!(deployment = %key, "no longer prefetched for");
@@ -204,7 +204,7 @@ impl Desk {
             let before = &work.workload;
             if !asks_the_same(before, &workload) {
                 let (malformed, now) = (&before.annotations, &workload.annotations);
-                if before.too_large != workload.too_large || malformed.malformed != now.malformed {
+                if before.too_large != workload.too_large || malformed.invalid != now.invalid {
                     self.warn_of(&workload);
                 }
                 self.revise(workload);
@@ -229,7 +229,7 @@ impl Desk {
 
     /// Forgets a prefetch; whether there was one. Its pods are judged by what is wanted now, those on their way when
     /// they show.
-    pub(super) fn drop_work(&mut self, key: &Key) -> bool {
+    pub(super) fn drop_work(&mut self, key: &DeploymentKey) -> bool {
         let Some(work) = self.works.remove(key) else {
             return false;
         };
@@ -248,16 +248,16 @@ impl Desk {
 
     /// Plans at once, or once it is known where the Deployment runs now, if the plan depends on it.
     fn begin(&mut self, workload: Arc<Workload>) {
-        let Some(pods) = workload.surveyed().cloned() else {
-            self.begin_in(workload, Situation::default());
+        let Some(pods) = workload.selector_for_max_nodes().cloned() else {
+            self.begin_in(workload, PlacementContext::default());
             return;
         };
         let (whereabouts, surveys) = (self.worker.whereabouts.clone(), self.surveys.clone());
         let survey = async move {
             let running_on = whereabouts.nodes_running(&workload.key, &pods).await;
-            let situation = Situation {
+            let situation = PlacementContext {
                 running_on,
-                ..Situation::default()
+                ..PlacementContext::default()
             };
             // Fails only when the worker has ended.
             let _ = surveys.send((workload, situation)).await;
@@ -267,11 +267,11 @@ impl Desk {
     }
 
     /// It is known where a Deployment runs; meanwhile its images may have changed.
-    pub(super) fn on_surveyed(&mut self, workload: Arc<Workload>, situation: Situation) {
+    pub(super) fn on_surveyed(&mut self, workload: Arc<Workload>, situation: PlacementContext) {
         let Some(now) = self.worker.cluster.opted_in(&workload.key) else {
             return;
         };
-        let current = now.revision == workload.revision && now.uid == workload.uid;
+        let current = now.image_set == workload.image_set && now.uid == workload.uid;
         let begun = self
             .works
             .get(&workload.key)
@@ -281,11 +281,17 @@ impl Desk {
         }
     }
 
-    fn begin_in(&mut self, workload: Arc<Workload>, situation: Situation) {
-        let hint = self.worker.hints.confirm(&workload.key, &workload.revision);
+    fn begin_in(&mut self, workload: Arc<Workload>, situation: PlacementContext) {
+        let hint = self
+            .worker
+            .hints
+            .confirm(&workload.key, &workload.image_set);
         self.warn_of(&workload);
         let machines = self.worker.cluster.nodes();
-        let Plan { targets, skipped } = plan(
+        let Plan {
+            nodes: targets,
+            skipped,
+        } = plan(
             &workload,
             machines.iter().map(|machine| machine.candidate.as_ref()),
             &situation,
@@ -315,7 +321,7 @@ impl Desk {
             }
         }
         info!(
-            deployment = %workload.key, revision = %workload.revision, images = workload.images.len(),
+            deployment = %workload.key, revision = %workload.image_set, images = workload.images.len(),
             nodes = work.spots.len(), skipped = skipped.len(), reporting = work.reporting, "prefetching",
         );
         if !workload.images.is_empty() {

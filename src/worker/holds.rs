@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::desk::Desk;
 use super::notes;
 use crate::domain::contract::Mode;
-use crate::domain::hold::{Ending, Held, ending};
-use crate::domain::workload::{Key, Revision, Workload};
+use crate::domain::hold::{HoldEndReason, HoldMark, end_reason};
+use crate::domain::workload::{DeploymentKey, ImageSetId, Workload};
 use crate::hold::{Resumed, resume};
 use crate::report::Reason;
 
@@ -33,13 +33,13 @@ const SETTLING: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Hold {
     workload: Arc<Workload>,
-    held: Held,
+    held: HoldMark,
     /// Since when this process has seen it.
     seen: Instant,
     /// Since when its images have been where they were to be.
     warm: Option<Instant>,
     /// It was said for which images it waits.
-    announced: Option<Revision>,
+    announced: Option<ImageSetId>,
     state: State,
 }
 
@@ -58,8 +58,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Ended {
     workload: Arc<Workload>,
-    held: Held,
-    ending: Ending,
+    held: HoldMark,
+    ending: HoldEndReason,
     /// What is known of why.
     detail: String,
     resumed: Resumed,
@@ -69,7 +69,7 @@ impl Desk {
     /// Looks at every hold: time passes.
     pub(super) fn check_holds(&mut self) {
         // Those that were held are looked at too: somebody may have ended that.
-        let mut keys: HashSet<Key> = self.holds.keys().cloned().collect();
+        let mut keys: HashSet<DeploymentKey> = self.holds.keys().cloned().collect();
         keys.extend(self.worker.cluster.held());
         for key in keys {
             self.check_hold(&key);
@@ -77,14 +77,14 @@ impl Desk {
     }
 
     /// A prefetch pod changed: a rollout may wait for its end only.
-    pub(super) fn check_settling(&mut self, key: &Key) {
+    pub(super) fn check_settling(&mut self, key: &DeploymentKey) {
         if self.holds.get(key).is_some_and(|hold| hold.warm.is_some()) {
             self.check_hold(key);
         }
     }
 
     /// Looks at a Deployment's hold, if it has one.
-    pub(super) fn check_hold(&mut self, key: &Key) {
+    pub(super) fn check_hold(&mut self, key: &DeploymentKey) {
         let Some((workload, mode)) = self.worker.cluster.stored(key) else {
             self.holds.remove(key);
             return;
@@ -106,7 +106,7 @@ impl Desk {
             // Another one, of which the watch did not show the beginning.
             *hold = fresh();
         }
-        if hold.workload.revision != workload.revision {
+        if hold.workload.image_set != workload.image_set {
             hold.warm = None;
         }
         hold.workload = workload.clone();
@@ -116,7 +116,7 @@ impl Desk {
     }
 
     /// The marks are gone. If we did not take them away, somebody else did.
-    fn hold_is_gone(&mut self, key: &Key, now: &Workload) {
+    fn hold_is_gone(&mut self, key: &DeploymentKey, now: &Workload) {
         let Some(hold) = self.holds.remove(key) else {
             return;
         };
@@ -131,17 +131,17 @@ impl Desk {
             reporter.report(now, Reason::RolloutLeftPaused, &began(hold.held), note);
             return;
         }
-        let ending = if hold.workload.revision == now.revision {
-            Ending::ByHand
+        let ending = if hold.workload.image_set == now.image_set {
+            HoldEndReason::ByHand
         } else {
-            Ending::Updated
+            HoldEndReason::Updated
         };
         let detail = notes::why(ending, None, None);
         self.say_resumed(&hold.workload, hold.held, ending, &detail);
     }
 
     /// Says once for each set of images that the rollout waits, as soon as it is known for how many nodes.
-    fn announce(&mut self, key: &Key, mode: Mode) {
+    fn announce(&mut self, key: &DeploymentKey, mode: Mode) {
         let Some((hold, work)) = self.holds.get_mut(key).zip(self.works.get(key)) else {
             return;
         };
@@ -149,11 +149,11 @@ impl Desk {
         if mode != Mode::Hold
             || !hold.held.paused
             || !work.is_for(workload)
-            || hold.announced.as_ref() == Some(&workload.revision)
+            || hold.announced.as_ref() == Some(&workload.image_set)
         {
             return;
         }
-        hold.announced = Some(workload.revision.clone());
+        hold.announced = Some(workload.image_set.clone());
         let note = notes::held(workload, hold.held, work.progress(Instant::now()).planned);
         info!(deployment = %key, until = ?hold.held.until, "held");
         self.worker
@@ -161,7 +161,7 @@ impl Desk {
             .report(workload, Reason::RolloutHeld, &began(hold.held), note);
     }
 
-    fn end_if_due(&mut self, key: &Key, mode: Mode) {
+    fn end_if_due(&mut self, key: &DeploymentKey, mode: Mode) {
         let ending_now = |hold: &&Hold| hold.state == State::Ending;
         let under_way = self.holds.values().filter(ending_now).count();
         let now = Instant::now();
@@ -186,12 +186,12 @@ impl Desk {
                 let seen_for = SignedDuration::try_from(hold.seen.elapsed());
                 let seen_for = seen_for.unwrap_or(SignedDuration::MAX);
                 let now = Timestamp::now();
-                ending(&workload, held, mode, limits, seen_for, progress, now)
+                end_reason(&workload, held, mode, limits, seen_for, progress, now)
             }
-            None => Some(Ending::SwitchedOff),
+            None => Some(HoldEndReason::SwitchedOff),
         };
         let Some(ending) = ending else { return };
-        if ending == Ending::Warm {
+        if ending == HoldEndReason::Warm {
             let since = *hold.warm.get_or_insert(now);
             if now < since + SETTLING && self.worker.cluster.has_running_pods(key) {
                 return;
@@ -209,7 +209,7 @@ impl Desk {
             self.writes.clone(),
         );
         let end = async move {
-            let of = ending.is_of_images().then_some(&workload.revision);
+            let of = ending.depends_on_images().then_some(&workload.image_set);
             let resumed = resume(&client, &workload.key, of).await;
             let ended = Ended {
                 workload,
@@ -248,8 +248,8 @@ impl Desk {
         match resumed {
             Resumed::Yes => self.say_resumed(&workload, held, ending, &detail),
             Resumed::ByHand => {
-                let detail = notes::why(Ending::ByHand, None, None);
-                self.say_resumed(&workload, held, Ending::ByHand, &detail);
+                let detail = notes::why(HoldEndReason::ByHand, None, None);
+                self.say_resumed(&workload, held, HoldEndReason::ByHand, &detail);
             }
             Resumed::StaysPaused => {
                 info!(deployment = %key, "stays paused: its manifest says so");
@@ -267,7 +267,13 @@ impl Desk {
         }
     }
 
-    fn say_resumed(&self, workload: &Workload, held: Held, ending: Ending, detail: &str) {
+    fn say_resumed(
+        &self,
+        workload: &Workload,
+        held: HoldMark,
+        ending: HoldEndReason,
+        detail: &str,
+    ) {
         let after = held
             .since
             .map(|since| Timestamp::now().duration_since(since));
@@ -284,7 +290,7 @@ impl Desk {
 }
 
 /// Tells one hold of a Deployment from another.
-fn began(held: Held) -> String {
+fn began(held: HoldMark) -> String {
     held.since
         .map(|since| since.to_string())
         .unwrap_or_default()

@@ -109,10 +109,10 @@ fn release_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::workload::Key;
+    use crate::domain::workload::DeploymentKey;
 
     fn place(name: &str, node: &str) -> Place {
-        let key = Key {
+        let key = DeploymentKey {
             namespace: "shop".into(),
             name: name.into(),
         };

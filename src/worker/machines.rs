@@ -12,9 +12,9 @@ use super::spots::Stage;
 use super::work::{Begin, Work};
 use crate::cluster::{Machine, Place};
 use crate::domain::node::PullMethod;
-use crate::domain::plan::{Situation, plan};
+use crate::domain::plan::{PlacementContext, plan};
 use crate::domain::pod::{PodSettings, account_of};
-use crate::domain::workload::{Key, Workload};
+use crate::domain::workload::{DeploymentKey, Workload};
 
 impl Desk {
     /// As a new leader: nodes that joined long ago were warmed, or were not to be. Those that joined within the
@@ -40,7 +40,7 @@ impl Desk {
             self.parked.remove(node);
             return;
         };
-        let keys: Vec<Key> = self.works.keys().cloned().collect();
+        let keys: Vec<DeploymentKey> = self.works.keys().cloned().collect();
         for key in keys {
             self.offer(&key, node, &machine);
         }
@@ -51,7 +51,7 @@ impl Desk {
         let young = machine
             .created
             .is_some_and(|created| age(created) < self.worker.policy.retain);
-        if (!known || young) && machine.candidate.is_fit() {
+        if (!known || young) && machine.candidate.is_usable() {
             self.known_nodes.insert(node.clone(), machine.uid.clone());
             self.welcome(node, &machine);
         }
@@ -74,7 +74,7 @@ impl Desk {
     }
 
     /// Adds a node to a prefetch that is for all nodes, if it is eligible and not in it.
-    fn offer(&mut self, key: &Key, node: &Arc<str>, machine: &Machine) {
+    fn offer(&mut self, key: &DeploymentKey, node: &Arc<str>, machine: &Machine) {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
@@ -98,10 +98,10 @@ impl Desk {
             let candidates = nodes.iter().map(|machine| machine.candidate.as_ref());
             let settings = &self.worker.settings;
             let plan = plan(&work.workload, candidates, &work.situation, settings);
-            if work.spots.len() >= plan.targets.len() {
+            if work.spots.len() >= plan.nodes.len() {
                 return;
             }
-            plan.targets
+            plan.nodes
         } else {
             targets_of(&work.workload, machine, &self.worker.settings)
         };
@@ -110,7 +110,7 @@ impl Desk {
         }
     }
 
-    fn add(&mut self, key: &Key, node: &Arc<str>, machine: &Machine) {
+    fn add(&mut self, key: &DeploymentKey, node: &Arc<str>, machine: &Machine) {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
@@ -162,7 +162,7 @@ impl Desk {
                     workload,
                     started: Instant::now(),
                     whole: false,
-                    situation: Situation::default(),
+                    situation: PlacementContext::default(),
                     cancel: self.writes.child_token(),
                 });
                 self.works.insert(key.clone(), work);
@@ -201,7 +201,7 @@ impl Desk {
         self.turns.add(&key);
     }
 
-    fn replan(&mut self, key: &Key) {
+    fn replan(&mut self, key: &DeploymentKey) {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
@@ -217,7 +217,7 @@ impl Desk {
             .iter()
             .map(|machine| (machine.candidate.name.as_str(), machine))
             .collect();
-        let wanted: HashSet<&str> = plan.targets.iter().map(|(node, _)| node.as_str()).collect();
+        let wanted: HashSet<&str> = plan.nodes.iter().map(|(node, _)| node.as_str()).collect();
         // What is under way runs on.
         let unwanted = work.spots.names_where(|node, spot| {
             !wanted.contains(node) && matches!(spot.stage(), Stage::Waiting | Stage::BackOff)
@@ -226,7 +226,7 @@ impl Desk {
             work.spots.remove(&node);
         }
         let missing: Vec<(Arc<str>, &Machine)> = plan
-            .targets
+            .nodes
             .iter()
             .filter(|(node, _)| !work.spots.contains(node.as_str()))
             .filter_map(|(node, _)| Some((node.as_str().into(), *machines.get(node.as_str())?)))
@@ -244,5 +244,11 @@ fn targets_of(
     settings: &PodSettings,
 ) -> Vec<(String, PullMethod)> {
     let candidate = machine.candidate.as_ref();
-    plan(workload, [candidate], &Situation::default(), settings).targets
+    plan(
+        workload,
+        [candidate],
+        &PlacementContext::default(),
+        settings,
+    )
+    .nodes
 }

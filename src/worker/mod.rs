@@ -93,7 +93,7 @@ pub struct Policy {
     /// For how many Deployments a node that joins is warmed.
     pub new_node_deployments: usize,
     /// How long rollouts may be held; `None` if they are not.
-    pub holds: Option<hold::Limits>,
+    pub holds: Option<hold::HoldLimits>,
 }
 
 impl Worker {

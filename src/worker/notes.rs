@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::work::Work;
 use crate::domain::annotation::HoldUntil;
 use crate::domain::contract::{HELD_LABEL, PREFETCH_LABEL};
-use crate::domain::hold::{Ending, Held, Progress};
+use crate::domain::hold::{HoldEndReason, HoldMark, Progress};
 use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::outcome::Failure;
-use crate::domain::placement::Ineligible;
-use crate::domain::workload::{Key, Refused, Workload};
+use crate::domain::placement::SkipReason;
+use crate::domain::workload::{DeploymentKey, UnsupportedImage, Workload};
 use crate::report::Reason;
 
 /// How many skipped nodes an event names; the rest are counted.
@@ -18,7 +18,7 @@ const NAMED_NODES: usize = 5;
 const NAMED_IMAGES: usize = 3;
 
 /// A prefetch begins, with these nodes left out.
-pub(super) fn opening(work: &Work, skipped: &[(&str, Ineligible<'_>)]) -> String {
+pub(super) fn opening(work: &Work, skipped: &[(&str, SkipReason<'_>)]) -> String {
     let nodes = count(work.spots.len(), "node");
     let images = &work.workload.images;
     let mut note = format!(
@@ -82,7 +82,7 @@ fn image_list(workload: &Workload) -> String {
         if !list.is_empty() {
             list.push_str(", ");
         }
-        list.push_str(&image.given);
+        list.push_str(&image.as_written);
     }
     list
 }
@@ -96,17 +96,21 @@ pub(super) fn complaints(workload: &Workload) -> Vec<(Reason, String, String)> {
             format!("Nothing is prefetched for this Deployment, and no rollout of it held: {why}");
         complaints.push((Reason::ImageNotPrefetched, String::new(), note));
     }
-    for Refused { given, reason } in workload.refused.iter().take(NAMED_IMAGES) {
+    for UnsupportedImage {
+        as_written: given,
+        reason,
+    } in workload.unsupported.iter().take(NAMED_IMAGES)
+    {
         let note = format!("Image {given:?} is not prefetched: {reason}");
         complaints.push((Reason::ImageNotPrefetched, given.clone(), note));
     }
-    let refused = workload.refused.len() + workload.refused_more;
+    let refused = workload.unsupported.len() + workload.more_unsupported;
     let more = refused.saturating_sub(NAMED_IMAGES);
     if more > 0 {
         let note = format!("And {} not prefetched", count(more, "more image"));
         complaints.push((Reason::ImageNotPrefetched, "more".to_owned(), note));
     }
-    for malformed in &workload.annotations.malformed {
+    for malformed in &workload.annotations.invalid {
         let subject = malformed.annotation.to_owned();
         complaints.push((Reason::InvalidAnnotation, subject, malformed.to_string()));
     }
@@ -119,7 +123,7 @@ fn count(number: usize, what: &str) -> String {
 }
 
 /// A rollout waits.
-pub(super) fn held(workload: &Workload, held: Held, planned: usize) -> String {
+pub(super) fn held(workload: &Workload, held: HoldMark, planned: usize) -> String {
     let share = match &workload.annotations.hold_until {
         Some(HoldUntil(share)) => format!("{share} of "),
         None => String::new(),
@@ -138,26 +142,30 @@ pub(super) fn held(workload: &Workload, held: Held, planned: usize) -> String {
 }
 
 /// Why a rollout waits no longer.
-pub(super) fn why(ending: Ending, progress: Option<Progress>, trouble: Option<&str>) -> String {
+pub(super) fn why(
+    ending: HoldEndReason,
+    progress: Option<Progress>,
+    trouble: Option<&str>,
+) -> String {
     let there = progress.map_or_else(String::new, |progress| {
-        let (warm, planned) = (progress.warm, progress.planned);
+        let (warm, planned) = (progress.present, progress.planned);
         format!("its images are on {warm} of {}", count(planned, "node"))
     });
     let trouble = trouble.unwrap_or("see the other events");
     match ending {
-        Ending::Warm => there,
-        Ending::ImageFailed => format!("an image cannot be had. {trouble}"),
-        Ending::NoNode => "there is no node to prefetch on".to_owned(),
-        Ending::Blocked => format!("prefetch pods are refused. {trouble}"),
-        Ending::Deadline if there.is_empty() => "the time is up".to_owned(),
-        Ending::Deadline => format!("the time is up; {there}"),
-        Ending::ImpossibleMarks => {
+        HoldEndReason::Warm => there,
+        HoldEndReason::ImageFailed => format!("an image cannot be had. {trouble}"),
+        HoldEndReason::NoNode => "there is no node to prefetch on".to_owned(),
+        HoldEndReason::Blocked => format!("prefetch pods are refused. {trouble}"),
+        HoldEndReason::Deadline if there.is_empty() => "the time is up".to_owned(),
+        HoldEndReason::Deadline => format!("the time is up; {there}"),
+        HoldEndReason::ImpossibleMarks => {
             "its marks say a time that cannot be: headstart did not set them".to_owned()
         }
-        Ending::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
-        Ending::SwitchedOff => "headstart runs with --hold=off".to_owned(),
-        Ending::ByHand => "by somebody else".to_owned(),
-        Ending::Updated => {
+        HoldEndReason::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
+        HoldEndReason::SwitchedOff => "headstart runs with --hold=off".to_owned(),
+        HoldEndReason::ByHand => "by somebody else".to_owned(),
+        HoldEndReason::Updated => {
             "an update has nothing to wait for: a fix, or images that are on the nodes".to_owned()
         }
     }
@@ -183,8 +191,8 @@ pub(super) fn mark_is_gone() -> String {
 }
 
 /// A rollout should wait no longer, and cannot be resumed.
-pub(super) fn not_resumed(key: &Key, reason: &str) -> String {
-    let Key { namespace, name } = key;
+pub(super) fn not_resumed(key: &DeploymentKey, reason: &str) -> String {
+    let DeploymentKey { namespace, name } = key;
     format!(
         "Cannot resume ({reason}); use: kubectl rollout resume -n {namespace} deployment/{name}"
     )

@@ -12,7 +12,7 @@ use super::spots::{Stage, failed_stage};
 use crate::cluster::verdict::{Verdict, judge};
 use crate::cluster::{Place, PrefetchPod};
 use crate::domain::outcome::{Failure, FailureKind};
-use crate::domain::workload::Key;
+use crate::domain::workload::DeploymentKey;
 use crate::report::Reason;
 
 impl Desk {
@@ -153,14 +153,14 @@ impl Desk {
             return;
         };
         for pod in self.worker.cluster.pods_at(&place.key, &place.node) {
-            if pod.revision == work.workload.revision {
+            if pod.revision == work.workload.image_set {
                 self.worker.metrics.pod_decided(&pod.outcome);
             }
         }
     }
 
     /// A node is decided, or out: others may go on, and all may be done.
-    pub(super) fn conclude(&mut self, key: &Key) {
+    pub(super) fn conclude(&mut self, key: &DeploymentKey) {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
@@ -190,8 +190,8 @@ impl Desk {
                 continue;
             }
             let image = work.workload.images.get(*index);
-            let image = image.map_or("?", |image| &*image.given);
-            let waiting = if failure.kind.is_definite() {
+            let image = image.map_or("?", |image| &*image.as_written);
+            let waiting = if failure.kind.is_permanent() {
                 work.spots.untried()
             } else {
                 0

@@ -16,7 +16,7 @@ use super::lane::{Gate, PAUSE};
 use super::spots::Stage;
 use super::work::Work;
 use crate::cluster::Place;
-use crate::domain::workload::Key;
+use crate::domain::workload::DeploymentKey;
 
 /// How long a rollout's first pods are given to be bound: the Deployment controller, the ReplicaSet controller and the
 /// scheduler take 0.1 to 0.3 s for it.
@@ -42,7 +42,7 @@ pub(super) enum Race {
 /// Where pods of a rollout are about to start.
 #[derive(Debug)]
 pub(super) struct Starting {
-    key: Key,
+    key: DeploymentKey,
     /// The prefetch that asked.
     id: u64,
     nodes: BTreeSet<String>,
@@ -50,11 +50,11 @@ pub(super) struct Starting {
 
 impl Desk {
     /// Has somebody look where the rollout's pods start, if there are such pods, and more nodes than one.
-    pub(super) fn look_who_starts(&mut self, key: &Key) {
+    pub(super) fn look_who_starts(&mut self, key: &DeploymentKey) {
         let Some(work) = self.works.get_mut(key) else {
             return;
         };
-        let Some(pods) = work.workload.racing().cloned() else {
+        let Some(pods) = work.workload.selector_for_starting_pods().cloned() else {
             return;
         };
         if work.spots.open() < 2 {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::cluster::Machine;
     use crate::cluster::verdict::tests::wants;
-    use crate::domain::plan::Situation;
+    use crate::domain::plan::PlacementContext;
     use crate::worker::work::Begin;
 
     fn work(nodes: usize) -> Work {
@@ -164,7 +164,7 @@ mod tests {
             workload: Arc::new(wants(&["app:1"])),
             started: Instant::now(),
             whole: true,
-            situation: Situation::default(),
+            situation: PlacementContext::default(),
             cancel: CancellationToken::new(),
         });
         for node in 1..=nodes {

@@ -16,7 +16,7 @@ use crate::cluster::verdict::{Verdict, judge};
 use crate::domain::limits::{NOTE_BYTES, printed};
 use crate::domain::plan::plan;
 use crate::domain::pod::pod_name;
-use crate::domain::workload::Key;
+use crate::domain::workload::DeploymentKey;
 use crate::puller::{Created, Job, Refusal, namespace_is_going};
 use crate::report::Reason;
 
@@ -34,7 +34,7 @@ impl Desk {
 
     /// Sends one pod of a Deployment; whether it may have more to send now. If not, whatever changes that gives it
     /// another turn.
-    fn send_one(&mut self, key: &Key) -> bool {
+    fn send_one(&mut self, key: &DeploymentKey) -> bool {
         let now = Instant::now();
         let Some(work) = self.works.get_mut(key) else {
             return false;
@@ -112,7 +112,7 @@ impl Desk {
             .and_then(|machine| {
                 let candidate = machine.candidate.as_ref();
                 let plan = plan(&work.workload, [candidate], &work.situation, settings);
-                plan.targets.into_iter().next().map(|(_, method)| method)
+                plan.nodes.into_iter().next().map(|(_, method)| method)
             });
         let Some(method) = method else {
             // Gone, or no target any more. If it becomes one again, it is added again.
@@ -126,7 +126,7 @@ impl Desk {
             id: work.id,
             lane,
             place: place.clone(),
-            revision: work.workload.revision.clone(),
+            revision: work.workload.image_set.clone(),
             workload: variant.workload,
             method,
             replaces: replaces.clone(),

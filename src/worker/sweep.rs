@@ -4,7 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::PrefetchPod;
 use crate::cluster::verdict::is_wanted;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::ImageStatus;
 use crate::domain::workload::Workload;
 
 /// As a time to delete a pod: whenever that is looked at.
@@ -32,9 +32,9 @@ pub(super) fn due_at(
     if pod.owner.as_deref() != Some(workload.uid.as_str()) {
         return AT_ONCE;
     }
-    let has_something = pod.outcome.images.contains(&Outcome::Pulled);
-    if pod.revision != workload.revision {
-        if !pod.outcome.is_decided() {
+    let has_something = pod.outcome.images.contains(&ImageStatus::Pulled);
+    if pod.revision != workload.image_set {
+        if !pod.outcome.is_final() {
             // Nobody wants these images any more. A pull that has begun runs on; one that has not is saved.
             return AT_ONCE.filter(|_| !is_wanted(workload, pod));
         }
@@ -43,7 +43,7 @@ pub(super) fn due_at(
             return AT_ONCE;
         }
     }
-    if !pod.outcome.is_decided() {
+    if !pod.outcome.is_final() {
         return None;
     }
     let after = |since: Option<Timestamp>, pause| {
@@ -51,7 +51,7 @@ pub(super) fn due_at(
     };
     // The next prefetch replaces them; until then they hold the images.
     if let Some(every) = refresh
-        && pod.revision == workload.revision
+        && pod.revision == workload.image_set
     {
         let ended = pod.outcome.ended.or(pod.created);
         return after(ended, every.saturating_mul(2));
@@ -64,7 +64,7 @@ pub(super) fn due_at(
         .into_iter()
         .flatten()
         .max();
-    let tried_on = pod.outcome.ended.is_none() && !pod.outcome.is_warm();
+    let tried_on = pod.outcome.ended.is_none() && !pod.outcome.all_pulled();
     let stays = if tried_on {
         retain.max(SECOND_CHANCE)
     } else {
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn finished_pods_stay_until_the_rollout_is_done_and_the_retention_over() {
         let web = settled(&["a:1"]);
-        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        let done = pod(&web, vec![ImageStatus::Pulled], Some(120));
         assert!(!due(Some(&web), &done, 799));
         assert!(due(Some(&web), &done, 800), "600 s after the rollout");
         let rolling = wants(&["a:1"]);
@@ -114,14 +114,18 @@ mod tests {
     #[test]
     fn pods_of_an_earlier_rollout_go_at_once_unless_they_bring_or_hold_something() {
         let (old, new) = (wants(&["a:1", "b:1"]), settled(&["a:2", "b:1"]));
-        let pending = || Outcome::Pending;
+        let pending = || ImageStatus::Pending;
         let shared = pod(&old, vec![pending(), pending()], None);
         assert!(!due(Some(&new), &shared, 101), "b:1 is wanted");
-        let half = pod(&old, vec![pending(), Outcome::Pulled], None);
+        let half = pod(&old, vec![pending(), ImageStatus::Pulled], None);
         assert!(due(Some(&new), &half, 101), "only a:1 is still to come");
-        let done = pod(&old, vec![Outcome::Pulled, Outcome::Pulled], Some(120));
+        let done = pod(
+            &old,
+            vec![ImageStatus::Pulled, ImageStatus::Pulled],
+            Some(120),
+        );
         assert!(!due(Some(&new), &done, 121), "for a rollback");
-        let refused = Outcome::Failed(failure(FailureKind::NotFound));
+        let refused = ImageStatus::Failed(failure(FailureKind::NotFound));
         let nothing = pod(&old, vec![refused.clone(), refused], None);
         assert!(due(Some(&new), &nothing, 101));
     }
@@ -129,20 +133,20 @@ mod tests {
     #[test]
     fn a_pod_that_the_kubelet_still_tries_gets_a_second_chance_however_short_the_retention() {
         let web = settled(&["a:1"]);
-        let refused = Outcome::Failed(failure(FailureKind::Unauthorized));
+        let refused = ImageStatus::Failed(failure(FailureKind::Unauthorized));
         let short = SignedDuration::from_secs(3);
-        let due = |outcome: Outcome, ended| {
+        let due = |outcome: ImageStatus, ended| {
             due_at(Some(&web), &pod(&web, vec![outcome], ended), short, None)
         };
         assert_eq!(due(refused.clone(), None), Some(at(260)));
         assert_eq!(due(refused, Some(120)), Some(at(203)), "it has ended");
-        assert_eq!(due(Outcome::Pulled, None), Some(at(203)), "it has all");
+        assert_eq!(due(ImageStatus::Pulled, None), Some(at(203)), "it has all");
     }
 
     #[test]
     fn orphans_and_pods_of_deployments_that_are_gone_go_at_once() {
         let web = settled(&["a:1"]);
-        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        let done = pod(&web, vec![ImageStatus::Pulled], Some(120));
         assert!(due(None, &done, 121));
         let orphan = PrefetchPod {
             owner: None,
@@ -159,7 +163,7 @@ mod tests {
     #[test]
     fn with_refresh_a_pod_holds_its_images_until_the_next() {
         let web = settled(&["a:1"]);
-        let done = pod(&web, vec![Outcome::Pulled], Some(120));
+        let done = pod(&web, vec![ImageStatus::Pulled], Some(120));
         let hour = Some(SignedDuration::from_hours(1));
         assert_eq!(
             due_at(Some(&web), &done, RETAIN, hour),

@@ -3,19 +3,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::domain::workload::Key;
+use crate::domain::workload::DeploymentKey;
 
 /// Deployments that have something to send.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     namespaces: VecDeque<String>,
-    of: HashMap<String, VecDeque<Key>>,
-    known: HashSet<Key>,
+    of: HashMap<String, VecDeque<DeploymentKey>>,
+    known: HashSet<DeploymentKey>,
 }
 
 impl Turns {
     /// Queues a Deployment at the end, unless it is queued.
-    pub(super) fn add(&mut self, key: &Key) {
+    pub(super) fn add(&mut self, key: &DeploymentKey) {
         if !self.known.insert(key.clone()) {
             return;
         }
@@ -27,7 +27,7 @@ impl Turns {
     }
 
     /// Takes the next one out; whoever has more to send adds it again.
-    pub(super) fn next(&mut self) -> Option<Key> {
+    pub(super) fn next(&mut self) -> Option<DeploymentKey> {
         let namespace = self.namespaces.pop_front()?;
         let queue = self.of.get_mut(&namespace)?;
         let key = queue.pop_front()?;
@@ -45,15 +45,15 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn key(namespace: &str, name: &str) -> Key {
-        Key {
+    fn key(namespace: &str, name: &str) -> DeploymentKey {
+        DeploymentKey {
             namespace: namespace.into(),
             name: name.into(),
         }
     }
 
     /// Serves these Deployments, each with so much to send, one at a time; in what order.
-    fn served(mut left: Vec<(Key, usize)>) -> Vec<String> {
+    fn served(mut left: Vec<(DeploymentKey, usize)>) -> Vec<String> {
         let mut turns = Turns::default();
         for (key, _) in &left {
             turns.add(key);

@@ -12,7 +12,7 @@ use super::expectations::Expectation;
 use super::sweep::due_at;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
-use crate::domain::workload::{Key, Workload};
+use crate::domain::workload::{DeploymentKey, Workload};
 use crate::metrics::Backlog;
 
 /// Deletions under way at most: they share the API server with creates, which are in more of a hurry.
@@ -72,7 +72,7 @@ impl Desk {
     }
 
     /// Deletes what is of no more use to a Deployment.
-    pub(super) fn sweep_one(&mut self, key: &Key) {
+    pub(super) fn sweep_one(&mut self, key: &DeploymentKey) {
         let nodes = self.worker.cluster.nodes_with_pods(key);
         if nodes.is_empty() {
             self.swept.remove(key);

@@ -14,7 +14,7 @@ use super::spots::Spots;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
 use crate::domain::hold::Progress;
-use crate::domain::plan::Situation;
+use crate::domain::plan::PlacementContext;
 use crate::domain::workload::Workload;
 
 /// The same Deployment with the images that some nodes lack.
@@ -33,7 +33,7 @@ pub(super) struct Work {
     pub(super) started: Instant,
     /// For all nodes, or only for some that joined after the rollout.
     pub(super) whole: bool,
-    pub(super) situation: Situation,
+    pub(super) situation: PlacementContext,
     /// Nodes left out because they report the images already.
     pub(super) reporting: usize,
     pub(super) spots: Spots,
@@ -66,7 +66,7 @@ pub(super) struct Begin {
     pub(super) workload: Arc<Workload>,
     pub(super) started: Instant,
     pub(super) whole: bool,
-    pub(super) situation: Situation,
+    pub(super) situation: PlacementContext,
     pub(super) cancel: CancellationToken,
 }
 
@@ -104,7 +104,7 @@ impl Work {
     }
 
     pub(super) fn is_for(&self, workload: &Workload) -> bool {
-        self.workload.revision == workload.revision && self.workload.uid == workload.uid
+        self.workload.image_set == workload.image_set && self.workload.uid == workload.uid
     }
 
     /// Adds a node to send a pod to. `all` is how many the plan has: a handful goes out at once.
@@ -132,11 +132,11 @@ impl Work {
     pub(super) fn progress(&self, now: Instant) -> Progress {
         Progress {
             planned: self.spots.len() + self.reporting,
-            warm: self.spots.totals().warm + self.reporting,
-            lost: self.spots.given_up(),
-            failing: self.spots.failing(),
-            open: self.spots.open(),
-            blocked: self.refused_until.is_some_and(|until| now < until),
+            present: self.spots.totals().warm + self.reporting,
+            abandoned: self.spots.given_up(),
+            failed: self.spots.failing(),
+            pending: self.spots.open(),
+            refused: self.refused_until.is_some_and(|until| now < until),
         }
     }
 
@@ -148,7 +148,7 @@ impl Work {
         let workload = if positions.len() == self.workload.images.len() {
             self.workload.clone()
         } else {
-            Arc::new(self.workload.narrowed_to(positions))
+            Arc::new(self.workload.with_images(positions))
         };
         // Where they apply, the template names none.
         let workload = match self.account.secrets.as_deref() {

@@ -1,8 +1,8 @@
 //! What a plan takes where every node is left out, for a reason that is as long as the limits allow.
 
-use headstart::domain::node::Candidate;
-use headstart::domain::plan::{Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings};
+use headstart::domain::node::NodeInfo;
+use headstart::domain::plan::{PlacementContext, plan};
+use headstart::domain::pod::{NodeBinding, PodSettings};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
@@ -11,14 +11,14 @@ use crate::{KIB, peak, turn};
 
 const NODES: usize = 1000;
 
-fn nodes() -> Vec<Candidate> {
+fn nodes() -> Vec<NodeInfo> {
     let node = |i: usize| {
         let node: Node = serde_json::from_value(json!({
             "metadata": {"name": format!("node-{i}"), "labels": {"kubernetes.io/hostname": format!("node-{i}")}},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }))
         .expect("a node");
-        Candidate::from_node(&node).expect("it has a name")
+        NodeInfo::from_node(&node).expect("it has a name")
     };
     (0..NODES).map(node).collect()
 }
@@ -46,7 +46,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
     let settings = PodSettings {
         noop_image: String::new(),
         method: None,
-        pin: Pin::NodeName,
+        binding: NodeBinding::NodeName,
         run_as: headstart::domain::pod::RunAs::Default,
         priority_class: None,
         deadline_seconds: 1,
@@ -76,7 +76,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
             ),
         ),
     ] {
-        let situation = Situation::default();
+        let situation = PlacementContext::default();
         let planned = plan(&web, &nodes, &situation, &settings);
         assert_eq!(planned.skipped.len(), NODES);
         for (_, why) in &planned.skipped {

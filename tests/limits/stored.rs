@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headstart::domain::hold::is_paused_by_user;
 use headstart::domain::limits::{KEPT_BYTES, POD_BYTES};
 use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, prefetch_pod};
+use headstart::domain::pod::{NodeBinding, PodSettings, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ fn no_deployment_keeps_more_than_the_limit() {
     let settings = PodSettings {
         noop_image: "registry.example/headstart:v0.1.0".into(),
         method: None,
-        pin: Pin::NodeName,
+        binding: NodeBinding::NodeName,
         run_as: headstart::domain::pod::RunAs::Default,
         priority_class: Some("headstart-prefetch".into()),
         deadline_seconds: 1800,

@@ -1,7 +1,7 @@
 //! `nodeSelector` and required node affinity, against `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`.
 
-use headstart::domain::node::Candidate;
-use headstart::domain::placement::Placement;
+use headstart::domain::node::NodeInfo;
+use headstart::domain::placement::SchedulingConstraints;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -99,9 +99,11 @@ fn nodes_match_as_for_the_scheduler() {
         ours: |case| {
             let node = serde_json::from_value(case.node.clone()).expect("a node");
             let spec = serde_json::from_value(case.spec.clone()).expect("a pod spec");
-            let node = Candidate::from_node(&node).expect("it has a name");
+            let node = NodeInfo::from_node(&node).expect("it has a name");
             Answer {
-                matches: Placement::from_pod_spec(&spec).not_wanted(&node).is_none(),
+                matches: SchedulingConstraints::from_pod_spec(&spec)
+                    .node_affinity_mismatch(&node)
+                    .is_none(),
                 ..Answer::default()
             }
         },

@@ -1,7 +1,7 @@
 //! Prefetch pods, against the `restricted` level of `k8s.io/pod-security-admission`.
 
 use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
+use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use serde_json::{Value, json};
 
@@ -33,11 +33,11 @@ fn prefetch_pods_pass_the_restricted_level() {
     let web = privileged();
     let mut questions = Vec::new();
     for method in [PullMethod::ImageVolume, PullMethod::Container] {
-        for pin in [Pin::NodeName, Pin::Affinity] {
+        for pin in [NodeBinding::NodeName, NodeBinding::Affinity] {
             let settings = PodSettings {
                 noop_image: "headstart:v1".into(),
                 method: None,
-                pin,
+                binding: pin,
                 priority_class: Some("headstart-prefetch".into()),
                 run_as: RunAs::Default,
                 deadline_seconds: 60,

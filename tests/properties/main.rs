@@ -1,9 +1,9 @@
 //! What holds of planning for every Deployment and every node that deserialises.
 
-use headstart::domain::node::Candidate;
+use headstart::domain::node::NodeInfo;
 use headstart::domain::outcome;
-use headstart::domain::plan::{Plan, Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
+use headstart::domain::plan::{PlacementContext, Plan, plan};
+use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -16,11 +16,11 @@ mod generators;
 
 use generators::{condition, deployments, list, nodes, text};
 
-fn settings(pin: Pin) -> PodSettings {
+fn settings(binding: NodeBinding) -> PodSettings {
     PodSettings {
         noop_image: "headstart:v1".into(),
         method: None,
-        pin,
+        binding,
         priority_class: None,
         run_as: RunAs::Default,
         deadline_seconds: 60,
@@ -35,10 +35,10 @@ fn read<T: serde::de::DeserializeOwned>(values: &[Value]) -> Vec<T> {
         .collect()
 }
 
-fn candidates(nodes: &[Value]) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = read::<Node>(nodes)
+fn candidates(nodes: &[Value]) -> Vec<NodeInfo> {
+    let mut candidates: Vec<NodeInfo> = read::<Node>(nodes)
         .iter()
-        .filter_map(Candidate::from_node)
+        .filter_map(NodeInfo::from_node)
         .collect();
     // In a cluster no two have one name.
     candidates.sort_by(|a, b| a.name.cmp(&b.name));
@@ -73,15 +73,15 @@ proptest! {
         else {
             return Ok(());
         };
-        let situation = Situation {
+        let context = PlacementContext {
             running_on: running.iter().cloned().collect(),
             pods_on: running.into_iter().map(|node| (node, 100)).collect(),
         };
-        let planned = plan(&workload, &nodes, &situation, &settings(Pin::NodeName));
-        prop_assert_eq!(&plan(&workload, &shuffled, &situation, &settings(Pin::NodeName)), &planned);
-        let Plan { targets, skipped } = &planned;
+        let planned = plan(&workload, &nodes, &context, &settings(NodeBinding::NodeName));
+        prop_assert_eq!(&plan(&workload, &shuffled, &context, &settings(NodeBinding::NodeName)), &planned);
+        let Plan { nodes: chosen, skipped } = &planned;
         if !workload.images.is_empty() {
-            let mut names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str())
+            let mut names: Vec<&str> = chosen.iter().map(|(name, _)| name.as_str())
                 .chain(skipped.iter().map(|(name, _)| *name)).collect();
             names.sort();
             let all: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
@@ -91,9 +91,9 @@ proptest! {
             prop_assert!(why.reason().chars().all(char::is_alphanumeric));
             prop_assert!(!why.to_string().is_empty());
         }
-        for (index, (node, method)) in targets.iter().enumerate() {
-            let pin = if index % 2 == 0 { Pin::NodeName } else { Pin::Affinity };
-            let pod = prefetch_pod(&workload, node, *method, &settings(pin));
+        for (index, (node, method)) in chosen.iter().enumerate() {
+            let binding = if index % 2 == 0 { NodeBinding::NodeName } else { NodeBinding::Affinity };
+            let pod = prefetch_pod(&workload, node, *method, &settings(binding));
             prop_assert!(pod.metadata.name.is_some_and(|name| name.len() <= 63));
             prop_assert_eq!(pod.spec.map(|spec| spec.containers.len()), Some(workload.images.len()));
         }
@@ -117,9 +117,9 @@ proptest! {
             },
         });
         if let Ok(pod) = serde_json::from_value::<Pod>(pod) {
-            let outcome = outcome::read(&pod, &own);
+            let outcome = outcome::summarize(&pod, &own);
             prop_assert_eq!(outcome.images.len(), 2);
-            prop_assert!(!outcome.is_warm(), "nothing here proves a pull of both");
+            prop_assert!(!outcome.all_pulled(), "nothing here proves a pull of both");
         }
     }
 }
@@ -143,10 +143,10 @@ fn the_generators_reach_what_they_are_for() {
         let plan = plan(
             &workload,
             &nodes,
-            &Situation::default(),
-            &settings(Pin::NodeName),
+            &PlacementContext::default(),
+            &settings(NodeBinding::NodeName),
         );
-        targets += plan.targets.len();
+        targets += plan.nodes.len();
         reasons.extend(plan.skipped.iter().map(|(_, why)| why.reason()));
     }
     assert!(

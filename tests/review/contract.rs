@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use headstart::cluster::{Cluster, Settings};
-use headstart::domain::hold::Limits;
-use headstart::domain::pod::{Pin, PodSettings, RunAs};
+use headstart::domain::hold::HoldLimits;
+use headstart::domain::pod::{NodeBinding, PodSettings, RunAs};
 use headstart::hold::Gate;
 use headstart::metrics::Metrics;
 use headstart::queue::{Hints, MAX_HINTS};
@@ -35,7 +35,7 @@ fn gate() -> Gate {
     let settings = PodSettings {
         noop_image: "headstart".into(),
         method: None,
-        pin: Pin::NodeName,
+        binding: NodeBinding::NodeName,
         priority_class: None,
         run_as: RunAs::Default,
         deadline_seconds: 60,
@@ -48,9 +48,9 @@ fn gate() -> Gate {
             metrics: Metrics::default().into(),
         }),
         settings: settings.into(),
-        limits: Limits {
+        limits: HoldLimits {
             default: SignedDuration::from_mins(5),
-            most: SignedDuration::from_mins(30),
+            max: SignedDuration::from_mins(30),
         },
         namespaces: Vec::new().into(),
         permit: Default::default(),

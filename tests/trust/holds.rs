@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use headstart::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
-use headstart::domain::hold::Held;
+use headstart::domain::hold::HoldMark;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
@@ -37,7 +37,7 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
         let created = deployments.create(&PostParams::default(), &probe).await;
         let now = DeleteParams::default();
         deployments.delete("held-probe", &now).await.unwrap();
-        Held::read(&created.unwrap()).is_some()
+        HoldMark::read(&created.unwrap()).is_some()
     })
     .await;
     let own = || BTreeMap::from([("example.com/a.b".to_owned(), "c".to_owned())]);
@@ -46,7 +46,7 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
         ..PostParams::default()
     };
     let shown = deployments.create(&dry_run, &probe).await.unwrap();
-    assert!(Held::read(&shown).is_some_and(|held| held.paused));
+    assert!(HoldMark::read(&shown).is_some_and(|held| held.paused));
     assert_eq!(deployments.get_opt("held-probe").await.unwrap(), None);
     let empty = BTreeMap::new;
     let maps = [None, Some(empty()), Some(own())];
@@ -60,7 +60,7 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
             let mut created = created.unwrap();
             let what = format!("{labels:?} {annotations:?}");
             assert!(
-                Held::read(&created).is_some_and(|held| held.paused),
+                HoldMark::read(&created).is_some_and(|held| held.paused),
                 "{what}"
             );
             let rest = |map: &mut Option<BTreeMap<String, String>>| {
@@ -114,7 +114,7 @@ async fn a_rollout_with_marks_of_a_time_that_cannot_be_is_resumed_at_once() {
                 .unwrap();
             until(&format!("{name} to go on"), async || {
                 let stored = deployments.get(&name).await.unwrap();
-                Held::read(&stored).is_none() && stored.spec.unwrap().paused.is_none()
+                HoldMark::read(&stored).is_none() && stored.spec.unwrap().paused.is_none()
             })
             .await;
             let fields = format!("involvedObject.name={name},reason=RolloutResumed");
@@ -244,6 +244,6 @@ async fn headstart_can_resume_what_is_held_and_change_nothing_else() {
         "spec": { "paused": null },
     });
     let resumed = patch(&resume).await.unwrap();
-    assert_eq!(Held::read(&resumed), None);
+    assert_eq!(HoldMark::read(&resumed), None);
     assert_eq!(resumed.spec.unwrap().paused, None);
 }

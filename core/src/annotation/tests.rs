@@ -77,24 +77,24 @@ fn a_malformed_value_names_the_annotation_the_value_and_the_form() {
     ];
     for (annotation, value, form, forbids) in table {
         let read = read(annotation, value);
-        let [malformed] = read.malformed.as_slice() else {
-            panic!("{annotation}: {value} is malformed");
+        let [invalid] = read.invalid.as_slice() else {
+            panic!("{annotation}: {value} is invalid");
         };
-        let message = malformed.to_string();
+        let message = invalid.to_string();
         assert!(
             message.contains(annotation)
                 && message.contains(&format!("{value:?}"))
                 && message.contains(form),
             "{message}"
         );
-        assert_eq!(read.forbidding().is_some(), forbids, "{annotation}");
+        assert_eq!(read.first_blocking().is_some(), forbids, "{annotation}");
     }
 }
 
 #[test]
 fn an_error_repeats_only_the_beginning_of_a_long_value() {
     let read = read(MAX_NODES, &"é".repeat(10_000));
-    assert!(read.malformed[0].to_string().len() < 300);
+    assert!(read.invalid[0].to_string().len() < 300);
 }
 
 #[test]
@@ -120,14 +120,14 @@ fn what_is_too_long_is_malformed_and_names_the_limit() {
     ];
     for (annotation, value, limit) in table {
         let read = read(annotation, &value);
-        let message = read.malformed[0].to_string();
+        let message = read.invalid[0].to_string();
         assert!(
             message.contains(annotation) && message.contains(limit) && message.len() < 400,
             "{message}"
         );
         // What was to narrow the nodes keeps on forbidding.
         let narrows = matches!(annotation, NODE_SELECTOR | MAX_NODES);
-        assert_eq!(read.forbidding().is_some(), narrows, "{annotation}");
+        assert_eq!(read.first_blocking().is_some(), narrows, "{annotation}");
     }
     let most = vec!["registry.example/team/app:v1"; 64].join(",");
     assert_eq!(read(IMAGES, &most).images.unwrap().0.len(), 64);

@@ -18,7 +18,7 @@ pub enum MaxNodes {
     /// So many.
     Number(u32),
     /// So many of a hundred that are eligible, rounded up.
-    Share(Share),
+    Percent(Percent),
 }
 
 impl MaxNodes {
@@ -26,16 +26,16 @@ impl MaxNodes {
     pub fn of(self, eligible: usize) -> usize {
         match self {
             Self::Number(number) => usize::try_from(number).unwrap_or(usize::MAX),
-            Self::Share(share) => share.of(eligible),
+            Self::Percent(share) => share.of(eligible),
         }
     }
 }
 
 /// From 1 to 100 of a hundred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share(u8);
+pub struct Percent(u8);
 
-impl Share {
+impl Percent {
     /// So many of these, rounded up.
     pub fn of(self, all: usize) -> usize {
         all.saturating_mul(usize::from(self.0)).div_ceil(100)
@@ -44,7 +44,7 @@ impl Share {
 
 /// `headstart.dev/hold-until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HoldUntil(pub Share);
+pub struct HoldUntil(pub Percent);
 
 /// `headstart.dev/refresh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn duration(value: &str) -> Result<SignedDuration, InvalidValue> {
     }
 }
 
-impl FromStr for Share {
+impl FromStr for Percent {
     type Err = InvalidValue;
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
@@ -124,7 +124,7 @@ impl FromStr for MaxNodes {
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
         if value.ends_with('%') {
-            value.parse().map(Self::Share)
+            value.parse().map(Self::Percent)
         } else {
             number(value).map(Self::Number)
         }
@@ -179,7 +179,7 @@ impl FromStr for ImageList {
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0)
     }
@@ -189,7 +189,7 @@ impl fmt::Display for MaxNodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
-            Self::Share(share) => share.fmt(f),
+            Self::Percent(share) => share.fmt(f),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde::Deserialize;
 
-use super::Held;
+use super::HoldMark;
 use crate::contract::HELD_LABEL;
 
 /// Returns whether a user paused the Deployment independently of the hold.
@@ -43,7 +43,7 @@ fn applied_paused(deployment: &Deployment) -> Option<bool> {
     let labels = metadata
         .as_ref()
         .and_then(|metadata| metadata.labels.as_ref());
-    let copied = Held::marked(labels, None, paused).is_some();
+    let copied = HoldMark::from_metadata(labels, None, paused).is_some();
     Some(paused && !copied)
 }
 

@@ -1,9 +1,9 @@
 use super::*;
 use serde_json::{Value, json};
 
-const LIMITS: Limits = Limits {
+const LIMITS: HoldLimits = HoldLimits {
     default: SignedDuration::from_mins(5),
-    most: SignedDuration::from_mins(30),
+    max: SignedDuration::from_mins(30),
 };
 
 fn at(second: i64) -> Timestamp {
@@ -57,12 +57,12 @@ fn held(image: &str, status: Value) -> Workload {
     web(image, change)
 }
 
-fn admitted(new: &Workload, old: Option<&Workload>) -> Admission {
-    admit(new, old, Stock::Unknown, LIMITS, at(200))
+fn decided(new: &Workload, old: Option<&Workload>) -> HoldDecision {
+    decide(new, old, ImagePresence::Unknown, LIMITS, at(200))
 }
 
-fn hold(since: i64, until: i64) -> Admission {
-    Admission::Hold {
+fn hold(since: i64, until: i64) -> HoldDecision {
+    HoldDecision::Hold {
         since: at(since),
         until: at(until),
     }
@@ -71,8 +71,8 @@ fn hold(since: i64, until: i64) -> Admission {
 #[test]
 fn a_create_and_an_update_of_what_is_rolled_out_wait() {
     let new = web("app:2", json!({}));
-    assert_eq!(admitted(&new, None), hold(200, 500));
-    assert_eq!(admitted(&new, Some(&complete())), hold(200, 500));
+    assert_eq!(decided(&new, None), hold(200, 500));
+    assert_eq!(decided(&new, Some(&complete())), hold(200, 500));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn the_time_is_what_the_deployment_says_up_to_the_limit() {
             "app:2",
             json!({ "metadata": { "annotations": annotations } }),
         );
-        admitted(&new, None)
+        decided(&new, None)
     };
     assert_eq!(asks("90s"), hold(200, 290));
     assert_eq!(asks("2h"), hold(200, 200 + 1800));
@@ -92,14 +92,14 @@ fn the_time_is_what_the_deployment_says_up_to_the_limit() {
 #[test]
 fn what_a_user_paused_is_left_alone() {
     let new = web("app:2", json!({ "spec": { "paused": true } }));
-    assert_eq!(admitted(&new, None), Admission::Leave);
-    assert_eq!(admitted(&new, Some(&complete())), Admission::Leave);
+    assert_eq!(decided(&new, None), HoldDecision::Unchanged);
+    assert_eq!(decided(&new, Some(&complete())), HoldDecision::Unchanged);
 }
 
 #[test]
 fn a_copy_of_a_held_deployment_begins_its_own_hold() {
     let copy = held("app:2", json!({}));
-    assert_eq!(admitted(&copy, None), hold(200, 500));
+    assert_eq!(decided(&copy, None), hold(200, 500));
 }
 
 #[test]
@@ -116,22 +116,22 @@ fn a_fix_goes_out_at_once() {
         ),
     ] {
         let old = web("app:1", old);
-        assert_eq!(admitted(&new, Some(&old)), Admission::Leave, "{what}");
+        assert_eq!(decided(&new, Some(&old)), HoldDecision::Unchanged, "{what}");
     }
 }
 
 #[test]
 fn what_needs_no_pull_or_has_no_pod_to_start_does_not_wait() {
     let new = web("app:2", json!({}));
-    for stock in [Stock::Everywhere, Stock::NoNode] {
-        let admission = admit(&new, Some(&complete()), stock, LIMITS, at(200));
-        assert_eq!(admission, Admission::Leave, "{stock:?}");
+    for presence in [ImagePresence::OnAllNodes, ImagePresence::NoEligibleNode] {
+        let decision = decide(&new, Some(&complete()), presence, LIMITS, at(200));
+        assert_eq!(decision, HoldDecision::Unchanged, "{presence:?}");
     }
     let none = web("app:2", json!({ "spec": { "replicas": 0 } }));
-    assert_eq!(admitted(&none, Some(&complete())), Admission::Leave);
+    assert_eq!(decided(&none, Some(&complete())), HoldDecision::Unchanged);
     assert_eq!(
-        admitted(&web("No Image", json!({})), None),
-        Admission::Leave
+        decided(&web("No Image", json!({})), None),
+        HoldDecision::Unchanged
     );
 }
 
@@ -139,20 +139,26 @@ fn what_needs_no_pull_or_has_no_pod_to_start_does_not_wait() {
 fn other_images_extend_a_hold_up_to_the_limit_of_the_first() {
     let old = held("app:1", status(0, 3, "DeploymentPaused"));
     let new = held("app:2", json!({}));
-    assert_eq!(admitted(&new, Some(&old)), hold(100, 400));
+    assert_eq!(decided(&new, Some(&old)), hold(100, 400));
     // A manifest that knows nothing of the hold replaces it all.
     let replaced = web("app:2", json!({}));
-    assert_eq!(admitted(&replaced, Some(&old)), hold(100, 400));
+    assert_eq!(decided(&replaced, Some(&old)), hold(100, 400));
 }
 
 #[test]
 fn a_hold_ends_with_an_update_that_must_not_wait() {
     let new = held("app:2", json!({}));
     let failing = held("app:1", status(0, 2, "DeploymentPaused"));
-    assert_eq!(admitted(&new, Some(&failing)), Admission::End);
+    assert_eq!(decided(&new, Some(&failing)), HoldDecision::Release);
     let fine = held("app:1", status(0, 3, "DeploymentPaused"));
-    let admission = admit(&new, Some(&fine), Stock::Everywhere, LIMITS, at(200));
-    assert_eq!(admission, Admission::End);
+    let decision = decide(
+        &new,
+        Some(&fine),
+        ImagePresence::OnAllNodes,
+        LIMITS,
+        at(200),
+    );
+    assert_eq!(decision, HoldDecision::Release);
 }
 
 #[test]
@@ -161,13 +167,13 @@ fn what_a_user_has_resumed_is_no_hold_any_more() {
     json_patch::merge(&mut resumed, &status(1, 3, "ReplicaSetUpdated"));
     let old = web("app:1", resumed);
     let new = web("app:2", marks(false));
-    assert_eq!(admitted(&new, Some(&old)), Admission::Leave);
+    assert_eq!(decided(&new, Some(&old)), HoldDecision::Unchanged);
 }
 
-fn ended(workload: &Workload, progress: Option<Progress>, now: i64) -> Option<Ending> {
+fn ended(workload: &Workload, progress: Option<Progress>, now: i64) -> Option<HoldEndReason> {
     let held = workload.held.unwrap();
     let no_time = SignedDuration::ZERO;
-    ending(
+    end_reason(
         workload,
         held,
         Mode::Hold,
@@ -178,11 +184,11 @@ fn ended(workload: &Workload, progress: Option<Progress>, now: i64) -> Option<En
     )
 }
 
-fn progress(planned: usize, warm: usize) -> Progress {
+fn progress(planned: usize, present: usize) -> Progress {
     Progress {
         planned,
-        warm,
-        open: planned - warm,
+        present,
+        pending: planned - present,
         ..Progress::default()
     }
 }
@@ -192,7 +198,10 @@ fn a_hold_ends_when_the_images_are_there() {
     let web = held("app:2", json!({}));
     assert_eq!(ended(&web, None, 200), None, "no plan yet");
     assert_eq!(ended(&web, Some(progress(3, 2)), 200), None);
-    assert_eq!(ended(&web, Some(progress(3, 3)), 200), Some(Ending::Warm));
+    assert_eq!(
+        ended(&web, Some(progress(3, 3)), 200),
+        Some(HoldEndReason::Warm)
+    );
 }
 
 #[test]
@@ -200,47 +209,53 @@ fn a_share_of_the_nodes_is_enough_where_it_is_asked_for() {
     let most = json!({ "metadata": { "annotations": { "headstart.dev/hold-until": "90%" } } });
     let web = held("app:2", most);
     assert_eq!(ended(&web, Some(progress(10, 8)), 200), None);
-    assert_eq!(ended(&web, Some(progress(10, 9)), 200), Some(Ending::Warm));
+    assert_eq!(
+        ended(&web, Some(progress(10, 9)), 200),
+        Some(HoldEndReason::Warm)
+    );
 }
 
 #[test]
 fn nodes_with_troubles_of_their_own_are_not_waited_for() {
     let web = held("app:2", json!({}));
     let lost = Progress {
-        lost: 1,
-        open: 1,
+        abandoned: 1,
+        pending: 1,
         ..progress(3, 1)
     };
     assert_eq!(ended(&web, Some(lost), 200), None, "one is to come");
     let rest = Progress {
-        lost: 1,
-        open: 0,
+        abandoned: 1,
+        pending: 0,
         ..progress(3, 2)
     };
-    assert_eq!(ended(&web, Some(rest), 200), Some(Ending::Warm));
+    assert_eq!(ended(&web, Some(rest), 200), Some(HoldEndReason::Warm));
     let none = Progress {
-        lost: 3,
-        open: 0,
+        abandoned: 3,
+        pending: 0,
         ..progress(3, 0)
     };
-    assert_eq!(ended(&web, Some(none), 200), Some(Ending::ImageFailed));
+    assert_eq!(
+        ended(&web, Some(none), 200),
+        Some(HoldEndReason::ImageFailed)
+    );
 }
 
 #[test]
 fn a_hold_ends_when_it_can_come_to_nothing() {
     let web = held("app:2", json!({}));
     let failing = Progress {
-        failing: 1,
+        failed: 1,
         ..progress(3, 1)
     };
-    let blocked = Progress {
-        blocked: true,
+    let refused = Progress {
+        refused: true,
         ..progress(3, 0)
     };
     for (progress, ending) in [
-        (failing, Ending::ImageFailed),
-        (blocked, Ending::Blocked),
-        (progress(0, 0), Ending::NoNode),
+        (failing, HoldEndReason::ImageFailed),
+        (refused, HoldEndReason::Blocked),
+        (progress(0, 0), HoldEndReason::NoNode),
     ] {
         assert_eq!(ended(&web, Some(progress), 200), Some(ending));
     }
@@ -250,7 +265,7 @@ fn a_hold_ends_when_it_can_come_to_nothing() {
 fn a_hold_ends_with_its_time_whatever_the_marks_say() {
     let web = held("app:2", json!({}));
     assert_eq!(ended(&web, None, 399), None);
-    assert_eq!(ended(&web, None, 400), Some(Ending::Deadline));
+    assert_eq!(ended(&web, None, 400), Some(HoldEndReason::Deadline));
     let edited = |until: Value| {
         let annotations = json!({ HELD_UNTIL: until });
         held(
@@ -260,10 +275,10 @@ fn a_hold_ends_with_its_time_whatever_the_marks_say() {
     };
     let far = edited(json!("2170-01-01T00:00:00Z"));
     assert_eq!(ended(&far, None, 100 + 1799), None);
-    assert_eq!(ended(&far, None, 100 + 1800), Some(Ending::Deadline));
+    assert_eq!(ended(&far, None, 100 + 1800), Some(HoldEndReason::Deadline));
     for broken in [json!("tomorrow"), Value::Null] {
         let web = edited(broken);
-        assert_eq!(ended(&web, None, 101), Some(Ending::Deadline));
+        assert_eq!(ended(&web, None, 101), Some(HoldEndReason::Deadline));
     }
 }
 
@@ -274,21 +289,21 @@ fn a_hold_ends_when_nobody_asks_for_it() {
     let no_time = SignedDuration::ZERO;
     let after = |mode, seconds: i64| {
         let now = at(100 + seconds);
-        ending(&web, held, mode, LIMITS, no_time, None, now)
+        end_reason(&web, held, mode, LIMITS, no_time, None, now)
     };
-    assert_eq!(after(Mode::Enabled, 5), Some(Ending::NotAsked));
-    assert_eq!(after(Mode::Disabled, 5), Some(Ending::NotAsked));
+    assert_eq!(after(Mode::Enabled, 5), Some(HoldEndReason::NotAsked));
+    assert_eq!(after(Mode::Disabled, 5), Some(HoldEndReason::NotAsked));
     assert_eq!(
         after(Mode::Disabled, 4),
         None,
         "the label may be on its way"
     );
-    let resumed = Held {
+    let resumed = HoldMark {
         paused: false,
         ..held
     };
-    let ending = ending(&web, resumed, Mode::Hold, LIMITS, no_time, None, at(200));
-    assert_eq!(ending, Some(Ending::ByHand));
+    let ending = end_reason(&web, resumed, Mode::Hold, LIMITS, no_time, None, at(200));
+    assert_eq!(ending, Some(HoldEndReason::ByHand));
 }
 
 /// A Deployment as it is held, with other marks. Without a value there is no such annotation.
@@ -319,7 +334,7 @@ fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
         let web = marked(since, until);
         let held = web.held.unwrap();
         for mode in [Mode::Disabled, Mode::Enabled, Mode::Hold] {
-            let ended = ending(
+            let ended = end_reason(
                 &web,
                 held,
                 mode,
@@ -328,7 +343,11 @@ fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
                 None,
                 at(200),
             );
-            assert_eq!(ended, Some(Ending::ImpossibleMarks), "{what}, {mode}");
+            assert_eq!(
+                ended,
+                Some(HoldEndReason::ImpossibleMarks),
+                "{what}, {mode}"
+            );
         }
     }
     for (what, since, until) in [
@@ -345,7 +364,7 @@ fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
     // Only an end that is far: the limit counts from the beginning.
     let web = marked(Some(ours), Some(far));
     assert_eq!(ended(&web, None, 200 + 1799), None);
-    assert_eq!(ended(&web, None, 200 + 1800), Some(Ending::Deadline));
+    assert_eq!(ended(&web, None, 200 + 1800), Some(HoldEndReason::Deadline));
 }
 
 #[test]
@@ -354,7 +373,7 @@ fn no_hold_is_seen_for_longer_than_the_limit_whatever_the_clocks_say() {
     // This clock stands still, or was set back.
     let ended = |mode, seconds| {
         let seen_for = SignedDuration::from_secs(seconds);
-        ending(
+        end_reason(
             &web,
             web.held.unwrap(),
             mode,
@@ -365,9 +384,9 @@ fn no_hold_is_seen_for_longer_than_the_limit_whatever_the_clocks_say() {
         )
     };
     assert_eq!(ended(Mode::Hold, 1799), None);
-    assert_eq!(ended(Mode::Hold, 1800), Some(Ending::Deadline));
+    assert_eq!(ended(Mode::Hold, 1800), Some(HoldEndReason::Deadline));
     assert_eq!(ended(Mode::Enabled, 4), None);
-    assert_eq!(ended(Mode::Enabled, 5), Some(Ending::NotAsked));
+    assert_eq!(ended(Mode::Enabled, 5), Some(HoldEndReason::NotAsked));
 }
 
 #[test]
@@ -384,7 +403,7 @@ fn a_hold_with_marks_that_cannot_be_begins_anew_with_other_images() {
     let new = held("app:2", json!({}));
     for since in ["2099-01-01T00:00:00Z", "tomorrow", "1970-01-01T01:03:20Z"] {
         assert_eq!(
-            admitted(&new, Some(&paused(since))),
+            decided(&new, Some(&paused(since))),
             hold(200, 500),
             "{since}"
         );
@@ -428,11 +447,11 @@ fn what_is_too_large_is_never_held_and_ends_its_hold() {
     let tolerations = vec![json!({"operator": "Exists"}); 65];
     let large = json!({"spec": {"template": {"spec": {"tolerations": tolerations}}}});
     let new = web("app:2", large.clone());
-    assert_eq!(admitted(&new, Some(&complete())), Admission::Leave);
-    assert_eq!(admitted(&new, None), Admission::Leave);
+    assert_eq!(decided(&new, Some(&complete())), HoldDecision::Unchanged);
+    assert_eq!(decided(&new, None), HoldDecision::Unchanged);
     let waiting = held("app:2", large);
     let marks = waiting.held.unwrap();
-    let ended = ending(
+    let ended = end_reason(
         &waiting,
         marks,
         Mode::Hold,
@@ -441,5 +460,5 @@ fn what_is_too_large_is_never_held_and_ends_its_hold() {
         None,
         at(101),
     );
-    assert_eq!(ended, Some(Ending::ImageFailed));
+    assert_eq!(ended, Some(HoldEndReason::ImageFailed));
 }

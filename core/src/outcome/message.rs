@@ -55,7 +55,7 @@ pub(super) fn classify(message: &str) -> FailureKind {
 
 /// Returns whether a message is about an image of this one's repository. A runtime may spell it in full or as the pod does,
 /// and by the digest of its own architecture's image instead of the tag.
-pub(super) fn mentions(message: &str, image: &ImageRef) -> bool {
+pub(super) fn refers_to(message: &str, image: &ImageRef) -> bool {
     message
         .split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\\'))
         .map(|word| word.trim_end_matches([':', ',', '.', ';']))
@@ -67,7 +67,7 @@ pub(super) fn mentions(message: &str, image: &ImageRef) -> bool {
 
 /// The message without what a registry may have put into its URLs: pre-signed queries and user names with
 /// passwords are credentials.
-pub(super) fn presentable(message: &str) -> String {
+pub(super) fn redact(message: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in message.split_whitespace() {
         let after_scheme = words

@@ -2,14 +2,14 @@ use super::message::MAX_MESSAGE;
 use super::*;
 use serde_json::{Value, json};
 
-fn outcome(status: Value) -> PodOutcome {
+fn summary(status: Value) -> PodStatusSummary {
     let pod = serde_json::from_value(json!({
         "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"containers": [{"name": "image-0"}, {"name": "image-1"}]},
         "status": status,
     }))
     .unwrap();
-    read(&pod, "registry.local/headstart:v1")
+    summarize(&pod, "registry.local/headstart:v1")
 }
 
 fn container(index: usize, image_id: &str, state: Value) -> Value {
@@ -24,18 +24,18 @@ fn waiting(index: usize, reason: &str, message: &str) -> Value {
     )
 }
 
-fn kind(outcome: &Outcome) -> Option<FailureKind> {
-    match outcome {
-        Outcome::Failed(failure) | Outcome::Rejected(failure) => Some(failure.kind),
-        Outcome::Pending | Outcome::Pulled => None,
+fn kind(status: &ImageStatus) -> Option<FailureKind> {
+    match status {
+        ImageStatus::Failed(failure) | ImageStatus::Rejected(failure) => Some(failure.kind),
+        ImageStatus::Pending | ImageStatus::Pulled => None,
     }
 }
 
 #[test]
 fn a_new_pod_is_pending() {
-    let pod = outcome(json!({"phase": "Pending"}));
-    assert_eq!(pod.images, [Outcome::Pending, Outcome::Pending]);
-    assert!(!pod.is_decided() && pod.ended.is_none());
+    let pod = summary(json!({"phase": "Pending"}));
+    assert_eq!(pod.images, [ImageStatus::Pending, ImageStatus::Pending]);
+    assert!(!pod.is_final() && pod.ended.is_none());
 }
 
 #[test]
@@ -43,24 +43,24 @@ fn any_sign_of_a_container_proves_the_pull() {
     let terminated =
         |code: i32| json!({"terminated": {"exitCode": code, "finishedAt": "2026-01-01T00:00:09Z"}});
     for state in [json!({"running": {}}), terminated(0), terminated(128)] {
-        let pod = outcome(
+        let pod = summary(
             json!({"phase": "Running", "containerStatuses": [container(0, "sha256:1", state)]}),
         );
-        assert_eq!(pod.images, [Outcome::Pulled, Outcome::Pending]);
+        assert_eq!(pod.images, [ImageStatus::Pulled, ImageStatus::Pending]);
     }
-    let pod = outcome(
+    let pod = summary(
         json!({"containerStatuses": [waiting(0, "CreateContainerConfigError", "runs as root")]}),
     );
-    assert_eq!(pod.images[0], Outcome::Pulled);
+    assert_eq!(pod.images[0], ImageStatus::Pulled);
 }
 
 #[test]
 fn a_finished_pod_tells_when() {
     let done = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:00:09Z"}});
-    let pod = outcome(json!({"phase": "Succeeded", "containerStatuses": [
+    let pod = summary(json!({"phase": "Succeeded", "containerStatuses": [
         container(0, "sha256:1", done.clone()), container(1, "sha256:2", done),
     ]}));
-    assert!(pod.is_warm() && pod.is_decided());
+    assert!(pod.all_pulled() && pod.is_final());
     assert_eq!(pod.ended, Some("2026-01-01T00:00:09Z".parse().unwrap()));
 }
 
@@ -133,7 +133,7 @@ fn failures_are_told_apart_by_what_the_runtime_says() {
         ),
     ];
     for (message, expected) in table {
-        let pod = outcome(
+        let pod = summary(
             json!({"phase": "Pending", "containerStatuses": [waiting(1, "ErrImagePull", message)]}),
         );
         assert_eq!(kind(&pod.images[1]), Some(expected), "{message}");
@@ -144,21 +144,21 @@ fn failures_are_told_apart_by_what_the_runtime_says() {
 fn a_definite_failure_decides_and_a_transient_one_waits() {
     let pod = |message: &str| {
         let done = container(0, "sha256:1", json!({"running": {}}));
-        outcome(
+        summary(
             json!({"phase": "Pending", "containerStatuses": [done, waiting(1, "ErrImagePull", message)]}),
         )
     };
-    assert!(pod("code = NotFound").is_decided());
-    assert!(!pod("connection refused").is_decided());
+    assert!(pod("code = NotFound").is_final());
+    assert!(!pod("connection refused").is_final());
 }
 
 #[test]
 fn a_pod_that_the_node_refused_says_so() {
-    let pod = outcome(
+    let pod = summary(
         json!({"phase": "Failed", "reason": "OutOfpods", "message": "Node didn't have enough resource"}),
     );
     assert_eq!(kind(&pod.images[0]), Some(FailureKind::Rejected));
-    let Outcome::Rejected(failure) = &pod.images[0] else {
+    let ImageStatus::Rejected(failure) = &pod.images[0] else {
         panic!("rejected")
     };
     assert!(
@@ -170,7 +170,7 @@ fn a_pod_that_the_node_refused_says_so() {
 
 #[test]
 fn a_pod_past_its_deadline_failed_by_it() {
-    let pod = outcome(
+    let pod = summary(
         json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active too long"}),
     );
     assert_eq!(kind(&pod.images[0]), Some(FailureKind::Deadline));
@@ -179,25 +179,22 @@ fn a_pod_past_its_deadline_failed_by_it() {
 #[test]
 fn messages_carry_no_credentials() {
     assert_eq!(
-        presentable("sent Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.e30.x and Basic auth failed"),
+        redact("sent Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.e30.x and Basic auth failed"),
         "sent Authorization: Bearer … and Basic auth failed"
     );
-    let message = presentable("Get \"https://me:hunter2@blobs.io/x?X-Amz-Signature=abc&y=1\": EOF");
+    let message = redact("Get \"https://me:hunter2@blobs.io/x?X-Amz-Signature=abc&y=1\": EOF");
     assert_eq!(message, "Get \"https://blobs.io/x?…\": EOF");
-    assert_eq!(
-        presentable(&"é".repeat(900)).len(),
-        MAX_MESSAGE + '…'.len_utf8()
-    );
+    assert_eq!(redact(&"é".repeat(900)).len(), MAX_MESSAGE + '…'.len_utf8());
 }
 
 #[test]
 fn what_the_runtime_could_not_say_in_a_reason_is_a_failure_that_may_pass() {
     let pod = |reason: &str| {
         let status = json!({"phase": "Pending", "containerStatuses": [waiting(0, reason, "")]});
-        outcome(status).images.remove(0)
+        summary(status).images.remove(0)
     };
     for reason in ["", "ContainerCreating", "PodInitializing"] {
-        assert_eq!(pod(reason), Outcome::Pending, "{reason}");
+        assert_eq!(pod(reason), ImageStatus::Pending, "{reason}");
     }
     assert_eq!(
         kind(&pod("failed to read secret")),
@@ -211,13 +208,13 @@ fn what_the_runtime_could_not_say_in_a_reason_is_a_failure_that_may_pass() {
 
 #[test]
 fn a_bad_image_is_reported_while_the_others_go_on() {
-    let pod = outcome(json!({"phase": "Pending", "containerStatuses": [
+    let pod = summary(json!({"phase": "Pending", "containerStatuses": [
         waiting(0, "ContainerCreating", ""),
         waiting(1, "ErrImagePull", "rpc error: code = NotFound desc = gone"),
     ]}));
-    assert_eq!(pod.images[0], Outcome::Pending);
+    assert_eq!(pod.images[0], ImageStatus::Pending);
     assert_eq!(kind(&pod.images[1]), Some(FailureKind::NotFound));
-    assert!(!pod.is_decided());
+    assert!(!pod.is_final());
 }
 
 #[test]
@@ -237,45 +234,45 @@ fn every_way_to_be_thrown_out_says_its_reason() {
     for reason in reasons {
         let done = container(0, "sha256:1", json!({"terminated": {"exitCode": 0}}));
         let unknown = json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}});
-        let pod = outcome(json!({
+        let pod = summary(json!({
             "phase": "Failed", "reason": reason, "message": "because",
             "containerStatuses": [done, container(1, "", unknown)],
         }));
         assert_eq!(
             pod.images[0],
-            Outcome::Pulled,
+            ImageStatus::Pulled,
             "{reason}: what came before counts"
         );
-        let Outcome::Rejected(failure) = &pod.images[1] else {
+        let ImageStatus::Rejected(failure) = &pod.images[1] else {
             panic!("{reason}: {:?}", pod.images[1]);
         };
         assert_eq!(failure.message, format!("{reason}: because"));
-        assert!(pod.is_decided());
+        assert!(pod.is_final());
     }
-    let pod = outcome(json!({"phase": "Failed"}));
+    let pod = summary(json!({"phase": "Failed"}));
     assert!(
-        matches!(&pod.images[0], Outcome::Rejected(failure) if failure.message.contains("ended"))
+        matches!(&pod.images[0], ImageStatus::Rejected(failure) if failure.message.contains("ended"))
     );
 }
 
 #[test]
 fn a_pod_that_the_scheduler_refuses_says_what_the_scheduler_says() {
     let scheduled = |reason: &str| {
-        outcome(json!({"phase": "Pending", "conditions": [{
+        summary(json!({"phase": "Pending", "conditions": [{
             "type": "PodScheduled", "status": "False", "reason": reason,
             "message": "0/3 nodes are available: 1 Insufficient cpu.",
         }]}))
     };
     let pod = scheduled("Unschedulable");
-    assert!(pod.is_decided() && !pod.is_warm());
-    let Outcome::Rejected(failure) = &pod.images[0] else {
+    assert!(pod.is_final() && !pod.all_pulled());
+    let ImageStatus::Rejected(failure) = &pod.images[0] else {
         panic!("rejected");
     };
     assert_eq!(
         failure.message,
         "Unschedulable: 0/3 nodes are available: 1 Insufficient cpu."
     );
-    assert_eq!(scheduled("SchedulingGated").images[0], Outcome::Pending);
+    assert_eq!(scheduled("SchedulingGated").images[0], ImageStatus::Pending);
 }
 
 #[test]
@@ -290,14 +287,14 @@ fn a_pod_whose_node_is_gone_is_lost_whatever_it_had() {
         json!({"phase": "Unknown", "containerStatuses": [done()]}),
         json!({"phase": "Running", "reason": "NodeLost", "containerStatuses": [done()]}),
     ] {
-        let pod = outcome(status.clone());
-        assert!(pod.is_decided() && !pod.is_warm(), "{status}");
+        let pod = summary(status.clone());
+        assert!(pod.is_final() && !pod.all_pulled(), "{status}");
         for image in &pod.images {
             assert_eq!(kind(image), Some(FailureKind::Lost), "{status}");
         }
     }
     let evicted =
         json!([{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}]);
-    let pod = outcome(json!({"phase": "Running", "conditions": evicted}));
-    assert_eq!(pod.images[0], Outcome::Pending);
+    let pod = summary(json!({"phase": "Running", "conditions": evicted}));
+    assert_eq!(pod.images[0], ImageStatus::Pending);
 }

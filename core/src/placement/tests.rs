@@ -1,14 +1,14 @@
 use super::*;
-use crate::testing::candidate;
+use crate::testing::node_info;
 use serde_json::{Value, json};
 
-fn placement(spec: &Value) -> Placement {
-    Placement::from_pod_spec(&serde_json::from_value(spec.clone()).unwrap())
+fn constraints(spec: &Value) -> SchedulingConstraints {
+    SchedulingConstraints::from_pod_spec(&serde_json::from_value(spec.clone()).unwrap())
 }
 
 fn reason(node: &Value, spec: &Value) -> Option<&'static str> {
-    let (placement, node) = (placement(spec), candidate(node));
-    placement.excludes(&node).map(|excluded| excluded.reason())
+    let (constraints, node) = (constraints(spec), node_info(node));
+    constraints.filter(&node).map(|excluded| excluded.reason())
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn a_virtual_kubelet_stays_one_when_its_taint_is_tolerated() {
 #[test]
 fn sentences_name_the_label_and_the_taint() {
     let sentence = |node: Value, spec: Value| {
-        placement(&spec)
-            .excludes(&candidate(&node))
+        constraints(&spec)
+            .filter(&node_info(&node))
             .map(|excluded| excluded.to_string())
     };
     assert_eq!(

@@ -1,18 +1,18 @@
 use super::*;
-use crate::node::Unfit;
+use crate::node::UnusableReason;
 use crate::testing::workload;
 use serde_json::{Value, json};
 
-fn node_with(name: &str, change: &Value) -> Candidate {
+fn node_with(name: &str, change: &Value) -> NodeInfo {
     let mut node: Value = json!({
         "metadata": {"name": name},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     });
     json_patch::merge(&mut node, change);
-    Candidate::from_node(&serde_json::from_value(node).unwrap()).unwrap()
+    NodeInfo::from_node(&serde_json::from_value(node).unwrap()).unwrap()
 }
 
-fn node(name: &str, ready: &str) -> Candidate {
+fn node(name: &str, ready: &str) -> NodeInfo {
     let conditions = json!([{"type": "Ready", "status": ready}]);
     node_with(name, &json!({"status": {"conditions": conditions}}))
 }
@@ -33,12 +33,12 @@ fn annotated(annotations: &[(&str, &str)]) -> Workload {
     Workload::from_deployment(&serde_json::from_value(deployment).unwrap()).unwrap()
 }
 
-fn plan_on<'a>(web: &'a Workload, nodes: impl IntoIterator<Item = &'a Candidate>) -> Plan<'a> {
-    plan(web, nodes, &Situation::default(), &settings(None))
+fn plan_on<'a>(web: &'a Workload, nodes: impl IntoIterator<Item = &'a NodeInfo>) -> Plan<'a> {
+    plan(web, nodes, &PlacementContext::default(), &settings(None))
 }
 
 fn names<'a>(plan: &'a Plan<'_>) -> Vec<&'a str> {
-    plan.targets.iter().map(|(name, _)| name.as_str()).collect()
+    plan.nodes.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn every_node_is_either_a_target_or_skipped_for_a_reason() {
     let nodes = [node("n3", "True"), node("n1", "True"), node("n2", "False")];
     let forwards = plan_on(&web, &nodes);
     assert_eq!(
-        forwards.targets,
+        forwards.nodes,
         [
             ("n1".into(), PullMethod::Container),
             ("n3".into(), PullMethod::Container)
@@ -55,7 +55,7 @@ fn every_node_is_either_a_target_or_skipped_for_a_reason() {
     );
     assert_eq!(
         forwards.skipped,
-        [("n2", Ineligible::Unfit(Unfit::NotReady))]
+        [("n2", SkipReason::Unusable(UnusableReason::NotReady))]
     );
     let backwards = plan_on(&web, nodes.iter().rev());
     assert_eq!(backwards, forwards, "order does not matter");
@@ -66,8 +66,8 @@ fn the_method_can_be_overridden() {
     let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
     let forced = settings(Some(PullMethod::ImageVolume));
     let nodes = [node("n1", "True")];
-    let forced = plan(&web, &nodes, &Situation::default(), &forced);
-    assert_eq!(forced.targets, [("n1".into(), PullMethod::ImageVolume)]);
+    let forced = plan(&web, &nodes, &PlacementContext::default(), &forced);
+    assert_eq!(forced.nodes, [("n1".into(), PullMethod::ImageVolume)]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn what_cannot_be_read_of_the_limits_prefetches_nowhere() {
     for annotation in ["headstart.dev/node-selector", "headstart.dev/max-nodes"] {
         let web = annotated(&[(annotation, "((")]);
         let plan = plan_on(&web, &nodes);
-        assert!(plan.targets.is_empty());
+        assert!(plan.nodes.is_empty());
         assert_eq!(plan.skipped[0].1.reason(), "InvalidAnnotation");
         assert!(plan.skipped[0].1.to_string().contains(annotation));
     }
@@ -109,12 +109,12 @@ fn what_cannot_be_read_of_the_limits_prefetches_nowhere() {
 fn a_node_without_room_for_a_pod_is_left_out_if_it_says_so() {
     let web = annotated(&[]);
     let slots = |slots: &str| node_with("n1", &json!({"status": {"allocatable": {"pods": slots}}}));
-    let reason = |node: &Candidate, pods: u32| {
-        let situation = Situation {
+    let reason = |node: &NodeInfo, pods: u32| {
+        let context = PlacementContext {
             pods_on: BTreeMap::from([("n1".to_owned(), pods)]),
-            ..Situation::default()
+            ..PlacementContext::default()
         };
-        let plan = plan(&web, [node], &situation, &settings(None));
+        let plan = plan(&web, [node], &context, &settings(None));
         plan.skipped.first().map(|(_, why)| why.reason())
     };
     assert_eq!(reason(&slots("0"), 0), Some("NoPodSlots"));
@@ -123,7 +123,7 @@ fn a_node_without_room_for_a_pod_is_left_out_if_it_says_so() {
     assert_eq!(reason(&node("n1", "True"), 500), None);
 }
 
-fn zoned(zones: &[(&str, usize)]) -> Vec<Candidate> {
+fn zoned(zones: &[(&str, usize)]) -> Vec<NodeInfo> {
     let nodes = zones.iter().flat_map(|(zone, count)| {
         (0..*count).map(move |i| {
             let labels = json!({"topology.kubernetes.io/zone": zone});
@@ -157,21 +157,21 @@ fn a_limited_number_of_nodes_is_spread_over_the_zones() {
 
     let web = annotated(&[("headstart.dev/max-nodes", "10%")]);
     let share = plan_on(&web, &nodes);
-    assert_eq!(share.targets.len(), 5, "41 nodes, rounded up");
+    assert_eq!(share.nodes.len(), 5, "41 nodes, rounded up");
     let web = annotated(&[("headstart.dev/max-nodes", "50")]);
     let all = plan_on(&web, &nodes);
-    assert_eq!(all.targets.len(), 41);
+    assert_eq!(all.nodes.len(), 41);
 }
 
 #[test]
 fn nodes_that_run_the_deployment_now_come_first() {
     let nodes = zoned(&[("a", 10), ("b", 10)]);
     let web = annotated(&[("headstart.dev/max-nodes", "4")]);
-    let situation = Situation {
+    let context = PlacementContext {
         running_on: ["a7", "a8", "a9", "gone"].map(str::to_owned).into(),
-        ..Situation::default()
+        ..PlacementContext::default()
     };
-    let plan = plan(&web, &nodes, &situation, &settings(None));
+    let plan = plan(&web, &nodes, &context, &settings(None));
     let chosen = names(&plan);
     assert_eq!(chosen[..3], ["a7", "a8", "a9"]);
     assert!(

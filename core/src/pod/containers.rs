@@ -21,7 +21,7 @@ pub(super) fn with_image_volumes(images: &[Image], settings: &PodSettings) -> Po
     let volume = |(index, image): (usize, &Image)| Volume {
         name: container_name(index),
         image: Some(ImageVolumeSource {
-            reference: Some(image.given.to_string()),
+            reference: Some(image.as_written.to_string()),
             pull_policy: Some(pull_policy(image).into()),
         }),
         ..Volume::default()
@@ -54,7 +54,7 @@ pub(super) fn with_containers(images: &[Image], settings: &PodSettings) -> PodSp
         ..VolumeMount::default()
     };
     let container = |(index, image): (usize, &Image)| Container {
-        image: Some(image.given.to_string()),
+        image: Some(image.as_written.to_string()),
         image_pull_policy: Some(pull_policy(image).into()),
         command: Some(vec![noop.clone(), NOOP_COMMAND.into()]),
         working_dir: Some(NOOP_DIRECTORY.into()),

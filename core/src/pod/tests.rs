@@ -136,7 +136,7 @@ fn a_pod_that_is_pinned_by_affinity_goes_through_the_scheduler_and_still_names_i
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
     }));
     let by_affinity = PodSettings {
-        pin: Pin::Affinity,
+        binding: NodeBinding::Affinity,
         ..settings()
     };
     let mut pod = prefetch_pod(&web, "n1", PullMethod::ImageVolume, &by_affinity);

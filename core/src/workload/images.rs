@@ -8,9 +8,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::PodSpec;
 use sha2::{Digest, Sha256};
 
-use super::{Revision, hex};
+use super::{ImageSetId, hex};
 use crate::image::{ImageRef, InvalidImage};
-use crate::limits::{ITEMS, MAX_IMAGES, REFUSED, SHOWN_BYTES, shown};
+use crate::limits::{ITEMS, MAX_IMAGES, MAX_UNSUPPORTED, SHOWN_BYTES, shown};
 
 /// What a template says instead of an image where a sidecar injector is to put its own in (Istio's gateways). It is
 /// replaced in the pods, and no registry has it.
@@ -23,23 +23,23 @@ pub struct Image {
     pub reference: ImageRef,
     /// The spelling of the template. The prefetch uses this one, because the kubelet files its record of
     /// who may use a pulled image (KEP-2535) under the spelling that pulled it.
-    pub given: Arc<str>,
+    pub as_written: Arc<str>,
     /// Whether the registry is asked even where the image is present, as the rollout's pods would.
     pub always: bool,
 }
 
 /// One image of the template that cannot be prefetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct UnsupportedImage {
     /// What the template says, or the beginning of that.
-    pub given: String,
+    pub as_written: String,
     /// Why it cannot.
-    pub reason: Refusal,
+    pub reason: UnsupportedReason,
 }
 
 /// Why an image of the template is not prefetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum UnsupportedReason {
     /// No runtime would take the reference.
     #[error("{0}")]
     Invalid(#[from] InvalidImage),
@@ -53,14 +53,14 @@ pub enum Refusal {
 
 /// An image as a template asks for it.
 #[derive(Clone, Debug, Default)]
-pub struct Asked<'a> {
+pub struct ImageRequest<'a> {
     /// The reference; empty where there is none. Of one that is too long, the beginning will do.
     pub image: Cow<'a, str>,
     /// When the registry is asked.
     pub pull_policy: Option<&'a str>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ImageRequest<'a> {
     /// An image with its pull policy, as a container has them.
     pub fn new(image: Option<&'a str>, pull_policy: Option<&'a str>) -> Self {
         Self {
@@ -71,14 +71,14 @@ impl<'a> Asked<'a> {
 }
 
 /// Init containers' images first, as a pod pulls them, then containers', then those of image volumes.
-pub(super) fn asked_by(pod: &PodSpec) -> impl Iterator<Item = Asked<'_>> {
+pub(super) fn images_in(pod: &PodSpec) -> impl Iterator<Item = ImageRequest<'_>> {
     let containers = pod.init_containers.iter().flatten().chain(&pod.containers);
     let of_containers =
-        containers.map(|c| Asked::new(c.image.as_deref(), c.image_pull_policy.as_deref()));
+        containers.map(|c| ImageRequest::new(c.image.as_deref(), c.image_pull_policy.as_deref()));
     let volumes = pod.volumes.iter().flatten();
     let of_volumes = volumes.filter_map(|volume| {
         let image = volume.image.as_ref()?;
-        Some(Asked::new(
+        Some(ImageRequest::new(
             image.reference.as_deref(),
             image.pull_policy.as_deref(),
         ))
@@ -92,21 +92,24 @@ pub(super) struct Images {
     /// Each unique one once.
     pub(super) images: Vec<Image>,
     /// The first of those that cannot be prefetched.
-    pub(super) refused: Vec<Refused>,
+    pub(super) unsupported: Vec<UnsupportedImage>,
     /// How many more there are of these.
-    pub(super) refused_more: usize,
+    pub(super) more_unsupported: usize,
     /// How many containers and volumes were looked at.
     items: usize,
     /// Hashes of what was read: templates repeat themselves.
     seen: BTreeSet<u64>,
-    /// Over all that is not kept whole: another image there is another revision, too.
+    /// Over all that is not kept whole: another image there is another set, too.
     rest: Option<Sha256>,
 }
 
 /// Each image once: those asked for, and `more`.
-pub(super) fn images_of<'a>(asked: impl Iterator<Item = Asked<'a>>, more: &[String]) -> Images {
+pub(super) fn images_of<'a>(
+    asked: impl Iterator<Item = ImageRequest<'a>>,
+    more: &[String],
+) -> Images {
     let mut read = Images::default();
-    for Asked { image, pull_policy } in asked {
+    for ImageRequest { image, pull_policy } in asked {
         read.items += 1;
         // A template may leave an image empty for another controller to fill in; with Never it says that the image is not
         // to be pulled.
@@ -131,13 +134,13 @@ impl Images {
             return;
         }
         if self.items > ITEMS {
-            self.refuse(given, Refusal::Unread);
+            self.add_unsupported(given, UnsupportedReason::Unread);
             return;
         }
         self.seen.insert(hash.finish());
         let reference = match given.parse::<ImageRef>() {
             Ok(reference) => reference,
-            Err(error) => return self.refuse(given, error.into()),
+            Err(error) => return self.add_unsupported(given, error.into()),
         };
         let known = self.images.iter_mut().find(|i| i.reference == reference);
         if let Some(known) = known {
@@ -151,39 +154,39 @@ impl Images {
             };
             self.images.push(Image {
                 reference,
-                given,
+                as_written: given,
                 always,
             });
         } else {
-            self.refuse(given, Refusal::TooMany);
+            self.add_unsupported(given, UnsupportedReason::TooMany);
         }
     }
 
-    fn refuse(&mut self, given: &str, reason: Refusal) {
-        let known = |known: &Refused| known.given == given;
-        if self.refused.iter().any(known) {
+    fn add_unsupported(&mut self, given: &str, reason: UnsupportedReason) {
+        let known = |known: &UnsupportedImage| known.as_written == given;
+        if self.unsupported.iter().any(known) {
             return;
         }
-        let kept = self.refused.len() < REFUSED;
+        let kept = self.unsupported.len() < MAX_UNSUPPORTED;
         if !kept || given.len() > SHOWN_BYTES {
             let rest = self.rest.get_or_insert_default();
             rest.update(given.as_bytes());
             rest.update([0]);
         }
         if kept {
-            self.refused.push(Refused {
-                given: shown(given, SHOWN_BYTES).into_owned(),
+            self.unsupported.push(UnsupportedImage {
+                as_written: shown(given, SHOWN_BYTES).into_owned(),
                 reason,
             });
         } else {
-            self.refused_more += 1;
+            self.more_unsupported += 1;
         }
     }
 
     /// Identifies them all.
-    pub(super) fn revision(&self) -> Revision {
+    pub(super) fn image_set(&self) -> ImageSetId {
         let rest = self.rest.clone().map(|rest| hex(&rest.finalize()));
-        Revision::of(&self.images, &self.refused, rest.as_deref())
+        ImageSetId::of(&self.images, &self.unsupported, rest.as_deref())
     }
 }
 
@@ -192,15 +195,15 @@ impl Image {
     pub(super) fn bytes(&self) -> usize {
         // Beside the text an Arc has two counters.
         let text = |text: &Arc<str>| 2 * size_of::<usize>() + text.len();
-        let own = !Arc::ptr_eq(&self.given, self.reference.text());
-        let given = if own { text(&self.given) } else { 0 };
+        let own = !Arc::ptr_eq(&self.as_written, self.reference.text());
+        let given = if own { text(&self.as_written) } else { 0 };
         size_of::<Self>() + text(self.reference.text()) + given
     }
 }
 
-impl Refused {
+impl UnsupportedImage {
     /// What it takes in memory, at most.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.given.len() + SHOWN_BYTES
+        size_of::<Self>() + self.as_written.len() + SHOWN_BYTES
     }
 }

@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::{Image, Refused, Workload};
+use super::{Image, UnsupportedImage, Workload};
 use crate::affinity;
 use crate::annotation::Annotations;
 use crate::limits::{AFFINITY_TERMS, AFFINITY_VALUES, KEPT_BYTES, PULL_SECRETS, TOLERATIONS};
-use crate::placement::Placement;
+use crate::placement::SchedulingConstraints;
 use crate::selector::Selector;
 
 /// What of a Deployment is over a limit, so that nothing is prefetched for it.
@@ -67,10 +67,10 @@ impl Workload {
     pub(super) fn reduced(self, why: TooLarge) -> Self {
         Self {
             images: Vec::new(),
-            refused: Vec::new(),
-            refused_more: 0,
+            unsupported: Vec::new(),
+            more_unsupported: 0,
             too_large: Some(why),
-            placement: Placement::default(),
+            constraints: SchedulingConstraints::default(),
             annotations: Annotations::default(),
             pods: None,
             image_pull_secrets: Vec::new(),
@@ -94,8 +94,12 @@ impl Workload {
         size_of::<Self>()
             + names.into_iter().flatten().map(String::len).sum::<usize>()
             + self.images.iter().map(Image::bytes).sum::<usize>()
-            + self.refused.iter().map(Refused::bytes).sum::<usize>()
-            + self.placement.bytes()
+            + self
+                .unsupported
+                .iter()
+                .map(UnsupportedImage::bytes)
+                .sum::<usize>()
+            + self.constraints.bytes()
             + self.annotations.bytes()
             + self.pods.as_ref().map_or(0, Selector::bytes)
             + self.image_pull_secrets.iter().map(secret).sum::<usize>()

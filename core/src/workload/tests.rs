@@ -1,12 +1,16 @@
 use super::*;
-use crate::limits::{ITEMS, MAX_IMAGES, REFUSED};
+use crate::limits::{ITEMS, MAX_IMAGES, MAX_UNSUPPORTED};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::testing::workload;
 
 fn given(workload: &Workload) -> Vec<&str> {
-    workload.images.iter().map(|image| &*image.given).collect()
+    workload
+        .images
+        .iter()
+        .map(|image| &*image.as_written)
+        .collect()
 }
 
 #[test]
@@ -37,8 +41,14 @@ fn pods_may_be_starting_until_the_rollout_is_through() {
         Workload::from_deployment(&serde_json::from_value(object).unwrap()).unwrap()
     };
     let rolling = web(json!({}));
-    assert_eq!(rolling.racing().unwrap().to_string(), "app=web");
-    assert!(rolling.surveyed().is_none(), "the plan does not ask");
+    assert_eq!(
+        rolling.selector_for_starting_pods().unwrap().to_string(),
+        "app=web"
+    );
+    assert!(
+        rolling.selector_for_max_nodes().is_none(),
+        "the plan does not ask"
+    );
     let through = json!({
         "observedGeneration": 2,
         "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}],
@@ -48,12 +58,18 @@ fn pods_may_be_starting_until_the_rollout_is_through() {
         json!({"spec": {"paused": true}}),
         json!({ "status": through }),
     ] {
-        assert!(web(change.clone()).racing().is_none(), "{change}");
+        assert!(
+            web(change.clone()).selector_for_starting_pods().is_none(),
+            "{change}"
+        );
     }
     let limited =
         json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "3"}}, "status": through});
     let limited = web(limited);
-    assert!(limited.surveyed().is_some() && limited.racing().is_none());
+    assert!(
+        limited.selector_for_max_nodes().is_some()
+            && limited.selector_for_starting_pods().is_none()
+    );
 }
 
 #[test]
@@ -69,9 +85,9 @@ fn a_pod_brings_what_it_names_and_an_older_one_does_not() {
         "initContainers": [{"name": "i", "image": "init:1"}],
         "containers": [{"name": "a", "image": "app:2"}],
     }));
-    assert!(web.is_brought_by(&pod(&["mesh:1", "docker.io/library/app:2", "init:1"])));
-    assert!(!web.is_brought_by(&pod(&["app:2"])));
-    assert!(!web.is_brought_by(&pod(&["init:1", "app:1"])));
+    assert!(web.pod_pulls_all(&pod(&["mesh:1", "docker.io/library/app:2", "init:1"])));
+    assert!(!web.pod_pulls_all(&pod(&["app:2"])));
+    assert!(!web.pod_pulls_all(&pod(&["init:1", "app:1"])));
 }
 
 #[test]
@@ -82,18 +98,18 @@ fn what_must_not_or_cannot_be_pulled_is_left_out() {
         {"name": "c"},
     ]}));
     assert!(web.images.is_empty());
-    assert_eq!(web.refused.len(), 1);
-    assert_eq!(web.refused[0].given, "Not Valid");
+    assert_eq!(web.unsupported.len(), 1);
+    assert_eq!(web.unsupported[0].as_written, "Not Valid");
 }
 
 #[test]
 fn more_images_than_the_limit_are_refused_by_name() {
     let web = workload(containers((0..500).map(|i| format!("app:{i}"))));
     assert_eq!(web.images.len(), MAX_IMAGES);
-    assert_eq!(web.refused.len(), REFUSED);
-    assert_eq!(web.refused[0].given, "app:64");
-    assert_eq!(web.refused[0].reason, Refusal::TooMany);
-    assert_eq!(web.refused_more, 500 - MAX_IMAGES - REFUSED);
+    assert_eq!(web.unsupported.len(), MAX_UNSUPPORTED);
+    assert_eq!(web.unsupported[0].as_written, "app:64");
+    assert_eq!(web.unsupported[0].reason, UnsupportedReason::TooMany);
+    assert_eq!(web.more_unsupported, 500 - MAX_IMAGES - MAX_UNSUPPORTED);
 }
 
 fn containers(images: impl Iterator<Item = String>) -> serde_json::Value {
@@ -104,19 +120,19 @@ fn containers(images: impl Iterator<Item = String>) -> serde_json::Value {
 #[test]
 fn containers_behind_those_that_are_read_are_refused_unless_they_repeat() {
     let same = workload(containers((0..1000).map(|i| format!("app:{}", i % 3))));
-    assert_eq!((same.images.len(), same.refused.len()), (3, 0));
+    assert_eq!((same.images.len(), same.unsupported.len()), (3, 0));
     let last = |tag: &str| {
         let all = (0..ITEMS).map(|_| "app:1".to_owned());
         workload(containers(all.chain([format!("app:{tag}")])))
     };
     let two = last("2");
     assert_eq!(two.images.len(), 1);
-    assert_eq!(two.refused[0].reason, Refusal::Unread);
-    assert_ne!(two.revision, last("3").revision);
-    assert_ne!(two.revision, last("1").revision);
+    assert_eq!(two.unsupported[0].reason, UnsupportedReason::Unread);
+    assert_ne!(two.image_set, last("3").image_set);
+    assert_ne!(two.image_set, last("1").image_set);
 }
 
-/// Whatever is not kept of the images, another of them is another revision.
+/// Whatever is not kept of the images, another of them is another set.
 #[test]
 fn the_revision_follows_images_that_are_not_kept() {
     let bad = |last: &str| {
@@ -124,25 +140,31 @@ fn the_revision_follows_images_that_are_not_kept() {
         workload(containers(all.chain([last.to_owned()])))
     };
     let (one, two) = (bad("Not Valid x"), bad("Not Valid y"));
-    assert_eq!((one.refused.len(), one.refused_more), (REFUSED, 93));
-    assert_ne!(one.revision, two.revision);
-    assert_eq!(one.revision, bad("Not Valid x").revision);
+    assert_eq!(
+        (one.unsupported.len(), one.more_unsupported),
+        (MAX_UNSUPPORTED, 93)
+    );
+    assert_ne!(one.image_set, two.image_set);
+    assert_eq!(one.image_set, bad("Not Valid x").image_set);
     let long = |last: &str| {
         workload(containers(
             [format!("{}{last}", "a".repeat(5000))].into_iter(),
         ))
     };
     let (one, two) = (long("x"), long("y"));
-    assert_eq!(one.refused, two.refused, "only the beginning is kept");
-    assert!(one.refused[0].given.len() <= 200);
-    assert_ne!(one.revision, two.revision);
+    assert_eq!(
+        one.unsupported, two.unsupported,
+        "only the beginning is kept"
+    );
+    assert!(one.unsupported[0].as_written.len() <= 200);
+    assert_ne!(one.image_set, two.image_set);
 }
 
 #[test]
 fn an_image_that_an_injector_puts_in_is_passed_over_in_silence() {
     let web = workload(containers(["auto", "app:1"].map(str::to_owned).into_iter()));
     assert_eq!(given(&web), ["app:1"]);
-    assert!(web.refused.is_empty());
+    assert!(web.unsupported.is_empty());
 }
 
 #[test]
@@ -152,7 +174,7 @@ fn a_reference_is_kept_once_where_it_is_written_in_full() {
             .map(str::to_owned)
             .into_iter(),
     ));
-    let shared = |image: &Image| std::sync::Arc::ptr_eq(&image.given, image.reference.text());
+    let shared = |image: &Image| std::sync::Arc::ptr_eq(&image.as_written, image.reference.text());
     assert!(shared(&web.images[0]) && !shared(&web.images[1]));
 }
 
@@ -212,8 +234,8 @@ fn what_is_too_large_is_reduced_to_what_names_it_and_ends_its_hold() {
             web.held
                 .is_some_and(|held| held.paused && held.until.is_some())
         );
-        assert!(web.images.is_empty() && web.refused.is_empty());
-        assert_eq!(web.placement, Placement::default());
+        assert!(web.images.is_empty() && web.unsupported.is_empty());
+        assert_eq!(web.constraints, SchedulingConstraints::default());
         assert_eq!(web.annotations, Annotations::default());
     }
 }
@@ -240,8 +262,8 @@ fn the_revision_follows_the_images_and_nothing_else() {
     let other = workload(
         json!({"containers": [{"name": "a", "image": "a"}, {"name": "b", "image": "b:2"}]}),
     );
-    assert_eq!(one.revision, swapped.revision);
-    assert_ne!(one.revision, other.revision);
+    assert_eq!(one.image_set, swapped.image_set);
+    assert_ne!(one.image_set, other.image_set);
 }
 
 #[test]
@@ -290,8 +312,8 @@ fn images_of_the_annotation_count_as_the_templates_do() {
     };
     let web = deployment("runner:3, app:1");
     assert_eq!(given(&web), ["app:1", "runner:3"]);
-    assert_ne!(web.revision, deployment("").revision);
-    let malformed = deployment("runner:3, Not Valid");
-    assert_eq!(given(&malformed), ["app:1"]);
-    assert_eq!(malformed.annotations.malformed.len(), 1);
+    assert_ne!(web.image_set, deployment("").image_set);
+    let invalid = deployment("runner:3, Not Valid");
+    assert_eq!(given(&invalid), ["app:1"]);
+    assert_eq!(invalid.annotations.invalid.len(), 1);
 }

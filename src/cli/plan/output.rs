@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::remarks::meant;
 use crate::config::DEFAULT_NAMESPACE;
 use crate::domain::contract::{Mode, PREFETCH_LABEL, is_exempt};
-use crate::domain::node::{Candidate, PullMethod};
-use crate::domain::plan::{Plan, Situation, plan};
+use crate::domain::node::{NodeInfo, PullMethod};
+use crate::domain::plan::{PlacementContext, Plan, plan};
 use crate::domain::pod::{PodSettings, prefetch_pod};
 use crate::domain::workload::Workload;
 
@@ -59,14 +59,17 @@ impl<'a> Document<'a> {
     /// Plans.
     pub(super) fn new(
         workload: &'a Workload,
-        nodes: &[Candidate],
-        situation: &Situation,
+        nodes: &[NodeInfo],
+        situation: &PlacementContext,
         settings: &PodSettings,
     ) -> Self {
         if is_exempt(&workload.key.namespace, DEFAULT_NAMESPACE) {
             return Self::exempt(workload, nodes);
         }
-        let Plan { targets, skipped } = plan(workload, nodes, situation, settings);
+        let Plan {
+            nodes: targets,
+            skipped,
+        } = plan(workload, nodes, situation, settings);
         let pods = targets
             .iter()
             .map(|(node, method)| prefetch_pod(workload, node, *method, settings))
@@ -105,8 +108,8 @@ impl<'a> Document<'a> {
     }
 
     /// The plan for a Deployment that is left alone for its namespace's sake.
-    fn exempt(workload: &'a Workload, nodes: &[Candidate]) -> Self {
-        let skip = |node: &Candidate| Row {
+    fn exempt(workload: &'a Workload, nodes: &[NodeInfo]) -> Self {
+        let skip = |node: &NodeInfo| Row {
             name: node.name.clone(),
             action: Action::Skip {
                 reason: "ExemptNamespace",
@@ -147,17 +150,17 @@ impl<'a> Document<'a> {
         };
         let too_large = self.workload.too_large.as_ref();
         let too_large = too_large.map(|why| format!("{why}: nothing is prefetched for it"));
-        let malformed = self.workload.annotations.malformed.iter();
-        let more = Some(self.workload.refused_more).filter(|more| *more > 0);
+        let malformed = self.workload.annotations.invalid.iter();
+        let more = Some(self.workload.more_unsupported).filter(|more| *more > 0);
         let more = more.map(|more| format!("and {more} more images are not prefetched"));
-        let refused = self.workload.refused.iter().map(|refused| {
-            let reason = meant(&refused.given).unwrap_or_else(|| refused.reason.to_string());
-            format!("image {:?} is not prefetched: {reason}", refused.given)
+        let refused = self.workload.unsupported.iter().map(|refused| {
+            let reason = meant(&refused.as_written).unwrap_or_else(|| refused.reason.to_string());
+            format!("image {:?} is not prefetched: {reason}", refused.as_written)
         });
         // Whatever else keeps a namespace out comes after that.
         let consent = self.consent.clone().filter(|_| exempt.is_none());
         let no_images = self.images.is_empty() && self.further.is_empty();
-        let no_images = no_images && self.workload.refused.is_empty();
+        let no_images = no_images && self.workload.unsupported.is_empty();
         let no_images = no_images.then(|| "it names no image to prefetch".to_owned());
         let no_nodes = self.nodes.is_empty() && !self.images.is_empty();
         let no_nodes = no_nodes.then(|| "no node is known to prefetch on".to_owned());

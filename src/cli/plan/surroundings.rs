@@ -16,10 +16,10 @@ use super::input::Found;
 use super::namespaces::Namespaces;
 use crate::cli::Usage;
 use crate::domain::labels::Labels;
-use crate::domain::node::Candidate;
-use crate::domain::plan::Situation;
+use crate::domain::node::NodeInfo;
+use crate::domain::plan::PlacementContext;
 use crate::domain::pod::PodSettings;
-use crate::domain::workload::{Key, Workload};
+use crate::domain::workload::{DeploymentKey, Workload};
 use crate::serve;
 use crate::whereabouts::nodes_running;
 
@@ -34,12 +34,12 @@ const WRITE_NODES: &str = "write it with: kubectl get nodes -o yaml";
 /// The cluster, as far as plans read it.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
-    pub(super) nodes: Vec<Candidate>,
+    pub(super) nodes: Vec<NodeInfo>,
     pub(super) namespaces: Namespaces,
     /// Pods of a file.
     pods: Vec<RunningPod>,
     /// What the cluster was asked: the nodes of the Deployments that limit theirs.
-    running_on: HashMap<Key, BTreeSet<String>>,
+    running_on: HashMap<DeploymentKey, BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Surroundings {
         namespaces.add(all(found)?, all(found)?, namespace);
         Ok(Self {
             namespaces,
-            nodes: nodes.iter().filter_map(Candidate::from_node).collect(),
+            nodes: nodes.iter().filter_map(NodeInfo::from_node).collect(),
             pods: pods.into_iter().filter_map(RunningPod::read).collect(),
             running_on: HashMap::new(),
         })
@@ -94,7 +94,7 @@ impl Surroundings {
                 ..Self::default()
             };
             for workload in workloads {
-                let Some(pods) = workload.surveyed() else {
+                let Some(pods) = workload.selector_for_max_nodes() else {
                     continue;
                 };
                 let key = &workload.key;
@@ -108,13 +108,13 @@ impl Surroundings {
     }
 
     /// What is known, for one Deployment.
-    pub(super) fn situation(&self, workload: &Workload) -> Situation {
-        let mut situation = Situation::default();
+    pub(super) fn situation(&self, workload: &Workload) -> PlacementContext {
+        let mut situation = PlacementContext::default();
         for pod in &self.pods {
             *situation.pods_on.entry(pod.node.clone()).or_default() += 1;
             let ours = pod.namespace == workload.key.namespace
                 && workload
-                    .surveyed()
+                    .selector_for_max_nodes()
                     .is_some_and(|pods| pods.matches(&pod.labels));
             if ours {
                 situation.running_on.insert(pod.node.clone());
@@ -148,7 +148,7 @@ impl RunningPod {
     }
 }
 
-async fn list_nodes(client: &Client) -> Result<Vec<Candidate>> {
+async fn list_nodes(client: &Client) -> Result<Vec<NodeInfo>> {
     let api: Api<Node> = Api::all(client.clone());
     let mut params = ListParams::default().limit(PAGE_SIZE);
     let mut nodes = Vec::new();
@@ -156,7 +156,7 @@ async fn list_nodes(client: &Client) -> Result<Vec<Candidate>> {
         let page = answer(api.list(&params))
             .await
             .context("cannot list the nodes")?;
-        nodes.extend(page.items.iter().filter_map(Candidate::from_node));
+        nodes.extend(page.items.iter().filter_map(NodeInfo::from_node));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(nodes),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::outcome::{FailureKind, PodOutcome};
+use crate::domain::outcome::{FailureKind, PodStatusSummary};
 use crate::domain::testing::workload;
 use serde_json::json;
 
@@ -12,20 +12,20 @@ pub(crate) fn wants(images: &[&str]) -> Workload {
     workload(json!({"containers": containers}))
 }
 
-pub(crate) fn pod(of: &Workload, outcomes: Vec<Outcome>, ended: Option<i64>) -> PrefetchPod {
+pub(crate) fn pod(of: &Workload, outcomes: Vec<ImageStatus>, ended: Option<i64>) -> PrefetchPod {
     let images: Vec<_> = of
         .images
         .iter()
         .map(|image| Some(image.reference.clone()))
         .collect();
     PrefetchPod {
-        name: format!("prefetch-{}", of.revision),
-        uid: of.revision.to_string(),
+        name: format!("prefetch-{}", of.image_set),
+        uid: of.image_set.to_string(),
         node: "n1".into(),
         owner: Some(of.uid.clone()),
-        revision: of.revision.clone(),
+        revision: of.image_set.clone(),
         images: images.into(),
-        outcome: PodOutcome {
+        outcome: PodStatusSummary {
             images: outcomes,
             ended: ended.map(|at| Timestamp::from_second(at).unwrap()),
         },
@@ -61,7 +61,11 @@ fn a_node_without_pods_lacks_everything() {
 #[test]
 fn images_common_to_two_rollouts_are_not_pulled_again() {
     let (old, new) = (wants(&["a:1", "b:1"]), wants(&["a:2", "b:1"]));
-    let done = pod(&old, vec![Outcome::Pulled, Outcome::Pulled], Some(120));
+    let done = pod(
+        &old,
+        vec![ImageStatus::Pulled, ImageStatus::Pulled],
+        Some(120),
+    );
     assert_eq!(
         judge(&new, std::slice::from_ref(&done), Standards::default()),
         lacks(&[0])
@@ -71,7 +75,7 @@ fn images_common_to_two_rollouts_are_not_pulled_again() {
         Verdict::Warm,
         "a rollback finds what is warm"
     );
-    let half = pod(&old, vec![Outcome::Pending, Outcome::Pending], None);
+    let half = pod(&old, vec![ImageStatus::Pending, ImageStatus::Pending], None);
     assert!(is_wanted(&new, &half));
     assert!(matches!(
         judge(&new, &[half], Standards::default()),
@@ -85,14 +89,18 @@ fn a_tag_that_may_move_is_asked_for_again_by_the_next_rollout() {
     // As the API server sets it for this tag.
     old.images[0].always = true;
     new.images[0].always = true;
-    let done = pod(&old, vec![Outcome::Pulled, Outcome::Pulled], Some(120));
+    let done = pod(
+        &old,
+        vec![ImageStatus::Pulled, ImageStatus::Pulled],
+        Some(120),
+    );
     assert_eq!(judge(&new, &[done], Standards::default()), lacks(&[0, 1]));
 }
 
 #[test]
 fn what_failed_in_an_earlier_rollout_or_on_other_terms_says_nothing() {
     let (old, new) = (wants(&["a:1"]), wants(&["a:1", "b:1"]));
-    let refused = || vec![Outcome::Failed(failure(FailureKind::NotFound))];
+    let refused = || vec![ImageStatus::Failed(failure(FailureKind::NotFound))];
     assert_eq!(
         judge(&new, &[pod(&old, refused(), None)], Standards::default()),
         lacks(&[0, 1])
@@ -115,7 +123,7 @@ fn a_pod_that_was_rejected_leaves_its_images_to_another() {
     let rejected = failure(FailureKind::Rejected);
     let pods = [pod(
         &web,
-        vec![Outcome::Rejected(rejected.clone())],
+        vec![ImageStatus::Rejected(rejected.clone())],
         Some(120),
     )];
     let verdict = judge(&web, &pods, Standards::default());
@@ -130,7 +138,7 @@ fn a_pod_that_was_rejected_leaves_its_images_to_another() {
 fn a_pull_that_the_kubelet_tries_again_is_under_way_but_pulls_nothing() {
     let web = wants(&["a:1"]);
     let failing = failure(FailureKind::Transient);
-    let pods = [pod(&web, vec![Outcome::Failed(failing.clone())], None)];
+    let pods = [pod(&web, vec![ImageStatus::Failed(failing.clone())], None)];
     assert_eq!(
         judge(&web, &pods, Standards::default()),
         Verdict::UnderWay {
@@ -143,7 +151,7 @@ fn a_pull_that_the_kubelet_tries_again_is_under_way_but_pulls_nothing() {
 #[test]
 fn refresh_asks_again_for_what_is_older() {
     let web = wants(&["a:1"]);
-    let done = [pod(&web, vec![Outcome::Pulled], Some(120))];
+    let done = [pod(&web, vec![ImageStatus::Pulled], Some(120))];
     for (limit, expected) in [(120, Verdict::Warm), (121, lacks(&[0]))] {
         let standards = Standards {
             fresh_since: at(limit),
@@ -156,7 +164,7 @@ fn refresh_asks_again_for_what_is_older() {
 #[test]
 fn what_a_node_had_is_not_what_a_namesake_has() {
     let web = wants(&["a:1"]);
-    let done = [pod(&web, vec![Outcome::Pulled], Some(120))];
+    let done = [pod(&web, vec![ImageStatus::Pulled], Some(120))];
     for (joined, expected) in [(100, Verdict::Warm), (101, lacks(&[0]))] {
         let standards = Standards {
             node_since: at(joined),
@@ -169,7 +177,7 @@ fn what_a_node_had_is_not_what_a_namesake_has() {
 #[test]
 fn pods_of_a_namesake_and_pods_on_their_way_out_do_not_count() {
     let web = wants(&["a:1"]);
-    let done = pod(&web, vec![Outcome::Pulled], Some(120));
+    let done = pod(&web, vec![ImageStatus::Pulled], Some(120));
     for other in [
         PrefetchPod {
             owner: Some("another".into()),

@@ -2,7 +2,7 @@
 
 use crate::domain::affinity;
 use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
-use crate::domain::workload::{Asked, TooLarge};
+use crate::domain::workload::{ImageRequest, TooLarge};
 use crate::webhook::json::{Invalid, Json, each};
 use crate::webhook::review::{MAX_NAME, name};
 
@@ -12,9 +12,9 @@ const FIRST: usize = 64;
 /// A pod template's spec.
 #[derive(Default)]
 pub(super) struct Pod<'a> {
-    init_containers: Option<Items<'a, Asked<'a>>>,
-    containers: Option<Items<'a, Asked<'a>>>,
-    volumes: Option<Items<'a, Option<Asked<'a>>>>,
+    init_containers: Option<Items<'a, ImageRequest<'a>>>,
+    containers: Option<Items<'a, ImageRequest<'a>>>,
+    volumes: Option<Items<'a, Option<ImageRequest<'a>>>>,
     placement: Placement<'a>,
 }
 
@@ -102,7 +102,7 @@ impl<'a> Pod<'a> {
     }
 
     /// Its images, in the order in which a pod pulls them.
-    pub(super) fn images(&self) -> impl Iterator<Item = Asked<'a>> {
+    pub(super) fn images(&self) -> impl Iterator<Item = ImageRequest<'a>> {
         let containers = [&self.init_containers, &self.containers].into_iter();
         let of_containers = containers
             .flatten()
@@ -185,8 +185,8 @@ fn field<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The image of a container or of a volume's source.
-fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>, Invalid> {
-    let mut asked = Asked::default();
+fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<ImageRequest<'a>, Invalid> {
+    let mut asked = ImageRequest::default();
     json.object(|key, json| {
         let key = key.up_to(MAX_NAME);
         if key == image {
@@ -208,12 +208,12 @@ fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<Asked<'a>
 }
 
 /// The image of a container.
-fn container<'a>(json: &mut Json<'a>) -> Result<Asked<'a>, Invalid> {
+fn container<'a>(json: &mut Json<'a>) -> Result<ImageRequest<'a>, Invalid> {
     asked(json, "image", "imagePullPolicy")
 }
 
 /// The image of a volume that is one.
-fn mounted<'a>(json: &mut Json<'a>) -> Result<Option<Asked<'a>>, Invalid> {
+fn mounted<'a>(json: &mut Json<'a>) -> Result<Option<ImageRequest<'a>>, Invalid> {
     let mut mounted = None;
     json.object(|key, json| {
         if key.up_to(MAX_NAME) == "image" {

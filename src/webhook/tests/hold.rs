@@ -6,8 +6,8 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::cluster::{self, Cluster};
-use crate::domain::hold::{Held, Limits};
-use crate::domain::pod::{Pin, PodSettings, RunAs};
+use crate::domain::hold::{HoldLimits, HoldMark};
+use crate::domain::pod::{NodeBinding, PodSettings, RunAs};
 
 fn serve_with_holds() -> Served {
     serve_looking_at(&[])
@@ -24,14 +24,14 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
     let settings = PodSettings {
         noop_image: "headstart:v1".into(),
         method: None,
-        pin: Pin::NodeName,
+        binding: NodeBinding::NodeName,
         priority_class: None,
         run_as: RunAs::Default,
         deadline_seconds: 60,
     };
-    let limits = Limits {
+    let limits = HoldLimits {
         default: SignedDuration::from_mins(5),
-        most: SignedDuration::from_mins(30),
+        max: SignedDuration::from_mins(30),
     };
     serve_through(Some(Gate {
         cluster,
@@ -61,8 +61,8 @@ async fn admitted(served: &Served, path: &str, review: &Value) -> (Value, Value)
     (object, response)
 }
 
-fn held(object: &Value) -> Option<Held> {
-    Held::read(&serde_json::from_value::<Deployment>(object.clone()).unwrap())
+fn held(object: &Value) -> Option<HoldMark> {
+    HoldMark::read(&serde_json::from_value::<Deployment>(object.clone()).unwrap())
 }
 
 fn labelled(mut object: Value, mode: &str) -> Value {

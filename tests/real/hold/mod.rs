@@ -6,7 +6,7 @@ mod outages;
 mod writes;
 
 use headstart::domain::contract::{HELD_LABEL, HELD_UNTIL};
-use headstart::domain::hold::Held;
+use headstart::domain::hold::HoldMark;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -65,8 +65,8 @@ impl<'a> Web<'a> {
         api.get("web").await.unwrap()
     }
 
-    async fn hold(&self) -> Option<Held> {
-        Held::read(&self.stored().await)
+    async fn hold(&self) -> Option<HoldMark> {
+        HoldMark::read(&self.stored().await)
     }
 
     async fn is_held(&self) -> bool {
@@ -81,7 +81,7 @@ impl<'a> Web<'a> {
     /// Asserts that nothing is left of a hold, nor of a pause.
     async fn assert_free(&self) {
         let stored = self.stored().await;
-        assert_eq!(Held::read(&stored), None);
+        assert_eq!(HoldMark::read(&stored), None);
         assert!(!stored.spec.unwrap().paused.unwrap_or(false));
         let annotations = stored.metadata.annotations.unwrap_or_default();
         assert!(!annotations.contains_key(HELD_UNTIL));

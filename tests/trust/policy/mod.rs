@@ -13,7 +13,7 @@ mod self_test;
 mod webhooks;
 
 use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
+use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::PostParams;
@@ -74,12 +74,12 @@ async fn web(installation: &Installation) -> Web {
     }
 }
 
-fn settings(pin: Pin) -> PodSettings {
+fn settings(pin: NodeBinding) -> PodSettings {
     PodSettings {
         noop_image: LOCAL_IMAGE.into(),
         run_as: RunAs::Default,
         method: None,
-        pin,
+        binding: pin,
         priority_class: Some("headstart-prefetch".into()),
         deadline_seconds: 1800,
     }
@@ -88,12 +88,12 @@ fn settings(pin: Pin) -> PodSettings {
 /// What headstart creates, in all its forms, on a node that does not exist: it is about whether it may.
 fn made(web: &Web) -> Vec<Value> {
     let mut forms = vec![
-        (PullMethod::Container, Pin::NodeName),
-        (PullMethod::Container, Pin::Affinity),
+        (PullMethod::Container, NodeBinding::NodeName),
+        (PullMethod::Container, NodeBinding::Affinity),
     ];
     if web.image_volumes {
-        forms.push((PullMethod::ImageVolume, Pin::NodeName));
-        forms.push((PullMethod::ImageVolume, Pin::Affinity));
+        forms.push((PullMethod::ImageVolume, NodeBinding::NodeName));
+        forms.push((PullMethod::ImageVolume, NodeBinding::Affinity));
     }
     let pod = |(method, pin)| prefetch_pod(&web.workload, "elsewhere", method, &settings(pin));
     let pods = forms.into_iter().map(pod);
@@ -207,7 +207,7 @@ fn largest(web: &Web) -> Web {
         let toleration = json!({ "key": format!("k{index}"), "operator": "Exists" });
         serde_json::from_value(toleration).unwrap()
     };
-    large.placement.tolerations = (0..64).map(toleration).collect();
+    large.constraints.tolerations = (0..64).map(toleration).collect();
     large.image_pull_secrets = (0..16).map(|index| format!("secret-{index}")).collect();
     Web {
         workload: large,
