@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use headstart::domain::node::NodeInfo;
 use headstart::domain::plan::{PlacementContext, plan};
 use headstart::domain::pod::{NodeBinding, PodSettings, RunAs};
+use headstart::domain::scheduling::node::NodeInfo;
 use headstart::domain::workload::Workload;
 use serde_json::{Value, json};
 

@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::cluster::Place;
-use crate::domain::contract::REVISION_LABEL;
+use crate::domain::api::well_known::REVISION_LABEL;
+use crate::domain::image::ImageSetId;
 use crate::domain::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
-use crate::domain::node::PullMethod;
 use crate::domain::pod::{PodSettings, prefetch_pod};
-use crate::domain::workload::{ImageSetId, Workload};
+use crate::domain::scheduling::node::PullMethod;
+use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::workload::{DeploymentKey, ImageSetId};
+use crate::domain::image::ImageSetId;
+use crate::domain::workload::DeploymentKey;
 
 /// Keys in the order of their first push.
 #[derive(Debug)]

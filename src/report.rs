@@ -16,8 +16,9 @@ use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+use crate::domain::hash::short_hash;
 use crate::domain::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
-use crate::domain::workload::{Workload, short_hash};
+use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::puller::namespace_is_going;
 use backlog::Backlog;

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::domain::selector::Selector;
+use crate::domain::scheduling::selector::Selector;
 use crate::domain::workload::{DeploymentKey, Workload};
 
 /// How long the API server may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.

@@ -5,22 +5,16 @@
 //! cluster: the crate depends on no client and no runtime, and `clippy.toml` bans clocks, threads, the
 //! environment, and maps whose order differs from run to run.
 
-pub mod affinity;
-pub mod annotation;
-pub mod contract;
+pub mod api;
+pub mod hash;
 pub mod hold;
 pub mod image;
-pub mod labels;
 pub mod limits;
-pub mod node;
-pub mod outcome;
-pub mod placement;
 pub mod plan;
 pub mod pod;
-mod quantity;
-pub mod selector;
+pub mod rollout;
+pub mod scheduling;
 pub mod self_test;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod toleration;
 pub mod workload;

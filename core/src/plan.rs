@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::annotation::MaxNodes;
-use super::node::{NodeInfo, PullMethod};
-use super::placement::SkipReason;
-use super::pod::PodSettings;
-use super::workload::{DeploymentKey, Workload, short_hash};
+use crate::api::annotations::MaxNodes;
+use crate::hash::short_hash;
+use crate::pod::PodSettings;
+use crate::scheduling::node::{NodeInfo, PullMethod};
+use crate::scheduling::skip_reason::SkipReason;
+use crate::workload::{DeploymentKey, Workload};
 
 #[cfg(test)]
 mod tests;

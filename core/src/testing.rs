@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::node::NodeInfo;
 use crate::pod::{NodeBinding, PodSettings, RunAs};
+use crate::scheduling::node::NodeInfo;
 use crate::workload::Workload;
 
 /// The Deployment `shop/web` with this pod spec.

@@ -5,29 +5,22 @@ use std::fmt;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::PodSpec;
-use sha2::{Digest, Sha256};
 
-use super::annotation::Annotations;
-use super::contract::{Mode, UnknownMode, mode_from_labels};
-use super::hold::HoldMark;
-use super::image::ImageRef;
-use super::limits::ITEMS;
-use super::placement::SchedulingConstraints;
-use super::selector::Selector;
+use crate::api::annotations::Annotations;
+use crate::api::hold_mark::HoldMark;
+use crate::api::mode::{Mode, UnknownMode, mode_from_labels};
+use crate::image::requests::{Images, images_in, images_of};
+use crate::image::{Image, ImageRef, ImageRequest, ImageSetId, UnsupportedImage};
+use crate::limits::ITEMS;
+use crate::rollout::{Rollout, rollout_of};
+use crate::scheduling::constraints::SchedulingConstraints;
+use crate::scheduling::selector::Selector;
 
-mod images;
-mod rollout;
 mod size;
 #[cfg(test)]
 mod tests;
 
-pub use images::ImageRequest;
-pub use images::{Image, UnsupportedImage, UnsupportedReason};
-pub use rollout::Rollout;
 pub use size::TooLarge;
-
-use images::{Images, images_in, images_of};
-use rollout::rollout_of;
 
 /// Names a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,58 +35,6 @@ impl fmt::Display for DeploymentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
-}
-
-/// Identifies a set of images, whatever their order: two templates with the same images have the same
-/// set, and nothing needs to be pulled between them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImageSetId(String);
-
-impl ImageSetId {
-    /// `rest` stands for what is not among them.
-    fn of(images: &[Image], unsupported: &[UnsupportedImage], rest: Option<&str>) -> Self {
-        let mut lines: Vec<&str> = images
-            .iter()
-            .map(|image| &**image.reference.text())
-            .chain(unsupported.iter().map(|image| image.as_written.as_str()))
-            .collect();
-        lines.sort_unstable();
-        Self(short_hash(lines.into_iter().chain(rest)))
-    }
-}
-
-impl fmt::Display for ImageSetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<&str> for ImageSetId {
-    fn from(value: &str) -> Self {
-        Self(value.to_owned())
-    }
-}
-
-/// 64 bits of SHA-256 over the parts, as 16 hexadecimal digits: fits a label and a name, and does not
-/// collide among the objects of one cluster.
-pub fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    hex(&hash.finalize())
-}
-
-/// The first eight bytes in hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 0xf)]);
-    let digits = bytes
-        .iter()
-        .take(8)
-        .flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
-    digits.collect()
 }
 
 /// A Deployment, reduced to what a prefetch needs to know.

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::Usage;
-use crate::domain::contract::{HELD_LABEL, HELD_VALUE};
+use crate::domain::api::well_known::{HELD_LABEL, HELD_VALUE};
 use crate::domain::workload::DeploymentKey;
 use crate::hold::{Resumed, resume};
 use crate::serve;

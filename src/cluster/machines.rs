@@ -8,8 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::Cluster;
 use super::table::{Change, Scope};
-use crate::domain::node::NodeInfo;
-use crate::domain::workload::{Image, Workload};
+use crate::domain::image::Image;
+use crate::domain::scheduling::node::NodeInfo;
+use crate::domain::workload::Workload;
 
 /// A node.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use tracing::warn;
 
-use crate::domain::contract::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
+use crate::domain::api::mode::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
 use crate::domain::workload::{DeploymentKey, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;

@@ -8,11 +8,14 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Change, Scope, Table};
 use super::{Cluster, covers};
-use crate::domain::contract::{DEPLOYMENT_LABEL, REVISION_LABEL, is_exempt};
+use crate::domain::api::mode::is_exempt;
+use crate::domain::api::well_known::{DEPLOYMENT_LABEL, REVISION_LABEL};
 use crate::domain::image::ImageRef;
-use crate::domain::outcome::{self, PodStatusSummary};
+use crate::domain::image::ImageSetId;
+use crate::domain::pod::status;
+use crate::domain::pod::status::PodStatusSummary;
 use crate::domain::pod::{is_prefetch_pod, node_of};
-use crate::domain::workload::{DeploymentKey, ImageSetId};
+use crate::domain::workload::DeploymentKey;
 
 /// A Deployment on a node: what one prefetch pod is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,7 +201,7 @@ fn read(
             .next(),
         revision: label(REVISION_LABEL).unwrap_or_default().into(),
         images,
-        outcome: outcome::summarize(pod, noop_image),
+        outcome: status::summarize(pod, noop_image),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: metadata.deletion_timestamp.is_some(),
     }

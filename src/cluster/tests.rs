@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::workload::Image;
+use crate::domain::image::Image;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 

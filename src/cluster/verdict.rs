@@ -4,8 +4,9 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::PrefetchPod;
-use crate::domain::outcome::{Failure, ImageStatus};
-use crate::domain::workload::{Image, Workload};
+use crate::domain::image::Image;
+use crate::domain::pod::status::{Failure, ImageStatus};
+use crate::domain::workload::Workload;
 
 #[cfg(test)]
 pub(crate) mod tests;

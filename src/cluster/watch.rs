@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::Cluster;
 use super::lean::{Lean, whole};
 use super::table::{Change, Scope};
-use crate::domain::contract::DEPLOYMENT_LABEL;
+use crate::domain::api::well_known::DEPLOYMENT_LABEL;
 use crate::metrics::Watched;
 
 /// Objects per page of an initial list, where lists are not streamed: bounds what one response holds in memory.

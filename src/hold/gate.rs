@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{Timestamp, Unit};
 
 use crate::cluster::Cluster;
-use crate::domain::annotation::HOLD_TIMEOUT;
+use crate::domain::api::annotations::HOLD_TIMEOUT;
 use crate::domain::hold::{HoldDecision, HoldLimits, ImagePresence, decide};
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::Workload;

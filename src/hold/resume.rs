@@ -8,9 +8,11 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
-use crate::domain::hold::{HoldMark, is_paused_by_user};
-use crate::domain::workload::{DeploymentKey, ImageSetId, Workload};
+use crate::domain::api::hold_mark::HoldMark;
+use crate::domain::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use crate::domain::hold::is_paused_by_user;
+use crate::domain::image::ImageSetId;
+use crate::domain::workload::{DeploymentKey, Workload};
 
 /// How long the API server may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

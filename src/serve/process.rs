@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api_calls::CountCalls;
-use crate::domain::workload::short_hash;
+use crate::domain::hash::short_hash;
 use crate::metrics::Metrics;
 
 /// The two signals that ask for the end.

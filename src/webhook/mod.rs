@@ -34,7 +34,7 @@ mod validate;
 pub use answer::{Answer, Refused};
 pub use body::{BUDGET, Budget, MAX_BODY};
 
-use crate::domain::contract::{
+use crate::domain::api::mode::{
     Mode, NamespaceMode, consent_command, effective_mode, is_exempt, lacks_consent,
     mode_from_labels,
 };

@@ -11,8 +11,8 @@ use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 use super::json::{Invalid, Json, beginning, each};
 use super::patch::Target;
 use super::review::{MAX_NAME, name};
-use crate::domain::annotation::longest_value;
-use crate::domain::contract::{KEYS, PREFIX};
+use crate::domain::api::annotations::longest_value;
+use crate::domain::api::well_known::{KEYS, PREFIX};
 use crate::domain::workload::{DeploymentFields, DeploymentKey, Workload};
 use pod::Pod;
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::json::{Invalid, Json, beginning};
 use super::object::{Object, Subject};
-use crate::domain::contract::is_exempt;
+use crate::domain::api::mode::is_exempt;
 use crate::domain::limits::VALUE_BYTES;
 
 /// The only version of the review that is spoken; the API server has had it since 1.16.

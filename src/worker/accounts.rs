@@ -6,8 +6,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::desk::Desk;
-use crate::domain::outcome::{Failure, FailureKind};
 use crate::domain::pod::account_of;
+use crate::domain::pod::status::{Failure, FailureKind};
 use crate::domain::workload::DeploymentKey;
 
 /// A ServiceAccount is read again after a registry refused its credentials, but not more often than this.

@@ -12,9 +12,11 @@ use tracing::{info, warn};
 
 use super::desk::Desk;
 use super::notes;
-use crate::domain::contract::Mode;
-use crate::domain::hold::{HoldEndReason, HoldMark, end_reason};
-use crate::domain::workload::{DeploymentKey, ImageSetId, Workload};
+use crate::domain::api::hold_mark::HoldMark;
+use crate::domain::api::mode::Mode;
+use crate::domain::hold::{HoldEndReason, end_reason};
+use crate::domain::image::ImageSetId;
+use crate::domain::workload::{DeploymentKey, Workload};
 use crate::hold::{Resumed, resume};
 use crate::report::Reason;
 

@@ -11,9 +11,9 @@ use super::desk::Desk;
 use super::spots::Stage;
 use super::work::{Begin, Work};
 use crate::cluster::{Machine, Place};
-use crate::domain::node::PullMethod;
 use crate::domain::plan::{PlacementContext, plan};
 use crate::domain::pod::{PodSettings, account_of};
+use crate::domain::scheduling::node::PullMethod;
 use crate::domain::workload::{DeploymentKey, Workload};
 
 impl Desk {

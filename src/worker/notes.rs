@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::work::Work;
-use crate::domain::annotation::HoldUntil;
-use crate::domain::contract::{HELD_LABEL, PREFETCH_LABEL};
-use crate::domain::hold::{HoldEndReason, HoldMark, Progress};
+use crate::domain::api::annotations::HoldUntil;
+use crate::domain::api::hold_mark::HoldMark;
+use crate::domain::api::well_known::{HELD_LABEL, PREFETCH_LABEL};
+use crate::domain::hold::{HoldEndReason, Progress};
+use crate::domain::image::UnsupportedImage;
 use crate::domain::limits::{NOTE_BYTES, printed};
-use crate::domain::outcome::Failure;
-use crate::domain::placement::SkipReason;
-use crate::domain::workload::{DeploymentKey, UnsupportedImage, Workload};
+use crate::domain::pod::status::Failure;
+use crate::domain::scheduling::skip_reason::SkipReason;
+use crate::domain::workload::{DeploymentKey, Workload};
 use crate::report::Reason;
 
 /// How many skipped nodes an event names; the rest are counted.

@@ -11,7 +11,7 @@ use super::notes;
 use super::spots::{Stage, failed_stage};
 use crate::cluster::verdict::{Verdict, judge};
 use crate::cluster::{Place, PrefetchPod};
-use crate::domain::outcome::{Failure, FailureKind};
+use crate::domain::pod::status::{Failure, FailureKind};
 use crate::domain::workload::DeploymentKey;
 use crate::report::Reason;
 

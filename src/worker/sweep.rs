@@ -4,7 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::PrefetchPod;
 use crate::cluster::verdict::is_wanted;
-use crate::domain::outcome::ImageStatus;
+use crate::domain::pod::status::ImageStatus;
 use crate::domain::workload::Workload;
 
 /// As a time to delete a pod: whenever that is looked at.
@@ -77,8 +77,8 @@ pub(super) fn due_at(
 mod tests {
     use super::*;
     use crate::cluster::verdict::tests::{failure, pod, wants};
-    use crate::domain::outcome::FailureKind;
-    use crate::domain::workload::Rollout;
+    use crate::domain::pod::status::FailureKind;
+    use crate::domain::rollout::Rollout;
 
     const RETAIN: SignedDuration = SignedDuration::from_secs(600);
 

@@ -1,8 +1,8 @@
 //! What a plan takes where every node is left out, for a reason that is as long as the limits allow.
 
-use headstart::domain::node::NodeInfo;
 use headstart::domain::plan::{PlacementContext, plan};
 use headstart::domain::pod::{NodeBinding, PodSettings};
+use headstart::domain::scheduling::node::NodeInfo;
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use headstart::domain::hold::is_paused_by_user;
 use headstart::domain::limits::{KEPT_BYTES, POD_BYTES};
-use headstart::domain::node::PullMethod;
 use headstart::domain::pod::{NodeBinding, PodSettings, prefetch_pod};
+use headstart::domain::scheduling::node::PullMethod;
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Prefetch pods, against the `restricted` level of `k8s.io/pod-security-admission`.
 
-use headstart::domain::node::PullMethod;
 use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart::domain::scheduling::node::PullMethod;
 use headstart::domain::workload::Workload;
 use serde_json::{Value, json};
 

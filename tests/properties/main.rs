@@ -1,9 +1,9 @@
 //! What holds of planning for every Deployment and every node that deserialises.
 
-use headstart::domain::node::NodeInfo;
-use headstart::domain::outcome;
 use headstart::domain::plan::{PlacementContext, Plan, plan};
+use headstart::domain::pod::status;
 use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart::domain::scheduling::node::NodeInfo;
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -117,7 +117,7 @@ proptest! {
             },
         });
         if let Ok(pod) = serde_json::from_value::<Pod>(pod) {
-            let outcome = outcome::summarize(&pod, &own);
+            let outcome = status::summarize(&pod, &own);
             prop_assert_eq!(outcome.images.len(), 2);
             prop_assert!(!outcome.all_pulled(), "nothing here proves a pull of both");
         }

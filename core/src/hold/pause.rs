@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde::Deserialize;
 
-use super::HoldMark;
-use crate::contract::HELD_LABEL;
+use crate::api::hold_mark::HoldMark;
+use crate::api::well_known::HELD_LABEL;
 
 /// Returns whether a user paused the Deployment independently of the hold.
 ///

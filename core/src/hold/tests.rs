@@ -1,4 +1,10 @@
 use super::*;
+use crate::api::hold_mark::HoldMark;
+use crate::api::mode::Mode;
+use crate::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use crate::workload::Workload;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 const LIMITS: HoldLimits = HoldLimits {

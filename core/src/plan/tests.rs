@@ -1,5 +1,5 @@
 use super::*;
-use crate::node::UnusableReason;
+use crate::scheduling::node::UnusableReason;
 use crate::testing::workload;
 use serde_json::{Value, json};
 

@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{
-    COPY_SELF_COMMAND, NOOP_COMMAND, NOOP_DIRECTORY, OWN_BINARY, PodSettings, container_name,
-    mounted_binary,
+use super::manifest::{
+    COPY_SELF_COMMAND, NOOP_COMMAND, NOOP_DIRECTORY, OWN_BINARY, PodSettings, mounted_binary,
 };
-use crate::workload::Image;
+use super::name::container_name;
+use crate::image::Image;
 
 const NOOP_VOLUME: &str = "noop";
 

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::{
-    COPY_SELF_COMMAND, NAME_PREFIX, NOOP_COMMAND, OWN_BINARY, RESTART_POLICY, mounted_binary,
+use super::manifest::{
+    COPY_SELF_COMMAND, NOOP_COMMAND, OWN_BINARY, RESTART_POLICY, mounted_binary,
 };
+use super::name::NAME_PREFIX;
 
 /// Returns whether a pod has the shape of a prefetch pod: its name, that it ends, and that it runs nothing but the no-op.
 ///
@@ -43,8 +44,8 @@ fn runs(container: &Container, command: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::PullMethod;
     use crate::pod::prefetch_pod;
+    use crate::scheduling::node::PullMethod;
     use crate::testing::{settings, workload};
     use serde_json::{Value, json};
 

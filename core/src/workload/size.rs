@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::{Image, UnsupportedImage, Workload};
-use crate::affinity;
-use crate::annotation::Annotations;
+use crate::api::annotations::Annotations;
 use crate::limits::{AFFINITY_TERMS, AFFINITY_VALUES, KEPT_BYTES, PULL_SECRETS, TOLERATIONS};
-use crate::placement::SchedulingConstraints;
-use crate::selector::Selector;
+use crate::scheduling::affinity;
+use crate::scheduling::constraints::SchedulingConstraints;
+use crate::scheduling::selector::Selector;
 
 /// What of a Deployment is over a limit, so that nothing is prefetched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

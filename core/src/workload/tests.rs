@@ -1,4 +1,5 @@
 use super::*;
+use crate::image::UnsupportedReason;
 use crate::limits::{ITEMS, MAX_IMAGES, MAX_UNSUPPORTED};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client};
 
-use crate::domain::contract::{
-    Mode, NamespaceMode, PREFETCH_LABEL, UnknownNamespaceMode, consent_command, lacks_consent,
-    namespace_mode,
+use crate::domain::api::mode::{
+    Mode, NamespaceMode, UnknownNamespaceMode, consent_command, lacks_consent, namespace_mode,
 };
+use crate::domain::api::well_known::PREFETCH_LABEL;
 use crate::domain::pod::{PodSettings, account_of};
 use crate::domain::workload::Workload;
 use crate::whereabouts::{pull_secrets, secrets_of};

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::remarks::meant;
 use crate::config::DEFAULT_NAMESPACE;
-use crate::domain::contract::{Mode, PREFETCH_LABEL, is_exempt};
-use crate::domain::node::{NodeInfo, PullMethod};
+use crate::domain::api::mode::{Mode, is_exempt};
+use crate::domain::api::well_known::PREFETCH_LABEL;
 use crate::domain::plan::{PlacementContext, Plan, plan};
 use crate::domain::pod::{PodSettings, prefetch_pod};
+use crate::domain::scheduling::node::{NodeInfo, PullMethod};
 use crate::domain::workload::Workload;
 
 const GREEN: &str = "\x1b[32m";

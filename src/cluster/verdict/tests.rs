@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::outcome::{FailureKind, PodStatusSummary};
+use crate::domain::pod::status::{FailureKind, PodStatusSummary};
 use crate::domain::testing::workload;
 use serde_json::json;
 

@@ -1,8 +1,9 @@
 //! The pod template of a Deployment in a review.
 
-use crate::domain::affinity;
+use crate::domain::image::ImageRequest;
 use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
-use crate::domain::workload::{ImageRequest, TooLarge};
+use crate::domain::scheduling::affinity;
+use crate::domain::workload::TooLarge;
 use crate::webhook::json::{Invalid, Json, each};
 use crate::webhook::review::{MAX_NAME, name};
 

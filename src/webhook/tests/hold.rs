@@ -6,7 +6,8 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::cluster::{self, Cluster};
-use crate::domain::hold::{HoldLimits, HoldMark};
+use crate::domain::api::hold_mark::HoldMark;
+use crate::domain::hold::HoldLimits;
 use crate::domain::pod::{NodeBinding, PodSettings, RunAs};
 
 fn serve_with_holds() -> Served {

@@ -5,8 +5,8 @@ mod endings;
 mod outages;
 mod writes;
 
-use headstart::domain::contract::{HELD_LABEL, HELD_UNTIL};
-use headstart::domain::hold::HoldMark;
+use headstart::domain::api::hold_mark::HoldMark;
+use headstart::domain::api::well_known::{HELD_LABEL, HELD_UNTIL};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;

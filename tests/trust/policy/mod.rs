@@ -12,8 +12,8 @@ mod requests;
 mod self_test;
 mod webhooks;
 
-use headstart::domain::node::PullMethod;
 use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart::domain::scheduling::node::PullMethod;
 use headstart::domain::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::PostParams;

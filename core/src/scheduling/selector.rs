@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::labels::Labels;
-use super::limits::{SELECTOR_CONDITIONS, SELECTOR_VALUES, SHOWN_BYTES, shown};
+use crate::limits::{SELECTOR_CONDITIONS, SELECTOR_VALUES, SHOWN_BYTES, shown};
 
 mod lexer;
 mod parser;
@@ -144,7 +144,7 @@ impl Requirement {
     }
 
     /// What it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let values = self.values.as_ref().map_or(0, |values| values.len());
         size_of::<Self>() + self.key.len() + values
     }
@@ -190,7 +190,7 @@ impl Selector {
     }
 
     /// What it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(Requirement::bytes).sum()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::limits::{IMAGES_BYTES, SELECTOR_BYTES, SHOWN_BYTES, VALUE_BYTES, printed};
-use super::selector::Selector;
+use crate::limits::{IMAGES_BYTES, SELECTOR_BYTES, SHOWN_BYTES, VALUE_BYTES, printed};
+use crate::scheduling::selector::Selector;
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +47,7 @@ pub struct Annotations {
     pub max_nodes: Option<MaxNodes>,
     /// How often to prefetch again.
     pub refresh: Option<Refresh>,
-    /// More images. A [`Workload`](super::workload::Workload) has them among its own, and not here.
+    /// More images. A [`Workload`](crate::workload::Workload) has them among its own, and not here.
     pub images: Option<ImageList>,
     /// How long a hold may last.
     pub hold_timeout: Option<HoldTimeout>,
@@ -104,7 +104,7 @@ impl Annotations {
     }
 
     /// What they take in memory, beyond themselves.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let invalid = |invalid: &InvalidAnnotation| {
             // The list grows in steps.
             2 * size_of::<InvalidAnnotation>() + invalid.value.len() + invalid.why.len()

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, NodeStatus};
 
 use super::labels::Labels;
 use super::quantity;
-use super::toleration::Taint;
+use super::tolerations::Taint;
 
 /// Where a node says what it runs on.
 const OS_LABEL: &str = "kubernetes.io/os";
@@ -66,14 +66,14 @@ pub enum UnusableReason {
 pub struct NodeInfo {
     /// Its name.
     pub name: String,
-    pub(super) labels: Labels,
-    pub(super) taints: Box<[Taint]>,
-    pub(super) cordoned: bool,
-    pub(super) unusable: Option<UnusableReason>,
+    pub(crate) labels: Labels,
+    pub(crate) taints: Box<[Taint]>,
+    pub(crate) cordoned: bool,
+    pub(crate) unusable: Option<UnusableReason>,
     /// The operating system, if it is not linux.
-    pub(super) non_linux_os: Option<Box<str>>,
+    pub(crate) non_linux_os: Option<Box<str>>,
     /// How many pods it takes; `None` if it does not say.
-    pub(super) pod_slots: Option<u32>,
+    pub(crate) pod_slots: Option<u32>,
     image_volumes: bool,
 }
 

@@ -43,7 +43,7 @@ impl Taint {
     }
 
     /// The taint by this key, without a value.
-    pub(super) fn new(key: &str, effect: Effect) -> Self {
+    pub(crate) fn new(key: &str, effect: Effect) -> Self {
         Self {
             key: key.into(),
             value: "".into(),
@@ -62,7 +62,7 @@ impl Taint {
     }
 
     /// Whether it says that the node is down.
-    pub(super) fn is_of_a_node_that_is_down(&self) -> bool {
+    pub(crate) fn is_of_a_node_that_is_down(&self) -> bool {
         DOWN.contains(&&*self.key)
     }
 
@@ -96,7 +96,7 @@ pub fn first_untolerated<'a>(
 
 /// Whether a toleration only lets pods outlast an outage: Kubernetes adds such ones to every pod
 /// (DefaultTolerationSeconds), and nobody who writes them means to start pods on a node that is down.
-pub(super) fn is_default_eviction_toleration(toleration: &v1::Toleration) -> bool {
+pub(crate) fn is_default_eviction_toleration(toleration: &v1::Toleration) -> bool {
     toleration.toleration_seconds.is_some()
 }
 

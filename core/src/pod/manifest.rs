@@ -13,29 +13,24 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::contract::{
+use super::containers::{with_containers, with_image_volumes};
+use super::name::{deployment_label, pod_name};
+use crate::api::well_known::{
     DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, NODE_ANNOTATION, REVISION_LABEL,
 };
-use super::node::PullMethod;
-use super::workload::{Workload, short_hash};
+use crate::scheduling::node::PullMethod;
+use crate::workload::Workload;
 
-mod containers;
-mod shape;
 #[cfg(test)]
 mod tests;
-
-use containers::{with_containers, with_image_volumes};
-pub use shape::is_prefetch_pod;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
 pub const NOOP_COMMAND: &str = "noop";
 /// Copies the binary to where the user's images can run it as a no-op.
 pub const COPY_SELF_COMMAND: &str = "copy-self";
 
-/// What the names of prefetch pods begin with.
-const NAME_PREFIX: &str = "prefetch-";
 /// A prefetch pod runs once.
-const RESTART_POLICY: &str = "Never";
+pub(super) const RESTART_POLICY: &str = "Never";
 /// The ServiceAccount that every namespace has.
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 /// Most pull secrets that a prefetch pod names; headstart's policy for its own pods has the same limit.
@@ -43,18 +38,11 @@ const MAX_PULL_SECRETS: usize = 16;
 /// The cluster-autoscaler removes a node only if each pod there may go. A controller that is a Deployment does not tell it so.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// Where the binary is in headstart's own image.
-const OWN_BINARY: &str = "/headstart";
+pub(super) const OWN_BINARY: &str = "/headstart";
 /// Where the no-op is mounted in the containers of users' images.
-const NOOP_DIRECTORY: &str = "/.headstart";
+pub(super) const NOOP_DIRECTORY: &str = "/.headstart";
 /// User and group of the containers: any but root does, and this one is "nobody" by custom of static images.
 const NOBODY: i64 = 65532;
-/// Longest part of a Deployment's name that goes into pod names, so that the whole fits a host name (63).
-const NAME_PREFIX_LENGTH: usize = 37;
-/// Longest value of a label.
-const LABEL_LENGTH: usize = 63;
-/// Length of [`short_hash`].
-const HASH_LENGTH: usize = 16;
-
 /// Labels and annotations by which sidecar injectors are told to stay out: a sidecar would need an image of
 /// its own and never end.
 const INJECTION_OPT_OUT: [(&str, &str); 5] = [
@@ -102,45 +90,9 @@ pub struct PodSettings {
     pub deadline_seconds: i64,
 }
 
-/// The name of the pod: the same for the same Deployment, node and images, so that a second attempt meets
-/// `409 Conflict` and not a second pull.
-pub fn pod_name(workload: &Workload, node: &str) -> String {
-    let prefix = truncated(&workload.key.name, NAME_PREFIX_LENGTH);
-    let hash = short_hash([workload.uid.as_str(), node, &workload.image_set.to_string()]);
-    format!("{NAME_PREFIX}{prefix}-{hash}")
-}
-
-/// The value of [`DEPLOYMENT_LABEL`]: the name, or what fits of it and a hash.
-pub fn deployment_label(name: &str) -> String {
-    if name.len() <= LABEL_LENGTH {
-        return name.to_owned();
-    }
-    format!(
-        "{}-{}",
-        truncated(name, LABEL_LENGTH - HASH_LENGTH - 1),
-        short_hash([name])
-    )
-}
-
-/// At most the first `length` bytes of a DNS name, without a separator at the end.
-fn truncated(name: &str, length: usize) -> &str {
-    let (begin, _) = name.split_at(name.floor_char_boundary(length));
-    begin.trim_end_matches(['-', '.'])
-}
-
 /// Where the binary is in the containers of users' images.
-fn mounted_binary() -> String {
+pub(super) fn mounted_binary() -> String {
     format!("{NOOP_DIRECTORY}{OWN_BINARY}")
-}
-
-/// The name of the container that stands for the image at this position.
-pub(crate) fn container_name(index: usize) -> String {
-    format!("image-{index}")
-}
-
-/// The position of the image that a container stands for.
-pub(crate) fn image_index(container: &str) -> Option<usize> {
-    container.strip_prefix("image-")?.parse().ok()
 }
 
 /// The whole pod.

@@ -1,7 +1,7 @@
 //! Kubernetes' quantities (`110`, `1k`, `4Gi`, `1e3`), as far as counting needs them.
 
 /// The whole number that a quantity holds, rounded down and never negative; `None` if it is no quantity.
-pub(super) fn parse_integer(quantity: &str) -> Option<u64> {
+pub(crate) fn parse_integer(quantity: &str) -> Option<u64> {
     let digits_end = quantity
         .find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-'))
         .unwrap_or(quantity.len());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::PodSpec;
 use sha2::{Digest, Sha256};
 
-use super::{ImageSetId, hex};
-use crate::image::{ImageRef, InvalidImage};
+use super::{ImageRef, ImageSetId, InvalidImage};
+use crate::hash::hex;
 use crate::limits::{ITEMS, MAX_IMAGES, MAX_UNSUPPORTED, SHOWN_BYTES, shown};
 
 /// What a template says instead of an image where a sidecar injector is to put its own in (Istio's gateways). It is
@@ -71,7 +71,7 @@ impl<'a> ImageRequest<'a> {
 }
 
 /// Init containers' images first, as a pod pulls them, then containers', then those of image volumes.
-pub(super) fn images_in(pod: &PodSpec) -> impl Iterator<Item = ImageRequest<'_>> {
+pub(crate) fn images_in(pod: &PodSpec) -> impl Iterator<Item = ImageRequest<'_>> {
     let containers = pod.init_containers.iter().flatten().chain(&pod.containers);
     let of_containers =
         containers.map(|c| ImageRequest::new(c.image.as_deref(), c.image_pull_policy.as_deref()));
@@ -88,13 +88,13 @@ pub(super) fn images_in(pod: &PodSpec) -> impl Iterator<Item = ImageRequest<'_>>
 
 /// What is read of the images of a template.
 #[derive(Debug, Default)]
-pub(super) struct Images {
+pub(crate) struct Images {
     /// Each unique one once.
-    pub(super) images: Vec<Image>,
+    pub(crate) images: Vec<Image>,
     /// The first of those that cannot be prefetched.
-    pub(super) unsupported: Vec<UnsupportedImage>,
+    pub(crate) unsupported: Vec<UnsupportedImage>,
     /// How many more there are of these.
-    pub(super) more_unsupported: usize,
+    pub(crate) more_unsupported: usize,
     /// How many containers and volumes were looked at.
     items: usize,
     /// Hashes of what was read: templates repeat themselves.
@@ -104,7 +104,7 @@ pub(super) struct Images {
 }
 
 /// Each image once: those asked for, and `more`.
-pub(super) fn images_of<'a>(
+pub(crate) fn images_of<'a>(
     asked: impl Iterator<Item = ImageRequest<'a>>,
     more: &[String],
 ) -> Images {
@@ -184,7 +184,7 @@ impl Images {
     }
 
     /// Identifies them all.
-    pub(super) fn image_set(&self) -> ImageSetId {
+    pub(crate) fn image_set(&self) -> ImageSetId {
         let rest = self.rest.clone().map(|rest| hex(&rest.finalize()));
         ImageSetId::of(&self.images, &self.unsupported, rest.as_deref())
     }
@@ -192,7 +192,7 @@ impl Images {
 
 impl Image {
     /// What it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // Beside the text an Arc has two counters.
         let text = |text: &Arc<str>| 2 * size_of::<usize>() + text.len();
         let own = !Arc::ptr_eq(&self.as_written, self.reference.text());
@@ -203,7 +203,7 @@ impl Image {
 
 impl UnsupportedImage {
     /// What it takes in memory, at most.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.as_written.len() + SHOWN_BYTES
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use super::labels::Labels;
-use super::limits::{AFFINITY_TERMS, AFFINITY_VALUES, SHOWN_BYTES, printed, shown};
 use super::selector::{InvalidSelector, Operator, Requirement};
+use crate::limits::{AFFINITY_TERMS, AFFINITY_VALUES, SHOWN_BYTES, printed, shown};
 
 /// The one field of a node that terms can name.
 const NAME_FIELD: &str = "metadata.name";
@@ -35,7 +35,7 @@ struct FieldRequirement {
 }
 
 /// Whether an affinity is larger than is read.
-pub(super) fn is_too_large(affinity: Option<&Affinity>) -> bool {
+pub(crate) fn is_too_large(affinity: Option<&Affinity>) -> bool {
     let terms = required_terms(affinity).unwrap_or_default();
     let lists = terms
         .iter()
@@ -75,7 +75,7 @@ impl RequiredAffinity {
     }
 
     /// What it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let of_field = |field: &FieldRequirement| {
             size_of::<FieldRequirement>() + field.key.len() + field.value.len()
         };
@@ -94,7 +94,7 @@ impl RequiredAffinity {
     }
 
     /// Says, for people, why a node that does not match does not.
-    pub(super) fn explain(&self, labels: &Labels, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn explain(&self, labels: &Labels, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let term = match (self.terms.as_slice(), &self.invalid) {
             ([], Some(error)) => {
                 return write!(f, "the required node affinity can match no node: {error}");
@@ -191,7 +191,7 @@ fn field_requirement(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placement::SkipReason;
+    use crate::scheduling::skip_reason::SkipReason;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
 

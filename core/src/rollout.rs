@@ -36,7 +36,7 @@ impl Rollout {
 }
 
 /// `replicas` is how many are asked for, of the Deployment's `generation`.
-pub(super) fn rollout_of(
+pub(crate) fn rollout_of(
     generation: Option<i64>,
     replicas: i32,
     status: &DeploymentStatus,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::limits::{IMAGE_BYTES, SHOWN_BYTES, shown};
+use crate::limits::{IMAGE_BYTES, SHOWN_BYTES, shown};
 
 /// The registry that a reference without a host means.
 const DEFAULT_REGISTRY: &str = "docker.io";

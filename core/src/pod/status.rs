@@ -6,14 +6,13 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
-use super::image::ImageRef;
-use super::pod::image_index;
+use super::name::image_index;
+use crate::image::ImageRef;
 
-mod message;
 #[cfg(test)]
 mod tests;
 
-use message::{classify, redact, refers_to};
+use super::message::{classify, redact, refers_to};
 
 /// What became of one image on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]

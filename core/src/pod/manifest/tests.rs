@@ -1,29 +1,8 @@
 use super::*;
-use crate::affinity::RequiredAffinity;
-use crate::labels::Labels;
+use crate::scheduling::affinity::RequiredAffinity;
+use crate::scheduling::labels::Labels;
 use crate::testing::{settings, workload};
 use serde_json::{Value, json};
-
-#[test]
-fn the_name_is_the_same_for_the_same_deployment_node_and_images() {
-    let v1 = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
-    let v2 = workload(json!({"containers": [{"name": "a", "image": "app:2"}]}));
-    assert_eq!(pod_name(&v1, "n1"), pod_name(&v1, "n1"));
-    assert_ne!(pod_name(&v1, "n1"), pod_name(&v1, "n2"));
-    assert_ne!(pod_name(&v1, "n1"), pod_name(&v2, "n1"));
-}
-
-#[test]
-fn a_long_name_fits_a_host_name_and_a_label() {
-    let mut long = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
-    long.key.name = "a.".repeat(126);
-    assert!(pod_name(&long, "n1").len() <= 63);
-    let label = deployment_label(&long.key.name);
-    assert!(
-        label.len() <= LABEL_LENGTH && label.starts_with("a.a"),
-        "{label}"
-    );
-}
 
 #[test]
 fn image_volumes_run_nothing_of_the_users_image() {

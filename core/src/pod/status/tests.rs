@@ -1,5 +1,5 @@
-use super::message::MAX_MESSAGE;
 use super::*;
+use crate::pod::message::MAX_MESSAGE;
 use serde_json::{Value, json};
 
 fn summary(status: Value) -> PodStatusSummary {

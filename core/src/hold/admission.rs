@@ -1,0 +1,83 @@
+//! Decides, when a write is admitted, whether its rollout waits.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::workload::Workload;
+
+/// How long holds last at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// Where a Deployment does not say.
+    pub default: SignedDuration,
+    /// Whatever a Deployment says.
+    pub max: SignedDuration,
+}
+
+impl HoldLimits {
+    /// How long a Deployment's hold lasts at most.
+    pub fn of(self, workload: &Workload) -> SignedDuration {
+        let own = workload.annotations.hold_timeout.as_ref();
+        own.map_or(self.default, |own| own.0).min(self.max)
+    }
+}
+
+/// What is known, when a write is admitted, of the images that it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImagePresence {
+    /// They are on every planned node.
+    OnAllNodes,
+    /// There is no node that they could be put on.
+    NoEligibleNode,
+    /// Neither is known.
+    Unknown,
+}
+
+/// What a write that changes images does to its rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldDecision {
+    /// It goes on, or stays as it is.
+    Unchanged,
+    /// It waits.
+    Hold {
+        /// When the hold began.
+        since: Timestamp,
+        /// When it ends at the latest.
+        until: Timestamp,
+    },
+    /// It waited, and goes on with this write.
+    Release,
+}
+
+/// Decides what a write does to a Deployment in mode [`Mode::Hold`](crate::api::mode::Mode::Hold). `old` is the Deployment before an update.
+pub fn decide(
+    new: &Workload,
+    old: Option<&Workload>,
+    presence: ImagePresence,
+    limits: HoldLimits,
+    now: Timestamp,
+) -> HoldDecision {
+    let ours = old.and_then(|old| old.held).filter(|held| held.paused);
+    // An image that no runtime would take never comes.
+    let nothing_to_wait_for =
+        presence != ImagePresence::Unknown || new.images.is_empty() || !new.unsupported.is_empty();
+    let fresh = HoldDecision::Hold {
+        since: now,
+        until: now.saturating_add(limits.of(new)).unwrap_or(now),
+    };
+    match (ours, old) {
+        // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
+        (Some(_), Some(old)) if old.rollout.failing || nothing_to_wait_for => HoldDecision::Release,
+        (Some(held), _) if held.is_impossible(now) => fresh,
+        // The limit counts from the first.
+        (Some(held), _) => HoldDecision::Hold {
+            since: held.since.unwrap_or(now),
+            until: held.until.unwrap_or(now),
+        },
+        _ if nothing_to_wait_for || new.replicas == 0 => HoldDecision::Unchanged,
+        // Somebody paused it, and it is theirs to resume. A copy of a held one, with its marks, is none of that.
+        _ if new.paused && new.held.is_none() => HoldDecision::Unchanged,
+        // Paused in the middle of a rollout, old and new pods would stay mixed; and a fix must not wait.
+        (None, Some(old)) if !old.rollout.complete => HoldDecision::Unchanged,
+        _ => fresh,
+    }
+}

@@ -1,0 +1,141 @@
+//! Decides when a hold ends, and why.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::HoldLimits;
+use crate::api::annotations::HoldUntil;
+use crate::api::hold_mark::HoldMark;
+use crate::api::mode::Mode;
+use crate::workload::Workload;
+
+/// How far the prefetch of a held rollout is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Nodes that the plan chose.
+    pub planned: usize,
+    /// Of these, those that have every image.
+    pub present: usize,
+    /// Those that have troubles of their own, and are not waited for.
+    pub abandoned: usize,
+    /// Those whose images cannot be had, as far as is known.
+    pub failed: usize,
+    /// Those that are not decided and may become warm.
+    pub pending: usize,
+    /// The API server refuses prefetch pods.
+    pub refused: bool,
+}
+
+/// Why a hold ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldEndReason {
+    /// The images are where they were to be.
+    Warm,
+    /// An image cannot be had.
+    ImageFailed,
+    /// There is no node to wait for.
+    NoNode,
+    /// Prefetch pods are refused: quota, a policy.
+    Blocked,
+    /// The time is up.
+    Deadline,
+    /// Its marks say that it began at a time that cannot be: they are not headstart's.
+    ImpossibleMarks,
+    /// The Deployment, or its namespace, does not ask for it any more.
+    NotAsked,
+    /// Holding is switched off.
+    SwitchedOff,
+    /// Somebody else has ended it.
+    ByHand,
+    /// An update that has nothing to wait for: a fix, or images that are on the nodes.
+    Updated,
+}
+
+impl HoldEndReason {
+    /// One word, for metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Warm => "Warm",
+            Self::ImageFailed => "ImageFailed",
+            Self::NoNode => "NoNode",
+            Self::Blocked => "Blocked",
+            Self::Deadline => "Deadline",
+            Self::ImpossibleMarks => "ImpossibleMarks",
+            Self::NotAsked => "NotAsked",
+            Self::SwitchedOff => "SwitchedOff",
+            Self::ByHand => "ByHand",
+            Self::Updated => "Updated",
+        }
+    }
+
+    /// Whether it was decided by what is known of certain images; others would need another look.
+    pub fn depends_on_images(self) -> bool {
+        matches!(
+            self,
+            Self::Warm | Self::ImageFailed | Self::NoNode | Self::Blocked
+        )
+    }
+}
+
+/// How long a hold stays that nobody seems to ask for: the label of its namespace comes by another watch, and may come
+/// after the Deployment.
+const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// What ends a hold now, if anything does. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
+/// whatever the marks say, and whoever's clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
+/// there is no plan yet.
+pub fn end_reason(
+    workload: &Workload,
+    held: HoldMark,
+    mode: Mode,
+    limits: HoldLimits,
+    seen_for: SignedDuration,
+    progress: Option<Progress>,
+    now: Timestamp,
+) -> Option<HoldEndReason> {
+    if !held.paused {
+        return Some(HoldEndReason::ByHand);
+    }
+    let Some(since) = held.since.filter(|_| !held.is_impossible(now)) else {
+        return Some(HoldEndReason::ImpossibleMarks);
+    };
+    let age = now.duration_since(since).max(seen_for);
+    if mode != Mode::Hold {
+        return (age >= MODE_GRACE).then_some(HoldEndReason::NotAsked);
+    }
+    // The mark can be edited, or be from before the limit was lowered.
+    if age >= limits.max || held.until.is_none_or(|until| now >= until) {
+        return Some(HoldEndReason::Deadline);
+    }
+    if !workload.unsupported.is_empty() || workload.too_large.is_some() {
+        return Some(HoldEndReason::ImageFailed);
+    }
+    if workload.images.is_empty() {
+        return Some(HoldEndReason::Warm);
+    }
+    let Progress {
+        planned,
+        present,
+        abandoned,
+        failed,
+        pending,
+        refused,
+    } = progress?;
+    if planned == 0 {
+        return Some(HoldEndReason::NoNode);
+    }
+    // A node with a fault of its own is no reason to wait, nor to stop waiting for the others.
+    let counted = planned.saturating_sub(abandoned);
+    let wanted = match &workload.annotations.hold_until {
+        Some(HoldUntil(share)) => share.of(counted),
+        None => counted,
+    };
+    if counted > 0 && present >= wanted {
+        Some(HoldEndReason::Warm)
+    } else if pending == 0 || counted.saturating_sub(failed) < wanted {
+        Some(HoldEndReason::ImageFailed)
+    } else if refused {
+        Some(HoldEndReason::Blocked)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,14 @@
+//! Whether a rollout waits for its images, and what ends that.
+//!
+//! A hold is written into the Deployment itself: `spec.paused`, a label by which any leader finds it, and since and until
+//! when. Nothing else is remembered, so nothing can be forgotten.
+
+mod admission;
+mod end_reason;
+mod pause;
+#[cfg(test)]
+mod tests;
+
+pub use admission::{HoldDecision, HoldLimits, ImagePresence, decide};
+pub use end_reason::{HoldEndReason, Progress, end_reason};
+pub use pause::is_paused_by_user;

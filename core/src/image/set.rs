@@ -1,0 +1,40 @@
+//! Which images a Deployment needs, as one value to compare.
+
+use std::fmt;
+
+use super::{Image, UnsupportedImage};
+use crate::hash::short_hash;
+
+/// Identifies a set of images, whatever their order: two templates with the same images have the same
+/// set, and nothing needs to be pulled between them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageSetId(String);
+
+impl ImageSetId {
+    /// `rest` stands for what is not among them.
+    pub(crate) fn of(
+        images: &[Image],
+        unsupported: &[UnsupportedImage],
+        rest: Option<&str>,
+    ) -> Self {
+        let mut lines: Vec<&str> = images
+            .iter()
+            .map(|image| &**image.reference.text())
+            .chain(unsupported.iter().map(|image| image.as_written.as_str()))
+            .collect();
+        lines.sort_unstable();
+        Self(short_hash(lines.into_iter().chain(rest)))
+    }
+}
+
+impl fmt::Display for ImageSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for ImageSetId {
+    fn from(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+}
