@@ -18,7 +18,10 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::cluster::{self, Cluster};
-use crate::config::{Config, PullMethodFlag};
+use crate::config::{
+    BudgetConfig, Config, InstallationConfig, ListenConfig, PodConfig, ProcessConfig,
+    PullMethodFlag, ScopeConfig, TlsConfig,
+};
 use crate::domain::pod::PodSettings;
 use crate::domain::self_test::Address;
 use crate::hold::{self, Gate};
@@ -58,46 +61,63 @@ pub fn run(config: Config) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let lifetimes = config.lifetimes().map_err(anyhow::Error::msg)?;
-    let mut holds = config.holds().map_err(anyhow::Error::msg)?;
+    let lifetimes = config.tls.lifetimes().map_err(anyhow::Error::msg)?;
+    let mut holds = config.holds.hold_limits().map_err(anyhow::Error::msg)?;
     let Config {
-        listen,
-        probe_listen,
-        namespace,
-        pod_name,
-        deployment,
-        service,
-        tls_san,
-        ca_secret,
-        ca_lifetime: _,
-        leaf_lifetime: _,
-        tls_cert,
-        tls_key,
-        client_ca,
-        webhook_configuration,
-        noop_image,
-        require_policies,
-        pull_method,
-        pin,
-        service_account,
-        priority_class,
-        retain,
-        pod_deadline,
-        max_writes,
-        max_pulling_nodes,
-        max_pulls_per_registry,
-        pods_per_node,
-        hold: _,
-        hold_timeout: _,
-        max_hold: _,
-        refresh,
-        trust_node_images,
-        new_node_deployments,
-        namespaces,
-        lease_duration,
-        drain,
-        kubeconfig,
-        log_format,
+        listen: ListenConfig {
+            listen,
+            probe_listen,
+        },
+        installation:
+            InstallationConfig {
+                namespace,
+                pod_name,
+                deployment,
+                service,
+            },
+        tls:
+            TlsConfig {
+                tls_san,
+                ca_secret,
+                tls_cert,
+                tls_key,
+                client_ca,
+                webhook_configuration,
+                ..
+            },
+        pods:
+            PodConfig {
+                noop_image,
+                require_policies,
+                pull_method,
+                pin,
+                service_account,
+                priority_class,
+                retain,
+                pod_deadline,
+            },
+        budgets:
+            BudgetConfig {
+                max_writes,
+                max_pulling_nodes,
+                max_pulls_per_registry,
+                pods_per_node,
+            },
+        holds: _,
+        scope:
+            ScopeConfig {
+                refresh,
+                trust_node_images,
+                new_node_deployments,
+                namespaces,
+            },
+        process:
+            ProcessConfig {
+                lease_duration,
+                drain,
+                kubeconfig,
+                log_format,
+            },
     } = config;
     let log = log::start(log_format);
     let mut signals = Signals::install()?;
