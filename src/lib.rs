@@ -16,7 +16,7 @@
 //! resume it. All that is known of a hold is in the Deployment.
 //!
 //! Imports point one way: [`domain`] imports nobody here and is pure; [`cluster`] and [`queue`] know it; [`webhook`] knows those and
-//! `hold`; [`worker`] knows those, [`puller`], [`whereabouts`] and [`report`]; [`serve`] puts them together.
+//! `hold`; [`worker`] knows those, [`puller`], [`whereabouts`] and [`report`]; [`run`] puts them together.
 
 pub mod api_calls;
 pub mod cli;
@@ -30,8 +30,8 @@ pub mod puller;
 pub mod queue;
 pub mod registration;
 pub mod report;
+pub mod run;
 pub mod self_test;
-pub mod serve;
 pub mod server;
 pub mod tls;
 pub mod webhook;

@@ -3,10 +3,8 @@
 //! What is decided is in [`crate::domain::hold`]. Here is what a decision needs to know of the cluster, and the one write of a
 //! user's object that headstart ever makes.
 
-mod access;
 mod gate;
 mod resume;
 
-pub use access::may_resume;
 pub use gate::Gate;
 pub use resume::{Resumed, resume};

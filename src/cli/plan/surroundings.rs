@@ -20,7 +20,7 @@ use crate::domain::node::Candidate;
 use crate::domain::plan::Situation;
 use crate::domain::pod::PodSettings;
 use crate::domain::workload::{Key, Workload};
-use crate::serve;
+use crate::run;
 use crate::whereabouts::nodes_running;
 
 /// Nodes per page of the list.
@@ -82,7 +82,7 @@ impl Surroundings {
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let client = serve::client(kubeconfig)
+            let client = run::client(kubeconfig)
                 .await
                 .context("no cluster to plan for; give --nodes FILE to plan without one")?;
             let mut surroundings = Self {

@@ -44,7 +44,7 @@ pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
 }
 
 /// The same, with its requests counted.
-pub(super) async fn counted_client(
+pub(super) async fn client_with_metrics(
     kubeconfig: Option<PathBuf>,
     metrics: &Arc<Metrics>,
 ) -> Result<Client> {

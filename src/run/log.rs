@@ -27,7 +27,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const COUNTS: &str = "headstart::log";
 
 /// Begins to log. The future logs what was left out, once a second, and never ends.
-pub(super) fn start(format: LogFormat) -> impl Future<Output = ()> + Send + use<> {
+pub(super) fn init_tracing(format: LogFormat) -> impl Future<Output = ()> + Send + use<> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let share = Share::default();
     let lines = lines::layer()

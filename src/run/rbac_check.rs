@@ -1,4 +1,4 @@
-//! Whether this account could end what it would begin.
+//! Checks that this account may resume the rollouts that it would hold.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The API server could not be asked what we may do.
 #[derive(Debug, Error)]
-pub enum AccessError {
+pub(super) enum AccessError {
     /// It did not answer as it should.
     #[error("cannot ask the API server for our own rights")]
     Api(#[from] kube::Error),
@@ -24,8 +24,11 @@ pub enum AccessError {
     Timeout(#[from] tokio::time::error::Elapsed),
 }
 
-/// Whether we may resume Deployments in these namespaces; in all, if none is named.
-pub async fn may_resume(client: &Client, namespaces: &[String]) -> Result<bool, AccessError> {
+/// Returns whether this account may resume Deployments in these namespaces; in all, if none is named.
+pub(super) async fn can_resume(
+    client: &Client,
+    namespaces: &[String],
+) -> Result<bool, AccessError> {
     let all = [String::new()];
     let namespaces = if namespaces.is_empty() {
         &all
