@@ -21,7 +21,7 @@ pub use process::ProcessConfig;
 pub use scope::ScopeConfig;
 pub use tls::TlsConfig;
 pub(crate) use values::duration;
-pub use values::{HoldFlag, LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
+pub use values::{LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
 
 /// The namespace that headstart runs in.
 pub const DEFAULT_NAMESPACE: &str = "headstart";

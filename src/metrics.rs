@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::domain::outcome::{Outcome, PodOutcome};
+use headstart_core::outcome::{Outcome, PodOutcome};
 
 mod labels;
 #[cfg(test)]

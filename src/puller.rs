@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::cluster::Place;
-use crate::domain::contract::REVISION_LABEL;
-use crate::domain::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
-use crate::domain::node::PullMethod;
-use crate::domain::pod::{PodSettings, prefetch_pod};
-use crate::domain::workload::{Revision, Workload};
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
+use headstart_core::contract::REVISION_LABEL;
+use headstart_core::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
+use headstart_core::node::PullMethod;
+use headstart_core::pod::{PodSettings, prefetch_pod};
+use headstart_core::workload::{Revision, Workload};
 
 /// How long the API server may take for one write before it counts as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::workload::{Key, Revision};
+use headstart_core::workload::{Key, Revision};
 
 /// Keys in the order of their first push.
 #[derive(Debug)]

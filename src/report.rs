@@ -16,11 +16,11 @@ use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::domain::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
-use crate::domain::workload::{Workload, short_hash};
 use crate::metrics::Metrics;
 use crate::puller::namespace_is_going;
 use backlog::Backlog;
+use headstart_core::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
+use headstart_core::workload::{Workload, short_hash};
 
 mod backlog;
 
@@ -261,7 +261,7 @@ async fn write_one(client: Client, event: Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::testing::workload;
+    use headstart_core::testing::workload;
     use serde_json::json;
     use tokio::sync::mpsc;
 

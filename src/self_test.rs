@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::domain::self_test::{Address, Answer, Check, Enforcement};
-use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::report::{Reason, Reporter};
+use headstart_core::self_test::{Address, Answer, Check, Enforcement};
+use headstart_core::workload::Workload;
 pub use permit::Permit;
 use requests::ANSWER_TIMEOUT;
 

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::domain::selector::Selector;
-use crate::domain::workload::{Key, Workload};
+use headstart_core::selector::Selector;
+use headstart_core::workload::{Key, Workload};
 
 /// How long the API server may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);

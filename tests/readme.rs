@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::{Args as _, Command};
-use headstart::config::Config;
+use headstart::Config;
 
 /// The options of `headstart serve` as a table, in the order of `--help`.
 fn options() -> String {

@@ -8,8 +8,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::Cluster;
 use super::table::{Change, Scope};
-use crate::domain::node::Candidate;
-use crate::domain::workload::{Image, Workload};
+use headstart_core::node::Candidate;
+use headstart_core::workload::{Image, Workload};
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl Machine {
     pub(crate) fn named(name: &str) -> Self {
         let named = serde_json::json!({"metadata": {"name": name}});
         Self {
-            candidate: Arc::new(crate::domain::testing::candidate(&named)),
+            candidate: Arc::new(headstart_core::testing::candidate(&named)),
             uid: name.into(),
             created: None,
             images: Arc::default(),

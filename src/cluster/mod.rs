@@ -20,10 +20,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use tracing::warn;
 
-use crate::domain::contract::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
-use crate::domain::workload::{Key, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use headstart_core::contract::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
+use headstart_core::workload::{Key, Workload};
 pub use machines::Machine;
 use pods::Pods;
 pub use pods::{Place, PrefetchPod};

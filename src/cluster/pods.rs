@@ -8,11 +8,11 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Change, Scope, Table};
 use super::{Cluster, covers};
-use crate::domain::contract::{DEPLOYMENT_LABEL, REVISION_LABEL, is_exempt};
-use crate::domain::image::ImageRef;
-use crate::domain::outcome::{self, PodOutcome};
-use crate::domain::pod::{is_prefetch_pod, node_of};
-use crate::domain::workload::{Key, Revision};
+use headstart_core::contract::{DEPLOYMENT_LABEL, REVISION_LABEL, is_exempt};
+use headstart_core::image::ImageRef;
+use headstart_core::outcome::{self, PodOutcome};
+use headstart_core::pod::{is_prefetch_pod, node_of};
+use headstart_core::workload::{Key, Revision};
 
 /// A Deployment on a node: what one prefetch pod is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

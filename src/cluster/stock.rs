@@ -2,10 +2,10 @@
 
 use super::verdict::{Standards, Verdict, judge};
 use super::{Cluster, Machine};
-use crate::domain::hold::Stock;
-use crate::domain::plan::{Situation, plan};
-use crate::domain::pod::PodSettings;
-use crate::domain::workload::Workload;
+use headstart_core::hold::Stock;
+use headstart_core::plan::{Situation, plan};
+use headstart_core::pod::PodSettings;
+use headstart_core::workload::Workload;
 
 /// Most nodes that a review looks at: a caller who forges reviews decides how often this runs.
 const MAX_NODES: usize = 1000;

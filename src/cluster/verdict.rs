@@ -4,8 +4,8 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::PrefetchPod;
-use crate::domain::outcome::{Failure, Outcome};
-use crate::domain::workload::{Image, Workload};
+use headstart_core::outcome::{Failure, Outcome};
+use headstart_core::workload::{Image, Workload};
 
 #[cfg(test)]
 pub(crate) mod tests;

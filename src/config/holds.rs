@@ -6,7 +6,7 @@ use clap::Args;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::values::{HoldFlag, duration};
-use crate::domain::hold;
+use headstart_core::hold;
 
 /// The switch for holds, and how long a rollout is held.
 #[derive(Args, Clone, Debug)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::domain::node::PullMethod;
-use crate::domain::pod::{Pin, RunAs};
+use headstart_core::node::PullMethod;
+use headstart_core::pod::{Pin, RunAs};
 
 /// `--pull-method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,9 +8,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
-use crate::domain::hold::{Held, is_paused_by_user};
-use crate::domain::workload::{Key, Revision, Workload};
+use headstart_core::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::hold::{Held, is_paused_by_user};
+use headstart_core::workload::{Key, Revision, Workload};
 
 /// How long the API server may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

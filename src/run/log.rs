@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
 use crate::config::LogFormat;
-use crate::domain::limits::{SHOWN_BYTES, printed};
+use headstart_core::limits::{SHOWN_BYTES, printed};
 
 /// Most lines of one cause in a period.
 const MOST: u32 = 10;

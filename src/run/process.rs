@@ -12,8 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api_calls::CountCalls;
-use crate::domain::workload::short_hash;
 use crate::metrics::Metrics;
+use headstart_core::workload::short_hash;
 
 /// The two signals that ask for the end.
 pub(super) struct Signals {

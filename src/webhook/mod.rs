@@ -32,17 +32,17 @@ mod review;
 mod validate;
 
 pub use answer::{Answer, Refused};
-pub use body::{BUDGET, Budget, MAX_BODY};
+pub use body::{Budget, MAX_BODY};
 
-use crate::domain::contract::{
-    Mode, NamespaceMode, consent_command, effective_mode, is_exempt, labelled_mode, lacks_consent,
-};
-use crate::domain::hold::Admission;
-use crate::domain::limits::{ANSWER_BYTES, shown};
 use crate::hold::Gate;
 use crate::metrics::{Decision, Lack, Metrics};
 use crate::queue::{Hint, Hints};
 use body::Received;
+use headstart_core::contract::{
+    Mode, NamespaceMode, consent_command, effective_mode, is_exempt, labelled_mode, lacks_consent,
+};
+use headstart_core::hold::Admission;
+use headstart_core::limits::{ANSWER_BYTES, shown};
 use review::{Parsed, Write};
 
 /// Where the API server posts reviews of what may have to be pulled.

@@ -11,9 +11,9 @@ use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 use super::json::{Invalid, Json, beginning, each};
 use super::patch::Target;
 use super::review::{MAX_NAME, name};
-use crate::domain::annotation::longest_value;
-use crate::domain::contract::{KEYS, PREFIX};
-use crate::domain::workload::{Key, Read, Workload};
+use headstart_core::annotation::longest_value;
+use headstart_core::contract::{KEYS, PREFIX};
+use headstart_core::workload::{Key, Read, Workload};
 use pod::Pod;
 
 mod pod;

@@ -1,8 +1,8 @@
 use super::*;
-use crate::domain::workload::Workload;
 use answer::{MAX_WARNING, MAX_WARNINGS};
 use axum::body::Body;
 use axum::http::Request as HttpRequest;
+use headstart_core::workload::Workload;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::object::Subject;
-use crate::domain::annotation::Annotations;
-use crate::domain::contract::labelled_mode;
+use headstart_core::annotation::Annotations;
+use headstart_core::contract::labelled_mode;
 
 /// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
 pub(super) fn complaints(new: &Subject<'_>, old: Option<&Subject<'_>>) -> Vec<String> {

@@ -12,11 +12,11 @@ use tracing::{info, warn};
 
 use super::desk::Desk;
 use super::notes;
-use crate::domain::contract::Mode;
-use crate::domain::hold::{Ending, Held, ending};
-use crate::domain::workload::{Key, Revision, Workload};
 use crate::hold::{Resumed, resume};
 use crate::report::Reason;
+use headstart_core::contract::Mode;
+use headstart_core::hold::{Ending, Held, ending};
+use headstart_core::workload::{Key, Revision, Workload};
 
 /// Holds that are being ended at once: writes of users' objects, of which there are few at a time.
 pub(super) const RESUMING: usize = 16;

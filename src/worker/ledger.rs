@@ -109,7 +109,7 @@ fn release_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::workload::Key;
+    use headstart_core::workload::Key;
 
     fn place(name: &str, node: &str) -> Place {
         let key = Key {

@@ -11,10 +11,10 @@ use super::desk::Desk;
 use super::spots::Stage;
 use super::work::{Begin, Work};
 use crate::cluster::{Machine, Place};
-use crate::domain::node::PullMethod;
-use crate::domain::plan::{Situation, plan};
-use crate::domain::pod::{PodSettings, account_of};
-use crate::domain::workload::{Key, Workload};
+use headstart_core::node::PullMethod;
+use headstart_core::plan::{Situation, plan};
+use headstart_core::pod::{PodSettings, account_of};
+use headstart_core::workload::{Key, Workload};
 
 impl Desk {
     /// As a new leader: nodes that joined long ago were warmed, or were not to be. Those that joined within the

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::work::Work;
-use crate::domain::annotation::HoldUntil;
-use crate::domain::contract::{HELD_LABEL, PREFETCH_LABEL};
-use crate::domain::hold::{Ending, Held, Progress};
-use crate::domain::limits::{NOTE_BYTES, printed};
-use crate::domain::outcome::Failure;
-use crate::domain::placement::Ineligible;
-use crate::domain::workload::{Key, Refused, Workload};
 use crate::report::Reason;
+use headstart_core::annotation::HoldUntil;
+use headstart_core::contract::{HELD_LABEL, PREFETCH_LABEL};
+use headstart_core::hold::{Ending, Held, Progress};
+use headstart_core::limits::{NOTE_BYTES, printed};
+use headstart_core::outcome::Failure;
+use headstart_core::placement::Ineligible;
+use headstart_core::workload::{Key, Refused, Workload};
 
 /// How many skipped nodes an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
@@ -193,7 +193,7 @@ pub(super) fn not_resumed(key: &Key, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::testing::workload;
+    use headstart_core::testing::workload;
     use serde_json::json;
 
     fn said(web: &Workload) -> Vec<(Reason, String)> {

@@ -11,9 +11,9 @@ use super::notes;
 use super::spots::{Stage, failed_stage};
 use crate::cluster::verdict::{Verdict, judge};
 use crate::cluster::{Place, PrefetchPod};
-use crate::domain::outcome::{Failure, FailureKind};
-use crate::domain::workload::Key;
 use crate::report::Reason;
+use headstart_core::outcome::{Failure, FailureKind};
+use headstart_core::workload::Key;
 
 impl Desk {
     /// A prefetch pod changed.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::lane::{Gate, HANDFUL, Lane, Reach, Tally, is_stopped, reach};
 use crate::cluster::Machine;
-use crate::domain::outcome::Failure;
+use headstart_core::outcome::Failure;
 
 /// How far a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

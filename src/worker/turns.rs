@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::domain::workload::Key;
+use headstart_core::workload::Key;
 
 /// Deployments that have something to send.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! What a plan takes where every node is left out, for a reason that is as long as the limits allow.
 
-use headstart::domain::node::Candidate;
-use headstart::domain::plan::{Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings};
-use headstart::domain::workload::Workload;
+use headstart_core::node::Candidate;
+use headstart_core::plan::{Situation, plan};
+use headstart_core::pod::{Pin, PodSettings};
+use headstart_core::workload::Workload;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
         noop_image: String::new(),
         method: None,
         pin: Pin::NodeName,
-        run_as: headstart::domain::pod::RunAs::Default,
+        run_as: headstart_core::pod::RunAs::Default,
         priority_class: None,
         deadline_seconds: 1,
     };

@@ -1,7 +1,7 @@
 //! `nodeSelector` and required node affinity, against `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`.
 
-use headstart::domain::node::Candidate;
-use headstart::domain::placement::Placement;
+use headstart_core::node::Candidate;
+use headstart_core::placement::Placement;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;

@@ -1,8 +1,8 @@
 //! Prefetch pods, against the `restricted` level of `k8s.io/pod-security-admission`.
 
-use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
-use headstart::domain::workload::Workload;
+use headstart_core::node::PullMethod;
+use headstart_core::pod::{Pin, PodSettings, RunAs, prefetch_pod};
+use headstart_core::workload::Workload;
 use serde_json::{Value, json};
 
 use crate::asking::Oracle;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use headstart::domain::labels::Labels;
-use headstart::domain::selector::{Operator, Selector};
+use headstart_core::labels::Labels;
+use headstart_core::selector::{Operator, Selector};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::json;

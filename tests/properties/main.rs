@@ -1,10 +1,10 @@
 //! What holds of planning for every Deployment and every node that deserialises.
 
-use headstart::domain::node::Candidate;
-use headstart::domain::outcome;
-use headstart::domain::plan::{Plan, Situation, plan};
-use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
-use headstart::domain::workload::Workload;
+use headstart_core::node::Candidate;
+use headstart_core::outcome;
+use headstart_core::plan::{Plan, Situation, plan};
+use headstart_core::pod::{Pin, PodSettings, RunAs, prefetch_pod};
+use headstart_core::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::collection::vec;

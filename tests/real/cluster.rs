@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
+use headstart_core::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;

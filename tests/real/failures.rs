@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use headstart::server::{Shutdown, serve_tls};
-use headstart::tls::{Authority, Resolver};
+use headstart::testing::{Authority, Resolver, Shutdown, serve_tls};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, WebhookClientConfig,
 };

@@ -1,6 +1,6 @@
 //! What headstart must not touch, and what it must not believe.
 
-use headstart::domain::contract::PREFETCH_LABEL;
+use headstart_core::contract::PREFETCH_LABEL;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;

@@ -2,13 +2,11 @@
 
 use std::sync::OnceLock;
 
-use headstart::cluster::{Cluster, Settings};
-use headstart::domain::hold::Limits;
-use headstart::domain::pod::{Pin, PodSettings, RunAs};
-use headstart::hold::Gate;
-use headstart::metrics::Metrics;
-use headstart::queue::{Hints, MAX_HINTS};
-use headstart::webhook::{Answer, Budget, Refused, Webhook};
+use headstart::testing::{
+    Answer, Budget, Cluster, ClusterSettings, Gate, Hints, MAX_HINTS, Metrics, Refused, Webhook,
+};
+use headstart_core::hold::Limits;
+use headstart_core::pod::{Pin, PodSettings, RunAs};
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -41,7 +39,7 @@ fn gate() -> Gate {
         deadline_seconds: 60,
     };
     Gate {
-        cluster: Cluster::new(Settings {
+        cluster: Cluster::new(ClusterSettings {
             own_namespace: "headstart".into(),
             noop_image: "headstart".into(),
             node_images: true,
@@ -172,5 +170,5 @@ fn verdict(answer: Result<Answer, Refused>) -> Option<Value> {
 }
 
 fn far_future() -> tokio::time::Instant {
-    tokio::time::Instant::now() + headstart::queue::HINT_LIFETIME
+    tokio::time::Instant::now() + headstart::testing::HINT_LIFETIME
 }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
+use headstart_core::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use futures::future::join_all;
-use headstart::domain::contract::DEPLOYMENT_LABEL;
+use headstart_core::contract::DEPLOYMENT_LABEL;
 use http::Method;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use headstart::domain::contract::{MANAGED_BY_LABEL, MANAGER};
+use headstart_core::contract::{MANAGED_BY_LABEL, MANAGER};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};

@@ -162,7 +162,7 @@ async fn whatever_happens_what_must_be_warm_is_in_the_end() {
     until("pods of Deployments that are gone to go", async || {
         let pods = bed.pods(NAMESPACE, None).await;
         pods.iter().all(|pod| {
-            let name = &pod.labels()[headstart::domain::contract::DEPLOYMENT_LABEL];
+            let name = &pod.labels()[headstart_core::contract::DEPLOYMENT_LABEL];
             let number: u64 = name.trim_start_matches("web-").parse().unwrap();
             model.wanted.contains_key(&number)
         })

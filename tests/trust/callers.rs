@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use headstart::tls::Authority;
+use headstart::testing::Authority;
 use serde_json::json;
 use time::OffsetDateTime;
 

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use headstart::clock::Clock;
-use headstart::metrics::Metrics;
-use headstart::tls::keeper::{Channels, Keeper, Settings};
-use headstart::tls::trust::Trusted;
-use headstart::tls::{Lifetimes, Resolver};
+use headstart::testing::{
+    Channels, Clock, Keeper, KeeperSettings, Lifetimes, Metrics, Resolver, Trusted,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
@@ -287,7 +285,7 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         }
     });
     let metrics = Arc::new(Metrics::default());
-    let settings = Settings {
+    let settings = KeeperSettings {
         namespace: OWN.into(),
         secret: "clock-ca".into(),
         names: vec!["127.0.0.1".into()],

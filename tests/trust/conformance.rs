@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart::tls::Authority;
+use headstart::testing::Authority;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};

@@ -1,6 +1,6 @@
 //! What headstart may do where: only where a namespace consents, and only to pods that are its own.
 
-use headstart::domain::contract::{DEPLOYMENT_LABEL, NODE_ANNOTATION, PREFETCH_LABEL};
+use headstart_core::contract::{DEPLOYMENT_LABEL, NODE_ANNOTATION, PREFETCH_LABEL};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};

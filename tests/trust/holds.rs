@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use headstart::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
-use headstart::domain::hold::Held;
+use headstart_core::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
+use headstart_core::hold::Held;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;

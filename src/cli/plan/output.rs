@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::remarks::meant;
 use crate::config::DEFAULT_NAMESPACE;
-use crate::domain::contract::{Mode, PREFETCH_LABEL, is_exempt};
-use crate::domain::node::{Candidate, PullMethod};
-use crate::domain::plan::{Plan, Situation, plan};
-use crate::domain::pod::{PodSettings, prefetch_pod};
-use crate::domain::workload::Workload;
+use headstart_core::contract::{Mode, PREFETCH_LABEL, is_exempt};
+use headstart_core::node::{Candidate, PullMethod};
+use headstart_core::plan::{Plan, Situation, plan};
+use headstart_core::pod::{PodSettings, prefetch_pod};
+use headstart_core::workload::Workload;
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";

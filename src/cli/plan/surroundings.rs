@@ -15,13 +15,12 @@ use tokio::time::timeout;
 use super::input::Found;
 use super::namespaces::Namespaces;
 use crate::cli::Usage;
-use crate::domain::labels::Labels;
-use crate::domain::node::Candidate;
-use crate::domain::plan::Situation;
-use crate::domain::pod::PodSettings;
-use crate::domain::workload::{Key, Workload};
-use crate::run;
 use crate::whereabouts::nodes_running;
+use headstart_core::labels::Labels;
+use headstart_core::node::Candidate;
+use headstart_core::plan::Situation;
+use headstart_core::pod::PodSettings;
+use headstart_core::workload::{Key, Workload};
 
 /// Nodes per page of the list.
 const PAGE_SIZE: u32 = 500;
@@ -82,7 +81,7 @@ impl Surroundings {
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let client = run::client(kubeconfig)
+            let client = crate::run::client(kubeconfig)
                 .await
                 .context("no cluster to plan for; give --nodes FILE to plan without one")?;
             let mut surroundings = Self {

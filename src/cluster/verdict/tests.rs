@@ -1,6 +1,6 @@
 use super::*;
-use crate::domain::outcome::{FailureKind, PodOutcome};
-use crate::domain::testing::workload;
+use headstart_core::outcome::{FailureKind, PodOutcome};
+use headstart_core::testing::workload;
 use serde_json::json;
 
 pub(crate) fn wants(images: &[&str]) -> Workload {

@@ -6,8 +6,8 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::cluster::{self, Cluster};
-use crate::domain::hold::{Held, Limits};
-use crate::domain::pod::{Pin, PodSettings, RunAs};
+use headstart_core::hold::{Held, Limits};
+use headstart_core::pod::{Pin, PodSettings, RunAs};
 
 fn serve_with_holds() -> Served {
     serve_looking_at(&[])

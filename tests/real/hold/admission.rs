@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 
-use headstart::domain::contract::{HELD_LABEL, HELD_UNTIL};
+use headstart_core::contract::{HELD_LABEL, HELD_UNTIL};
 
 use super::{UNREACHABLE, Web};
 use crate::cluster::{cluster, until};

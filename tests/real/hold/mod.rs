@@ -5,8 +5,8 @@ mod endings;
 mod outages;
 mod writes;
 
-use headstart::domain::contract::{HELD_LABEL, HELD_UNTIL};
-use headstart::domain::hold::Held;
+use headstart_core::contract::{HELD_LABEL, HELD_UNTIL};
+use headstart_core::hold::Held;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;

@@ -12,9 +12,9 @@ mod requests;
 mod self_test;
 mod webhooks;
 
-use headstart::domain::node::PullMethod;
-use headstart::domain::pod::{Pin, PodSettings, RunAs, prefetch_pod};
-use headstart::domain::workload::Workload;
+use headstart_core::node::PullMethod;
+use headstart_core::pod::{Pin, PodSettings, RunAs, prefetch_pod};
+use headstart_core::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -1,6 +1,6 @@
 //! Secrets, Leases, events and Deployments.
 
-use headstart::domain::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::contract::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};

@@ -1,6 +1,6 @@
 //! Pods: those of the one shape, where they may be, and which may be deleted.
 
-use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL};
+use headstart_core::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL};
 use serde_json::{Value, json};
 use testbed::headstart::LOCAL_IMAGE;
 
