@@ -12,25 +12,25 @@ mod scope;
 mod tls;
 mod values;
 
-pub use budgets::BudgetConfig;
-pub use holds::HoldConfig;
-pub use installation::InstallationConfig;
-pub use listen::ListenConfig;
-pub use pods::PodConfig;
-pub use process::ProcessConfig;
-pub use scope::ScopeConfig;
-pub use tls::TlsConfig;
+pub(crate) use budgets::BudgetConfig;
+pub(crate) use holds::HoldConfig;
+pub(crate) use installation::InstallationConfig;
+pub(crate) use listen::ListenConfig;
+pub(crate) use pods::PodConfig;
+pub(crate) use process::ProcessConfig;
+pub(crate) use scope::ScopeConfig;
+pub(crate) use tls::TlsConfig;
 pub(crate) use values::duration;
-pub use values::{LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
+pub(crate) use values::{LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
 
 /// The namespace that headstart runs in.
-pub const DEFAULT_NAMESPACE: &str = "headstart";
+pub(crate) const DEFAULT_NAMESPACE: &str = "headstart";
 /// headstart's own image for a plan, which starts nothing: what the manifests install.
-pub const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
+pub(crate) const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
 /// The PriorityClass that the manifests install.
-pub const DEFAULT_PRIORITY_CLASS: &str = "headstart-prefetch";
+pub(crate) const DEFAULT_PRIORITY_CLASS: &str = "headstart-prefetch";
 /// How long a prefetch pod may take.
-pub const DEFAULT_POD_DEADLINE: &str = "30m";
+pub(crate) const DEFAULT_POD_DEADLINE: &str = "30m";
 
 /// The configuration of `headstart serve`, in the order of its help.
 #[derive(Args, Clone, Debug)]

@@ -21,7 +21,7 @@ use labels::{
     CallLabel, DecisionLabel, EndingLabel, LackLabel, OutcomeLabel, PodLabel, PolicyLabel,
     WatchLabel,
 };
-pub use labels::{Decision, Lack, Watched};
+pub(crate) use labels::{Decision, Lack, Watched};
 
 /// What is still to be done.
 #[derive(Clone, Copy, Debug, Default)]

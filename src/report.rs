@@ -35,7 +35,7 @@ const DROPS_LOGGED: Duration = Duration::from_secs(60);
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Prefetch pods are being created.
     PrefetchStarted,
     /// Every planned node is decided, and all are warm.
@@ -110,7 +110,7 @@ impl Reason {
 
 /// Takes events and writes them in the background.
 #[derive(Clone, Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     inlet: Arc<Inlet>,
     instance: Arc<str>,
 }
@@ -132,7 +132,7 @@ impl Drop for Inlet {
 
 impl Reporter {
     /// A reporter, and the task that writes for it; the task ends when the last reporter is dropped.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         instance: &str,
         metrics: Arc<Metrics>,
@@ -152,7 +152,7 @@ impl Reporter {
 
     /// Reports about a Deployment. `subject` tells reports of one reason apart: the same Deployment, images, reason
     /// and subject are reported once.
-    pub fn report(&self, workload: &Workload, reason: Reason, subject: &str, note: String) {
+    pub(crate) fn report(&self, workload: &Workload, reason: Reason, subject: &str, note: String) {
         let event = event(workload, reason, subject, note, &self.instance);
         if !self.inlet.backlog.push(&workload.key.namespace, event) {
             self.inlet.dropped(workload, reason);

@@ -46,13 +46,13 @@ use headstart_core::limits::{ANSWER_BYTES, shown};
 use review::{Parsed, Write};
 
 /// Where the API server posts reviews of what may have to be pulled.
-pub const MUTATE: &str = "/mutate";
+pub(crate) const MUTATE: &str = "/mutate";
 /// The same, of namespaces that ask for holds.
-pub const HOLD: &str = "/hold";
+pub(crate) const HOLD: &str = "/hold";
 /// Where the API server posts reviews of Deployments that opt in by their own label, in namespaces that say nothing.
-pub const WITHOUT_CONSENT: &str = "/without-consent";
+pub(crate) const WITHOUT_CONSENT: &str = "/without-consent";
 /// Where the API server posts reviews of headstart's own label and annotations.
-pub const VALIDATE: &str = "/validate";
+pub(crate) const VALIDATE: &str = "/validate";
 
 /// What an answer needs.
 #[derive(Debug)]
