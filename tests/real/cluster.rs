@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use testbed::control_plane::Options;
-use testbed::headstart::Installed;
+use testbed::headstart::{Installed, Profile};
 use testbed::process::Wait;
 use testbed::writes::Writes;
 use testbed::{ControlPlane, Image, Nodes, nodes, progress};
@@ -51,7 +51,7 @@ pub(crate) async fn cluster() -> Option<Turn> {
             ..Options::default()
         };
         let nodes = Nodes::start(3, options).await.unwrap();
-        let headstart = Installed::on(&nodes, &FLAGS).await.unwrap();
+        let headstart = Installed::on(&nodes, Profile::Ci, &FLAGS).await.unwrap();
         *turn = Some(Cluster { nodes, headstart });
     }
     Some(turn)

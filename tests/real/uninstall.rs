@@ -1,6 +1,6 @@
 //! What the README says about removing headstart.
 
-use testbed::headstart::Installed;
+use testbed::headstart::{Installed, Profile};
 
 use crate::cluster::{Cluster, FLAGS, cluster, deployment, waiting};
 
@@ -84,7 +84,7 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
     ])
     .await;
 
-    let headstart = Installed::on(&nodes, &FLAGS).await.unwrap();
+    let headstart = Installed::on(&nodes, Profile::Ci, &FLAGS).await.unwrap();
     let cluster = turn.insert(Cluster { nodes, headstart });
     cluster
         .apply(&deployment("uninstall", "after", waiting(&second)))

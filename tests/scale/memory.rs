@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use testbed::control_plane::Options;
-use testbed::headstart::Local;
+use testbed::headstart::{Local, Profile};
 use testbed::process::Wait;
 use testbed::{ControlPlane, FakeNodes};
 
@@ -111,8 +111,8 @@ async fn a_large_cluster_fits_into_little_memory() {
         .await;
 
     let begun = Instant::now();
-    // The release binary: a debug build says nothing of memory.
-    let headstart = Local::start(&plane, &[]).await.unwrap();
+    // An optimised binary: a debug build says nothing of memory.
+    let headstart = Local::start(&plane, Profile::Ci, &[]).await.unwrap();
     eprintln!(
         "ready within {:.1} s, with its installation",
         begun.elapsed().as_secs_f64()
