@@ -2,6 +2,7 @@
 
 use headstart::domain::contract::{DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -14,9 +15,11 @@ use testbed::headstart::{Installed, Profile};
 use testbed::process::Wait;
 use testbed::writes::Writes;
 use testbed::{ControlPlane, Image, Nodes, nodes, progress};
+use tokio::sync::Mutex;
 
-/// Short, so that a test sees finished pods go.
-pub(crate) const FLAGS: [&str; 1] = ["--retain=3s"];
+/// A short retention, so that a test sees finished pods go; a short drain, as many tests end a replica; and room on each node
+/// for the prefetch pods of several tests: a held rollout whose image cannot be pulled would keep the others' waiting.
+pub(crate) const FLAGS: [&str; 3] = ["--retain=3s", "--drain=4s", "--pods-per-node=8"];
 
 /// Pulls and their reports take a kubelet seconds, and little of the machine: several tests that stay in their own namespaces
 /// run at a time.
@@ -26,6 +29,8 @@ static CLUSTER: ClusterLock<Cluster> = ClusterLock::new(4);
 pub(crate) struct Cluster {
     pub(crate) nodes: Nodes,
     pub(crate) headstart: Installed,
+    /// The option of headstart's environment that a test has asked for.
+    option: Mutex<Option<&'static str>>,
 }
 
 /// The names of the nodes.
@@ -35,14 +40,24 @@ pub(crate) const EVERY_NODE: [&str; 3] = ["node-1", "node-2", "node-3"];
 /// cluster.
 pub(crate) async fn shared() -> Option<Shared<Cluster>> {
     is_possible().then_some(())?;
-    Some(CLUSTER.shared(Cluster::start).await)
+    let cluster = CLUSTER.shared(Cluster::start).await;
+    cluster.has_option(None).await;
+    Some(cluster)
 }
 
 /// A turn alone on the cluster for a test that restarts something, changes what all namespaces have in common, or counts
 /// calls; `None` where there can be no cluster.
 pub(crate) async fn alone() -> Option<Alone<Cluster>> {
+    alone_with(None).await
+}
+
+/// As [`alone`], with this option of headstart's environment, such as `HEADSTART_PIN=affinity`. It stays until a test asks for
+/// another: each change is a rolling update of headstart.
+pub(crate) async fn alone_with(option: Option<&'static str>) -> Option<Alone<Cluster>> {
     is_possible().then_some(())?;
-    Some(CLUSTER.alone(Cluster::start).await)
+    let cluster = CLUSTER.alone(Cluster::start).await;
+    cluster.has_option(option).await;
+    Some(cluster)
 }
 
 fn is_possible() -> bool {
@@ -75,7 +90,16 @@ impl Cluster {
         };
         let nodes = Nodes::start(3, options).await.unwrap();
         let headstart = Installed::on(&nodes, Profile::Ci, &FLAGS).await.unwrap();
-        Self { nodes, headstart }
+        Self::of(nodes, headstart)
+    }
+
+    /// A cluster in which headstart has just been installed.
+    pub(crate) fn of(nodes: Nodes, headstart: Installed) -> Self {
+        Self {
+            nodes,
+            headstart,
+            option: Mutex::new(None),
+        }
     }
 
     pub(crate) fn control_plane(&self) -> &ControlPlane {
@@ -121,48 +145,59 @@ impl Cluster {
         }
     }
 
-    /// Makes headstart pull in this way on every node, or choose for each again (`auto`).
-    pub(crate) async fn pull_by(&self, method: &str) {
-        self.set(&format!("HEADSTART_PULL_METHOD={method}")).await;
-    }
-
-    /// Sets an option of headstart by its environment, and waits until a replica that has it leads.
-    pub(crate) async fn set(&self, option: &str) {
-        self.kubectl(&[
-            "set",
-            "env",
-            "-n",
-            "headstart",
-            "deployment/headstart",
-            option,
-        ])
-        .await;
+    /// Has headstart run with this option of its environment, and waits until a replica that has it leads. A replica from
+    /// before may still answer reviews for as long as it drains.
+    pub(crate) async fn has_option(&self, option: Option<&'static str>) {
+        let mut current = self.option.lock().await;
+        if *current == option {
+            return;
+        }
+        let name = |option: &'static str| option.split_once('=').map_or(option, |(name, _)| name);
+        let unset = current.map(|old| format!("{}-", name(old)));
+        let unset = unset.filter(|_| option.map(name) != current.map(name));
+        let changes = unset.into_iter().chain(option.map(str::to_owned));
+        let changes: Vec<String> = changes.collect();
+        let mut arguments = vec!["set", "env", "-n", "headstart", "deployment/headstart"];
+        arguments.extend(changes.iter().map(String::as_str));
+        self.kubectl(&arguments).await;
         self.headstart
             .wait_until_ready(self.control_plane())
             .await
             .unwrap();
         until("the new leader to take over", async || {
-            let replicas = self
-                .kubectl(&["get", "pods", "-n", "headstart", "-o", "name"])
-                .await;
             let leader = self.leader().await;
-            replicas.lines().count() == 2 && replicas.contains(&leader) && !leader.is_empty()
+            let staying = self.replicas().await.into_iter();
+            staying
+                .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+                .any(|pod| pod.metadata.name.as_ref() == Some(&leader))
+        })
+        .await;
+        *current = option;
+    }
+
+    /// The pods of headstart, with those that are ending.
+    pub(crate) async fn replicas(&self) -> Vec<Pod> {
+        let all = ListParams::default();
+        let pods = self.api::<Pod>("headstart").list(&all).await;
+        pods.unwrap().items
+    }
+
+    /// Waits until no replica is ending.
+    pub(crate) async fn until_none_drains(&self) {
+        until("the old replicas to be gone", async || {
+            let replicas = self.replicas().await;
+            let ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+            !replicas.iter().any(ending)
         })
         .await;
     }
 
     /// The replica that leads, by its lease; empty if none does.
     pub(crate) async fn leader(&self) -> String {
-        self.kubectl(&[
-            "get",
-            "lease",
-            "-n",
-            "headstart",
-            "headstart",
-            "-o",
-            "jsonpath={.spec.holderIdentity}",
-        ])
-        .await
+        let leases = self.api::<Lease>("headstart");
+        let lease = leases.get("headstart").await.unwrap();
+        let holder = lease.spec.and_then(|spec| spec.holder_identity);
+        holder.unwrap_or_default()
     }
 
     /// Has headstart run so many replicas, and waits for none of them.
@@ -182,8 +217,7 @@ impl Cluster {
     pub(crate) async fn stop_headstart(&self) {
         self.scale_headstart(0).await;
         until("headstart to be gone", async || {
-            let pods = ["get", "pods", "-n", "headstart", "-o", "name"];
-            self.kubectl(&pods).await.is_empty()
+            self.replicas().await.is_empty()
         })
         .await;
     }

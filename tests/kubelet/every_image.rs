@@ -5,25 +5,27 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testbed::Image;
 
-use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, until};
+use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, shared, until};
 
+/// What headstart chooses by itself on these nodes.
+const VOLUMES: &str = "image-volume";
 /// How soon a missing image is reported. The kubelet's first back-off alone takes 10 s.
 const SECONDS: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn every_kind_of_image_arrives_by_image_volumes() {
-    every_kind_of_image_arrives("image-volume").await;
+    let Some(turn) = shared().await else { return };
+    every_kind_of_image_arrives(&turn, VOLUMES).await;
 }
 
+/// Alone, because it is about seconds.
 #[tokio::test]
-async fn every_kind_of_image_arrives_by_containers() {
-    every_kind_of_image_arrives("container").await;
+async fn a_missing_image_is_reported_by_image_volumes() {
+    let Some(turn) = alone().await else { return };
+    a_missing_image_is_reported(&turn, VOLUMES).await;
 }
 
-async fn every_kind_of_image_arrives(method: &str) {
-    let Some(turn) = alone().await else { return };
-    let cluster = &*turn;
-    cluster.pull_by(method).await;
+pub(crate) async fn every_kind_of_image_arrives(cluster: &Cluster, method: &str) {
     cluster.namespace(method, Some("enabled")).await;
     cluster
         .kubectl(&[
@@ -76,12 +78,13 @@ async fn every_kind_of_image_arrives(method: &str) {
     }
     for pod in cluster.prefetch_pods(method, "by-account").await {
         let spec = pod.spec.unwrap();
+        let volumes = spec.volumes.unwrap_or_default();
+        let has_images = volumes.iter().any(|volume| volume.image.is_some());
+        assert_eq!(has_images, method == VOLUMES);
         assert_eq!(spec.service_account_name.as_deref(), Some("default"));
         assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
     }
     an_image_for_another_platform_is_reported(cluster, method).await;
-    one_missing_image_is_reported_and_keeps_no_other_from_arriving(cluster, method).await;
-    cluster.pull_by("auto").await;
 }
 
 /// Images that a prefetch might stumble over.
@@ -133,26 +136,29 @@ async fn an_image_for_another_platform_is_reported(cluster: &Cluster, method: &s
         .await;
 }
 
-async fn one_missing_image_is_reported_and_keeps_no_other_from_arriving(
-    cluster: &Cluster,
-    method: &str,
-) {
-    let first = cluster.push(&format!("{method}/first:1")).await;
-    let last = cluster.push(&format!("{method}/last:1")).await;
-    let missing = format!("{}/{method}/missing:1", cluster.nodes.registry().address());
+/// It is reported soon, and keeps no other from arriving.
+pub(crate) async fn a_missing_image_is_reported(cluster: &Cluster, method: &str) {
+    let namespace = &format!("missing-{method}");
+    cluster.namespace(namespace, Some("enabled")).await;
+    let first = cluster.push(&format!("{namespace}/first:1")).await;
+    let last = cluster.push(&format!("{namespace}/last:1")).await;
+    let missing = format!(
+        "{}/{namespace}/missing:1",
+        cluster.nodes.registry().address()
+    );
     let containers =
         [("a", &first), ("b", &missing), ("c", &last)].map(|(name, image)| container(name, image));
     let started = Instant::now();
     apply(
         cluster,
-        method,
+        namespace,
         "one-missing",
         json!({ "containers": containers }),
     )
     .await;
     until("the report of the missing image", async || {
         !cluster
-            .events(method, "one-missing", "PrefetchFailed")
+            .events(namespace, "one-missing", "PrefetchFailed")
             .await
             .is_empty()
     })
@@ -160,7 +166,7 @@ async fn one_missing_image_is_reported_and_keeps_no_other_from_arriving(
     let (took, notes) = (
         started.elapsed(),
         cluster
-            .events(method, "one-missing", "PrefetchFailed")
+            .events(namespace, "one-missing", "PrefetchFailed")
             .await,
     );
     eprintln!("{method}: the missing image was reported after {took:?}");
@@ -175,7 +181,7 @@ async fn one_missing_image_is_reported_and_keeps_no_other_from_arriving(
     })
     .await;
     cluster
-        .kubectl(&["delete", "deployment", "-n", method, "one-missing"])
+        .kubectl(&["delete", "deployment", "-n", namespace, "one-missing"])
         .await;
 }
 

@@ -1,9 +1,10 @@
 //! The main job on real nodes: kubelets, containerd, a registry, and headstart installed from its manifests.
 //!
-//! As root on Linux; elsewhere every test says that it is skipped, and why. The tests share one cluster and take
-//! turns on it, because they count what the cluster does.
+//! As root on Linux; elsewhere every test says that it is skipped, and why. The tests have one cluster. Those that stay in
+//! their own namespaces share it; those that change it or count calls take it alone.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod by_container;
 mod cluster;
 mod crash;
 mod every_image;

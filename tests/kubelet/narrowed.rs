@@ -4,13 +4,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::cluster::{EVERY_NODE, alone, deployment, shared, until, waiting};
+use crate::cluster::{EVERY_NODE, alone_with, deployment, shared, until, waiting};
 
 #[tokio::test]
 async fn prefetch_pods_can_go_through_the_scheduler() {
-    let Some(turn) = alone().await else { return };
+    let Some(turn) = alone_with(Some("HEADSTART_PIN=affinity")).await else {
+        return;
+    };
     let cluster = &*turn;
-    cluster.set("HEADSTART_PIN=affinity").await;
     cluster.namespace("scheduled", Some("enabled")).await;
     let image = cluster.push("scheduled/app:1").await;
     let mut object = deployment("scheduled", "web", waiting(&image));
@@ -36,7 +37,6 @@ async fn prefetch_pods_can_go_through_the_scheduler() {
         EVERY_NODE.len(),
         "the scheduler bound them: {events}"
     );
-    cluster.set("HEADSTART_PIN=node-name").await;
 }
 
 #[tokio::test]

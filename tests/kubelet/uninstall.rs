@@ -45,7 +45,9 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
         assert!(found.lines().any(|line| line.starts_with(kind)), "{kind}");
     }
 
-    let Cluster { nodes, headstart } = turn.take().unwrap();
+    let Cluster {
+        nodes, headstart, ..
+    } = turn.take().unwrap();
     let kubectl =
         async |arguments: &[&str]| nodes.control_plane().kubectl(arguments).await.unwrap();
     let held = [
@@ -85,7 +87,7 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
     .await;
 
     let headstart = Installed::on(&nodes, Profile::Ci, &FLAGS).await.unwrap();
-    let cluster = turn.put(Cluster { nodes, headstart });
+    let cluster = turn.put(Cluster::of(nodes, headstart));
     cluster
         .apply(&deployment("uninstall", "after", waiting(&second)))
         .await;

@@ -34,15 +34,7 @@ async fn a_rolling_upgrade_fails_no_call_and_delays_no_write() {
         .await
         .unwrap();
     // The old replicas serve on for a while; then they are gone.
-    crate::cluster::until("the old replicas to be gone", async || {
-        cluster
-            .kubectl(&["get", "pods", "-n", "headstart", "-o", "name"])
-            .await
-            .lines()
-            .count()
-            == 2
-    })
-    .await;
+    cluster.until_none_drains().await;
     let writes = writes.stop().await.unwrap();
 
     let longest = slowest(&writes);

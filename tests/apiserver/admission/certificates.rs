@@ -90,9 +90,9 @@ async fn certificates_rotate_under_writes_without_one_failed_call() {
     let installation = Installation::new().await;
     // Half of its lifetime is what a leaf has left when it is replaced: seconds, for a busy machine.
     let steadily = Rotation {
-        lifetimes: ["--ca-lifetime", "60s", "--leaf-lifetime", "15s"],
-        authorities: 2,
-        leaves: 8,
+        lifetimes: ["--ca-lifetime", "24s", "--leaf-lifetime", "8s"],
+        authorities: 1,
+        leaves: 6,
     };
     let hastily = Rotation {
         lifetimes: ["--ca-lifetime", "16s", "--leaf-lifetime", "4s"],
@@ -137,7 +137,7 @@ async fn certificates_rotate_under_writes_without_one_failed_call() {
 #[tokio::test]
 async fn two_replicas_that_start_at_once_end_with_one_ca() {
     let installation = Installation::new().await;
-    for _ in 0..length("two replicas at once", 10, 50) {
+    for _ in 0..length("two replicas at once", 3, 50) {
         installation.forget_state().await;
         let one = installation.replica("one", &[]);
         let two = installation.replica("two", &[]);

@@ -18,6 +18,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use testbed::control_plane::Options;
+use testbed::harness::length;
 use testbed::headstart::Local;
 use testbed::process::Wait;
 use testbed::{ControlPlane, FakeNodes};
@@ -36,16 +37,12 @@ use crate::admission::replica::Replica;
 
 /// The namespace of a tenant who means harm.
 const MALLORY: &str = "mallory";
-const NODES: usize = 1000;
 /// The nodes that a rollout is measured on.
 const SLICE: usize = 200;
-/// How often each body is sent to each path.
-const TIMES: usize = 20;
 const PATHS: [&str; 3] = ["/mutate", "/hold", "/validate"];
 /// Clients that send them at once, half of them to each replica.
 const CLIENTS: usize = 4;
-const SILENT: usize = 20_000;
-/// Of those, how many this process has open at a time.
+/// Of the silent connections, how many this process has open at a time.
 const OPEN: usize = 4000;
 /// Open files of a replica: connections for reviews and for probes, and what it needs itself.
 const FILES: usize = 512 + 64 + 64;
@@ -53,6 +50,32 @@ const FILES: usize = 512 + 64 + 64;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Half of the healthy reviews take less.
 const MEDIAN: Duration = Duration::from_millis(10);
+
+/// How much of everything there is.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    nodes: usize,
+    /// How often each body is sent to each path.
+    times: usize,
+    /// Connections that send nothing. Many more than a replica has room for, also in the short form.
+    silent: usize,
+}
+
+impl Load {
+    fn chosen() -> Self {
+        let short = Self {
+            nodes: 300,
+            times: 2,
+            silent: 3000,
+        };
+        let long = Self {
+            nodes: 1000,
+            times: 20,
+            silent: 20_000,
+        };
+        length("hostile load", short, long)
+    }
+}
 
 struct Bed {
     plane: ControlPlane,
@@ -62,15 +85,15 @@ struct Bed {
 }
 
 impl Bed {
-    async fn start() -> Self {
+    async fn start(load: Load) -> Self {
         let plane = ControlPlane::start(Options::default()).await.unwrap();
         let nodes = FakeNodes {
-            count: NODES,
+            count: load.nodes,
             ..FakeNodes::default()
         };
-        let label = |index: usize, node: &mut k8s_openapi::api::core::v1::Node| {
+        let label = move |index: usize, node: &mut k8s_openapi::api::core::v1::Node| {
             let labels = node.metadata.labels.get_or_insert_default();
-            labels.insert("slice".into(), (index * SLICE / NODES).to_string());
+            labels.insert("slice".into(), (index * SLICE / load.nodes).to_string());
             labels.insert("pool".into(), (index < SLICE).to_string());
         };
         plane.add_fake_nodes(nodes, label).await.unwrap();
@@ -270,13 +293,13 @@ fn elsewhere(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> 
 }
 
 /// Connections that send nothing, each the last of so many that are open.
-async fn silent_connections(port: u16) {
+async fn silent_connections(port: u16, count: usize) {
     let begun = Instant::now();
     let mut open = VecDeque::new();
-    for index in 0..SILENT {
+    for index in 0..count {
         let socket = TcpSocket::new_v4().unwrap();
         // One address has ports for as many connections as are made here; the test before may have used them up.
-        let last = u8::try_from(2 + index * 10 / SILENT).unwrap();
+        let last = u8::try_from(2 + index * 10 / count).unwrap();
         let from = Ipv4Addr::new(127, 0, 0, last);
         socket.bind((from, 0).into()).unwrap();
         let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await;
@@ -285,11 +308,11 @@ async fn silent_connections(port: u16) {
             drop::<Option<TcpStream>>(open.pop_front());
         }
     }
-    println!("{SILENT} silent connections in {:.1?}", begun.elapsed());
+    println!("{count} silent connections in {:.1?}", begun.elapsed());
 }
 
 /// Sends each hostile body so often to each path of both replicas.
-async fn hostile_bodies(tls: Tls, ports: [u16; 2]) {
+async fn hostile_bodies(tls: Tls, ports: [u16; 2], times: usize) {
     for bodies::Hostile { what, body } in bodies::all() {
         let begun = Instant::now();
         let body: Arc<str> = body.into();
@@ -298,9 +321,9 @@ async fn hostile_bodies(tls: Tls, ports: [u16; 2]) {
             let (tls, body, port) = (tls.clone(), body.clone(), ports[client % ports.len()]);
             clients.spawn(async move {
                 let mut said = Vec::new();
-                for turn in (client..TIMES * PATHS.len()).step_by(CLIENTS) {
+                for turn in (client..times * PATHS.len()).step_by(CLIENTS) {
                     let mut stream = tls.connect(port).await.unwrap();
-                    let path = format!("{}?timeout=10s", PATHS[turn / TIMES]);
+                    let path = format!("{}?timeout=10s", PATHS[turn / times]);
                     said.push(post(&mut stream, &path, &body).await.unwrap().0);
                 }
                 said
@@ -333,7 +356,8 @@ async fn forged_holds(tls: Tls, ports: [u16; 2]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_objects_and_connections_harm_nobody() {
     let _only = alone().await;
-    let bed = Bed::start().await;
+    let load = Load::chosen();
+    let bed = Bed::start(load).await;
     let forwarder = Forwarder::start().await;
     bed.replicas
         .iter()
@@ -356,20 +380,23 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
     let probing: Vec<_> = bed.replicas.iter().map(Probing::start).collect();
     let healthy = ports.map(|port| Healthy::start(&tls, port));
     let end = CancellationToken::new();
-    let load = {
+    let attack = {
         let end = end.clone();
         let probes: Vec<u16> = bed.replicas.iter().map(|replica| replica.probes).collect();
         elsewhere(async move {
             // Ends also when one of them fails.
             let _end = end.drop_guard();
             for port in probes {
-                silent_connections(port).await;
+                silent_connections(port, load.silent).await;
             }
-            tokio::join!(hostile_bodies(tls.clone(), ports), forged_holds(tls, ports));
+            tokio::join!(
+                hostile_bodies(tls.clone(), ports, load.times),
+                forged_holds(tls, ports)
+            );
         })
     };
     let meanwhile = bed.rollouts("meanwhile", &end).await;
-    tokio::task::spawn_blocking(|| load.join())
+    tokio::task::spawn_blocking(|| attack.join())
         .await
         .unwrap()
         .unwrap();

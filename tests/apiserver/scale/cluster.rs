@@ -20,17 +20,37 @@ pub(crate) use testbed::harness::{is_long, until_at_scale as until};
 use testbed::headstart::Local;
 use testbed::{ControlPlane, FakeNodes};
 
-/// Nodes of the shared cluster. Each has its number in `slice`, modulo 20, and every other one is of another
-/// architecture.
-pub(crate) const NODES: usize = 1000;
-/// How long finished pods stay: long enough that a leader who takes over still finds them.
-pub(crate) const RETAIN: Duration = Duration::from_secs(20);
+/// Slices of the nodes: a node has its number in `slice`, modulo this.
+const SLICES: usize = 20;
+/// How long finished pods stay: long enough that most are there when the last is done.
+pub(crate) const RETAIN: Duration = Duration::from_secs(10);
 /// So that a standby takes over within a test's patience. On a starved machine a leader is late to renew it, gives up the
 /// writes that are on their way, and asks for them again.
 const SHORT_LEASE: &str = "--lease-duration=2s";
 /// For tests that count writes, or the time between them.
 const LONG_LEASE: &str = "--lease-duration=60s";
 const KEEP: &str = "--retain=2h";
+
+/// Nodes of the cluster, every other one of another architecture. What a node costs is the same for each: the short form has
+/// as many as show that nothing is done by hand.
+pub(crate) fn nodes() -> usize {
+    if is_long() { 1000 } else { 400 }
+}
+
+/// Nodes of one slice.
+pub(crate) fn slice() -> usize {
+    nodes() / SLICES
+}
+
+/// Nodes that `third=true` selects.
+pub(crate) fn third() -> usize {
+    nodes() * 3 / 10
+}
+
+/// Nodes of one slice that `third=true` selects.
+pub(crate) fn third_of_slice() -> usize {
+    third() / SLICES
+}
 
 /// One test's turn.
 pub(crate) type Turn = Alone<TestCluster>;
@@ -43,11 +63,15 @@ pub(crate) struct TestCluster {
     pub(crate) kubeconfig: PathBuf,
     /// The one that leads, unless a test changed that, and standbys.
     pub(crate) replicas: Vec<Local>,
+    /// The flags of the only replica, if it reaches the API server without a proxy.
+    flags: Option<Vec<String>>,
 }
 
 /// Waits for a turn on the cluster.
 pub(crate) async fn cluster() -> Turn {
-    let mut turn = TURNS.alone(async || TestCluster::start(NODES).await).await;
+    let mut turn = TURNS
+        .alone(async || TestCluster::start(nodes()).await)
+        .await;
     turn.client = turn.plane.client().unwrap();
     turn
 }
@@ -97,24 +121,23 @@ impl TestCluster {
         };
         plane.add_fake_nodes(fake, label).await.unwrap();
         let kubeconfig = Local::install(&plane).await.unwrap();
-        let mut cluster = Self {
+        Self {
             client: plane.client().unwrap(),
             plane,
             kubeconfig,
             replicas: Vec::new(),
-        };
-        cluster.reset().await;
-        cluster
+            flags: None,
+        }
     }
 
-    /// Ends all replicas and starts one whose finished pods stay, for tests that look at what is warm.
+    /// Has one replica whose finished pods stay, for tests that look at what is warm.
     pub(crate) async fn keep_pods(&mut self) {
         self.only(&[]).await;
     }
 
     /// The same, for tests where another takes over.
     pub(crate) async fn take_turns(&mut self) {
-        self.restart(&[KEEP, SHORT_LEASE]).await;
+        self.has_one(&[KEEP, SHORT_LEASE]).await;
     }
 
     /// Starts another replica that takes turns.
@@ -123,14 +146,14 @@ impl TestCluster {
         self.start_replica(&own, &[KEEP, SHORT_LEASE]).await;
     }
 
-    /// Ends all replicas and starts one with these flags, whose finished pods stay.
+    /// Has one replica with these flags, whose finished pods stay.
     pub(crate) async fn only(&mut self, flags: &[&str]) {
-        self.restart(&[&[KEEP, LONG_LEASE], flags].concat()).await;
+        self.has_one(&[&[KEEP, LONG_LEASE], flags].concat()).await;
     }
 
-    /// Ends all replicas and starts one as the next test expects it, whose finished pods go.
-    pub(crate) async fn reset(&mut self) {
-        self.restart(&[&retain(), LONG_LEASE]).await;
+    /// Has one replica whose finished pods go.
+    pub(crate) async fn remove_pods(&mut self) {
+        self.has_one(&[&retain(), LONG_LEASE]).await;
     }
 
     /// Ends all replicas and starts one that reaches the API server by this way, whose finished pods stay.
@@ -139,28 +162,36 @@ impl TestCluster {
         self.restart_through(kubeconfig, &flags).await;
     }
 
-    /// Ends all replicas and starts one with just these flags.
-    async fn restart(&mut self, flags: &[&str]) {
-        let own = self.kubeconfig.clone();
-        self.restart_through(&own, flags).await;
+    /// Ends all replicas.
+    pub(crate) fn end_replicas(&mut self) {
+        self.replicas.clear();
+        self.flags = None;
+    }
+
+    /// Has one replica with just these flags: that of the test before, or a new one.
+    async fn has_one(&mut self, flags: &[&str]) {
+        let wanted: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let leads = self.replicas.len() == 1 && self.leads().await;
+        if !leads || self.flags.as_ref() != Some(&wanted) {
+            let own = self.kubeconfig.clone();
+            self.restart_through(&own, flags).await;
+            self.flags = Some(wanted);
+        }
     }
 
     async fn restart_through(&mut self, kubeconfig: &Path, flags: &[&str]) {
-        self.replicas.clear();
+        self.end_replicas();
         // Nobody waits for the lease of one that was killed. There is none before the first.
         let leases = self.api::<Lease>("headstart");
         let _ = leases.delete("headstart", &DeleteParams::default()).await;
         self.start_replica(kubeconfig, flags).await;
-        self.led().await;
+        until("the replica to lead", async || self.leads().await).await;
     }
 
-    /// Waits until the only replica leads.
-    async fn led(&self) {
-        until("the replica to lead", async || {
-            let metrics = self.replicas[0].get("/metrics").await;
-            metrics.is_ok_and(|metrics| metrics.contains("headstart_leader 1\n"))
-        })
-        .await;
+    /// Returns whether the first replica leads.
+    async fn leads(&self) -> bool {
+        let metrics = self.replicas[0].get("/metrics").await;
+        metrics.is_ok_and(|metrics| metrics.contains("headstart_leader 1\n"))
     }
 
     async fn start_replica(&mut self, kubeconfig: &Path, flags: &[&str]) {
@@ -355,8 +386,8 @@ impl TestCluster {
 /// What tells nodes apart, by number.
 pub(crate) fn label(index: usize, node: &mut Node) {
     let labels = node.labels_mut();
-    labels.insert("slice".into(), (index % 20).to_string());
-    labels.insert("third".into(), (index < NODES * 3 / 10).to_string());
+    labels.insert("slice".into(), (index % SLICES).to_string());
+    labels.insert("third".into(), (index < third()).to_string());
     let architecture = ["amd64", "arm64"][index % 2];
     labels.insert("kubernetes.io/arch".into(), architecture.into());
 }

@@ -3,19 +3,21 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::scale::cluster::{cluster, deployment, is_long, until};
+use testbed::harness::length;
 
-/// Nodes of the Deployment.
-const NODES: usize = 150;
+use crate::scale::cluster::{cluster, deployment, third_of_slice, until};
+
 /// Finished pods that Kubernetes' own garbage collector leaves (`--terminated-pod-gc-threshold`'s default).
 const FINISHED_KEPT: usize = 12_500;
+/// Half of the slices.
 const SELECTOR: &str = "third=true,slice in (0,1,2,3,4,5,6,7,8,9)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_loses_no_image_and_leaves_no_pod() {
     let mut turn = cluster().await;
     let cluster = &mut *turn;
-    let kills = if is_long() { 100 } else { 10 };
+    let kills = length("kills", 3, 100);
+    let nodes = 10 * third_of_slice();
     cluster.namespace("failover").await;
     cluster.take_turns().await;
     for kill in 1..=kills {
@@ -33,21 +35,20 @@ async fn a_killed_leader_loses_no_image_and_leaves_no_pod() {
         let arrived = async || {
             let warm = cluster.warm("failover").await;
             let of_web = warm.get("web").cloned().unwrap_or_default();
-            let nodes: BTreeSet<_> = of_web.into_iter().filter(|(_, i)| *i == image).collect();
-            nodes.len()
+            let on: BTreeSet<_> = of_web.into_iter().filter(|(_, i)| *i == image).collect();
+            on.len()
         };
         until(
-            &format!("kill {kill}: {image} on {NODES} nodes"),
-            async || arrived().await == NODES,
+            &format!("kill {kill}: {image} on {nodes} nodes"),
+            async || arrived().await == nodes,
         )
         .await;
-        eprintln!("kill {kill} of {kills}, {pause:?} after the write: all {NODES} nodes are warm");
+        eprintln!("kill {kill} of {kills}, {pause:?} after the write: all {nodes} nodes are warm");
     }
     cluster.made_once("failover");
     let asked = cluster.asked_for("failover").len();
-    assert_eq!(asked, NODES * kills, "each pod by its own name");
+    assert_eq!(asked, nodes * kills, "each pod by its own name");
     let left = cluster.pods("failover", None).await.len();
-    assert_eq!(left, (NODES * kills).min(FINISHED_KEPT));
+    assert_eq!(left, (nodes * kills).min(FINISHED_KEPT));
     cluster.clear("failover").await;
-    cluster.reset().await;
 }

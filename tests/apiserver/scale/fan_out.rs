@@ -1,14 +1,16 @@
-//! One Deployment, a thousand nodes.
+//! One Deployment, every node.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::scale::cluster::{NODES, RETAIN, answered, cluster, deployment, until};
+use crate::scale::cluster::{RETAIN, answered, cluster, deployment, nodes, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
-    let turn = cluster().await;
-    let cluster = &*turn;
+async fn every_node_gets_one_pod_and_loses_it_again() {
+    let mut turn = cluster().await;
+    let cluster = &mut *turn;
+    cluster.remove_pods().await;
+    let nodes = nodes();
     cluster.namespace("fan-out").await;
     let started = Instant::now();
     cluster
@@ -20,9 +22,9 @@ async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
         ))
         .await;
     let note = cluster.event("fan-out", "web", "Prefetched").await;
-    assert!(note.contains("1000 nodes"), "{note}");
+    assert!(note.contains(&format!("{nodes} nodes")), "{note}");
     eprintln!(
-        "1,000 nodes warm {:.1} s after the write: {note}",
+        "{nodes} nodes warm {:.1} s after the write: {note}",
         started.elapsed().as_secs_f64()
     );
 
@@ -30,11 +32,11 @@ async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
     // name says its node.
     let creates = cluster.writes("fan-out", "create");
     let names: BTreeSet<_> = creates.iter().map(|create| &create.name).collect();
-    assert_eq!(names.len(), NODES, "every node has its pod");
+    assert_eq!(names.len(), nodes, "every node has its pod");
     // Where etcd did not answer the API server in time, it has to be.
     let timely = creates.iter().filter(|create| create.code < 500);
-    assert_eq!(timely.count(), NODES, "no create is tried twice");
-    assert_eq!(answered(&creates, 201), NODES);
+    assert_eq!(timely.count(), nodes, "no create is tried twice");
+    assert_eq!(answered(&creates, 201), nodes);
 
     until("the pods to go after their retention", async || {
         cluster.pods("fan-out", None).await.is_empty()
@@ -43,8 +45,8 @@ async fn a_thousand_nodes_get_one_pod_each_and_lose_it_again() {
     assert!(started.elapsed() > RETAIN, "not before it is over");
     // The log has them a moment later.
     let deletes = || cluster.writes("fan-out", "delete").len();
-    until("the deletes", async || deletes() >= NODES).await;
-    assert_eq!(deletes(), NODES, "two writes per node and rollout");
+    until("the deletes", async || deletes() >= nodes).await;
+    assert_eq!(deletes(), nodes, "two writes per node and rollout");
     cluster.clear("fan-out").await;
     assert_eq!(cluster.writes("fan-out", "create").len(), creates.len());
 }

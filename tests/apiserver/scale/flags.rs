@@ -11,10 +11,9 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::scale::cluster::{TestCluster, answered, cluster, deployment, images, node, phase};
-
-/// Nodes of each Deployment.
-const NODES: usize = 50;
+use crate::scale::cluster::{
+    TestCluster, answered, cluster, deployment, images, node, phase, slice,
+};
 
 /// Counts prefetch pods that wait for their images, all and by registry, at each event of a watch: what is under way is
 /// never more than what the API server has stored, in the order in which it did.
@@ -87,7 +86,6 @@ async fn no_more_nodes_pull_at_once_than_allowed() {
     // On a busy machine the first may be done before the last is there.
     assert!((4..=7).contains(&most[ALL]), "kept, and used: {most:?}");
     cluster.clear("pulling").await;
-    cluster.reset().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +113,6 @@ async fn no_more_nodes_pull_from_one_registry_than_allowed() {
     }
     assert!(most[ALL] > 4, "one does not wait for the other: {most:?}");
     cluster.clear("registries").await;
-    cluster.reset().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +139,6 @@ async fn only_the_named_namespaces_are_looked_at() {
     for namespace in ["outside", "inside", "inside-too"] {
         cluster.clear(namespace).await;
     }
-    cluster.reset().await;
 }
 
 async fn report_images(cluster: &TestCluster, nodes: &[String], images: Value) {
@@ -162,7 +158,7 @@ async fn nodes_that_report_the_images_are_left_out_where_they_can_be_believed() 
     let cluster = &mut *turn;
     cluster.namespace("reported").await;
     // Every other node of the slice.
-    let reporting: Vec<String> = (0..NODES / 2)
+    let reporting: Vec<String> = (0..slice() / 2)
         .map(|n| format!("fake-{}", n * 40 + 8))
         .collect();
     let images = json!([{ "names": ["docker.io/acme/web:1"], "sizeBytes": 1 }]);
@@ -180,14 +176,17 @@ async fn nodes_that_report_the_images_are_left_out_where_they_can_be_believed() 
         .await;
     cluster.event("reported", "web", "Prefetched").await;
     let made = cluster.writes("reported", "create");
-    assert_eq!(answered(&made, 201), NODES - reporting.len());
+    assert_eq!(answered(&made, 201), slice() - reporting.len());
     let pods = cluster.pods("reported", Some("web")).await;
     assert!(pods.iter().all(|pod| !reporting.contains(&node(pod))));
 
     // With credentials, only a pull proves the right to the image.
     cluster.apply(&with_secret("private")).await;
     cluster.event("reported", "private", "Prefetched").await;
-    assert_eq!(cluster.pods("reported", Some("private")).await.len(), NODES);
+    assert_eq!(
+        cluster.pods("reported", Some("private")).await.len(),
+        slice()
+    );
 
     cluster.only(&["--trust-node-images=false"]).await;
     cluster
@@ -199,9 +198,11 @@ async fn nodes_that_report_the_images_are_left_out_where_they_can_be_believed() 
         ))
         .await;
     cluster.event("reported", "doubted", "Prefetched").await;
-    assert_eq!(cluster.pods("reported", Some("doubted")).await.len(), NODES);
+    assert_eq!(
+        cluster.pods("reported", Some("doubted")).await.len(),
+        slice()
+    );
 
     report_images(cluster, &reporting, Value::Null).await;
     cluster.clear("reported").await;
-    cluster.reset().await;
 }

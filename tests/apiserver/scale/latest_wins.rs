@@ -13,21 +13,28 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use testbed::harness::length;
 
-use crate::scale::cluster::{TestCluster, cluster, deployment, images, node, phase, until};
+use crate::scale::cluster::{
+    TestCluster, cluster, deployment, images, node, phase, third_of_slice, until,
+};
 use crate::scale::proxy::{Manner, Proxy};
 
-/// Deployments that change at once. Many more would make more finished pods than Kubernetes keeps: its collector takes
-/// the oldest beyond 12,500 (`--terminated-pod-gc-threshold`), and those that are there are counted.
-const COUNT: usize = 200;
-/// Nodes of a slice that are in the third of all that `third=true` selects.
-const SLICE: usize = 15;
+/// Deployments that change at once, in the short form and in the long. Many more would make more finished pods than
+/// Kubernetes keeps: its collector takes the oldest beyond 12,500 (`--terminated-pod-gc-threshold`), and those that are
+/// there are counted.
+const COUNTS: [usize; 2] = [100, 200];
 
 fn selector(deployment: usize) -> String {
     format!("third=true,slice={}", deployment % 20)
 }
 
-async fn rollout(cluster: &TestCluster, version: usize, which: impl Fn(usize) -> bool) {
+async fn rollout(
+    cluster: &TestCluster,
+    count: usize,
+    version: usize,
+    which: impl Fn(usize) -> bool,
+) {
     let version = format!("acme/web:{version}");
     let apply = |n: usize| {
         let name = format!("web-{n}");
@@ -35,7 +42,7 @@ async fn rollout(cluster: &TestCluster, version: usize, which: impl Fn(usize) ->
         let object = deployment("many", &name, &selector(n), &images);
         async move { cluster.apply(&object).await }
     };
-    join_all((0..COUNT).filter(|n| which(*n)).map(apply)).await;
+    join_all((0..count).filter(|n| which(*n)).map(apply)).await;
 }
 
 /// When the last of these pods was done.
@@ -55,32 +62,36 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     cluster.keep_pods().await;
     cluster.namespace("many").await;
     cluster.namespace("few").await;
+    let count = length("Deployments", COUNTS[0], COUNTS[1]);
     let started = Instant::now();
-    rollout(cluster, 1, |_| true).await;
-    rollout(cluster, 2, |n| n % 4 == 0).await;
+    rollout(cluster, count, 1, |_| true).await;
+    rollout(cluster, count, 2, |n| n % 4 == 0).await;
     let small = deployment("few", "web", "slice=0,third=true", &["acme/small:1"]);
     cluster.apply(&small).await;
     until("the small one to be warm", async || {
         let warm = cluster.warm("few").await;
-        warm.get("web").is_some_and(|warm| warm.len() == SLICE)
+        warm.get("web")
+            .is_some_and(|warm| warm.len() == third_of_slice())
     })
     .await;
 
     let newest = |n: usize| format!("acme/web:{}", if n.is_multiple_of(4) { 2 } else { 1 });
     let complete = async || {
         let warm = cluster.warm("many").await;
-        (0..COUNT)
+        (0..count)
             .filter(|n| {
                 let of = warm.get(&format!("web-{n}"));
                 let has = |image: &str| {
-                    of.is_some_and(|of| of.iter().filter(|(_, i)| i == image).count() == SLICE)
+                    of.is_some_and(|of| {
+                        of.iter().filter(|(_, i)| i == image).count() == third_of_slice()
+                    })
                 };
                 has(&newest(*n)) && has("acme/common:1")
             })
             .count()
     };
     until("the newest images to be everywhere", async || {
-        complete().await == COUNT
+        complete().await == count
     })
     .await;
     // By the kubelets' clock: this test may look late.
@@ -89,7 +100,7 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     let small_done = last_end(&cluster.pods("few", None).await).duration_since(begun);
     let all_done = last_end(&cluster.pods("many", None).await).duration_since(begun);
     eprintln!(
-        "{COUNT} Deployments, every fourth updated again: {:.1} s; of the last {all_done:?} the small one took {small_done:?}",
+        "{count} Deployments, every fourth updated again: {:.1} s; of the last {all_done:?} the small one took {small_done:?}",
         started.elapsed().as_secs_f64(),
     );
     assert!(small_done < all_done / 2, "begun last, done early");
@@ -114,7 +125,6 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     }
     cluster.clear("many").await;
     cluster.clear("few").await;
-    cluster.reset().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +166,7 @@ async fn pods_on_their_way_when_the_images_change_are_waited_for() {
         let warm = cluster.warm("late").await;
         let has = |image: &str| {
             let of_web = warm.get("web").into_iter().flatten();
-            of_web.filter(|(_, found)| found == image).count() == SLICE
+            of_web.filter(|(_, found)| found == image).count() == third_of_slice()
         };
         has("acme/web:2") && has("acme/common:1")
     })
@@ -167,8 +177,7 @@ async fn pods_on_their_way_when_the_images_change_are_waited_for() {
             assert!(common.insert(node(&pod)), "{} pulls it twice", node(&pod));
         }
     }
-    let old = cluster.writes("late", "create").len() - SLICE;
+    let old = cluster.writes("late", "create").len() - third_of_slice();
     assert!(old > 0, "some were on their way");
     cluster.clear("late").await;
-    cluster.reset().await;
 }

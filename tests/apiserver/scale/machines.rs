@@ -7,10 +7,9 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use testbed::FakeNodes;
 
-use crate::scale::cluster::{RETAIN, TestCluster, answered, cluster, deployment, node, until};
-
-/// Nodes of the Deployment.
-const NODES: usize = 50;
+use crate::scale::cluster::{
+    RETAIN, TestCluster, answered, cluster, deployment, node, nodes, slice, until,
+};
 
 async fn warm_nodes(cluster: &TestCluster, image: &str) -> usize {
     let warm = cluster.warm("machines").await;
@@ -35,13 +34,13 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
     let web = |image: &str| deployment("machines", "web", "slice=7", &[image]);
     cluster.apply(&web("acme/web:1")).await;
     until("all but one to be warm", async || {
-        warm_nodes(cluster, "acme/web:1").await == NODES - 1
+        warm_nodes(cluster, "acme/web:1").await == slice() - 1
     })
     .await;
-    assert_eq!(creates(cluster), NODES - 1);
+    assert_eq!(creates(cluster), slice() - 1);
     cluster.set_ready("fake-7", true).await;
     until("the node that came back to be warm", async || {
-        warm_nodes(cluster, "acme/web:1").await == NODES
+        warm_nodes(cluster, "acme/web:1").await == slice()
     })
     .await;
 
@@ -54,21 +53,21 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
     until(untainted, async || is_without_taint(cluster).await).await;
     assert_eq!(
         creates(cluster),
-        NODES,
+        slice(),
         "one create for each node, flapping or not"
     );
 
     // Deleted in the middle of a rollout, and made again by the same name.
     let gone = cluster.nodes().get("fake-27").await.unwrap();
     cluster.apply(&web("acme/web:2")).await;
-    until("the first pods", async || creates(cluster) > NODES).await;
+    until("the first pods", async || creates(cluster) > slice()).await;
     cluster
         .nodes()
         .delete("fake-27", &DeleteParams::default())
         .await
         .unwrap();
     until("the others to be warm", async || {
-        warm_nodes(cluster, "acme/web:2").await >= NODES - 1
+        warm_nodes(cluster, "acme/web:2").await >= slice() - 1
     })
     .await;
     let mut again = gone;
@@ -106,7 +105,7 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
     until("the node that was made again to be warm", on_it).await;
 
     // Long after the rollout, a node joins.
-    cluster.reset().await;
+    cluster.remove_pods().await;
     until("the retention to be over", async || {
         cluster.pods("machines", None).await.is_empty()
     })
@@ -134,10 +133,7 @@ async fn nodes_are_warmed_when_they_come_and_not_again_when_they_flap() {
     cluster.clear("machines").await;
     cluster
         .nodes()
-        .delete(
-            &format!("fake-{}", crate::scale::cluster::NODES),
-            &DeleteParams::default(),
-        )
+        .delete(&format!("fake-{}", nodes()), &DeleteParams::default())
         .await
         .unwrap();
 }

@@ -122,7 +122,7 @@ async fn a_large_cluster_fits_into_little_memory() {
     let wait = Wait::new("the Deployments' controller to be done", SETTLED);
     let mut before = events(&headstart, "Deployments").await;
     loop {
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         let now = events(&headstart, "Deployments").await;
         if now == before {
             break;
@@ -135,7 +135,7 @@ async fn a_large_cluster_fits_into_little_memory() {
     let window = if is_long() {
         HEARTBEATS
     } else {
-        Duration::from_secs(20)
+        Duration::from_secs(12)
     };
     tokio::time::sleep(window).await;
     let idle = (cpu(pid) - before).as_secs_f64() / since.elapsed().as_secs_f64();

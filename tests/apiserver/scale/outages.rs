@@ -11,22 +11,22 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use testbed::Component;
+use testbed::harness::length;
 use testbed::progress::say;
 
-use crate::scale::cluster::{TestCluster, cluster, deployment, is_long, phase, until};
+use crate::scale::cluster::{TestCluster, cluster, deployment, phase, third, until};
 use crate::scale::proxy::{Manner, Proxy};
 
-const NODES: usize = 300;
 /// Most requests in a minute in which nothing happens: the leader reads and renews its lease 7.5 times each per lease
 /// of 2 s, as this test has it, which is 450; each of the watches is begun again every five minutes, and after trouble
 /// sooner. With the default of 6 s a lease, a leader asks 150 times a minute. A loop that runs hot asks thousands of times.
 const IDLE_PER_MINUTE: f64 = 700.0;
 
 async fn all_warm(cluster: &TestCluster, namespace: &str, image: &str) {
-    until(&format!("{image} on {NODES} nodes"), async || {
+    until(&format!("{image} on {} nodes", third()), async || {
         let warm = cluster.warm(namespace).await;
         let of_web = warm.get("web").into_iter().flatten();
-        of_web.filter(|(_, found)| found == image).count() == NODES
+        of_web.filter(|(_, found)| found == image).count() == third()
     })
     .await;
 }
@@ -86,10 +86,11 @@ async fn an_api_server_that_goes_in_the_middle_costs_nothing_but_time() {
     cluster.plane.restart(Component::ApiServer).await.unwrap();
     all_warm(cluster, "outage", "acme/web:1").await;
 
-    begun("acme/web:2", NODES).await;
+    begun("acme/web:2", third()).await;
     cluster.plane.stop_component(Component::Etcd);
-    // As long as is asked of it: there is no condition to wait for.
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    // There is no condition to wait for. The short form is longer than the lease, and than the API server waits for etcd.
+    let outage = length("seconds without etcd", 12, 30);
+    tokio::time::sleep(Duration::from_secs(outage)).await;
     cluster
         .plane
         .start_component(Component::Etcd)
@@ -102,17 +103,16 @@ async fn an_api_server_that_goes_in_the_middle_costs_nothing_but_time() {
     }
     let made = cluster.made_once("outage");
     // What was stored as the API server was killed is not in its log.
-    assert!(made > NODES * 9 / 10, "{made}");
+    assert!(made > third() * 9 / 10, "{made}");
     cluster.clear("outage").await;
 
     // Nothing happens now, and little is asked.
     let (before, since) = (cluster.requests(), Instant::now());
-    tokio::time::sleep(Duration::from_secs(if is_long() { 60 } else { 20 })).await;
+    tokio::time::sleep(Duration::from_secs(length("idle seconds", 10, 60))).await;
     let took = since.elapsed().as_secs_f64() / 60.0;
     let per_minute = (cluster.requests() - before) as f64 / took;
     eprintln!("{per_minute:.0} requests a minute while idle, of {IDLE_PER_MINUTE}");
     assert!(per_minute < IDLE_PER_MINUTE);
-    cluster.reset().await;
 }
 
 /// Of every five requests one is refused for load, one in fifteen each: too many, broken, no answer. Watches are cut
@@ -159,7 +159,7 @@ async fn a_fifth_of_all_requests_failing_and_watches_cut_every_second_is_survive
     cluster.namespace("trouble").await;
     on.store(true, Ordering::Relaxed);
     let (begun, before) = (Instant::now(), count.load(Ordering::Relaxed));
-    let seconds = if is_long() { 60 } else { 15 };
+    let seconds = length("seconds of trouble", 10, 60);
     let mut rollouts = 0;
     while rollouts < 2 || begun.elapsed() < Duration::from_secs(seconds) {
         rollouts += 1;
@@ -171,7 +171,8 @@ async fn a_fifth_of_all_requests_failing_and_watches_cut_every_second_is_survive
     }
     let requests = count.load(Ordering::Relaxed) - before;
     eprintln!(
-        "{rollouts} rollouts to {NODES} nodes in {:.1} s of trouble, {requests} requests",
+        "{rollouts} rollouts to {} nodes in {:.1} s of trouble, {requests} requests",
+        third(),
         begun.elapsed().as_secs_f64()
     );
     let creates = cluster.plane.audit_events("trouble").unwrap();
@@ -181,13 +182,12 @@ async fn a_fifth_of_all_requests_failing_and_watches_cut_every_second_is_survive
             && event.resource == "pods"
             && event.code == 201
     });
-    assert_eq!(made.count(), rollouts * NODES);
+    assert_eq!(made.count(), rollouts * third());
     // A pod costs a create, a refusal now and then, and a delete; a watch that is cut is begun again at most every
     // second, with its list.
-    let bound = rollouts * NODES * 4 + usize::try_from(begun.elapsed().as_secs()).unwrap() * 40;
+    let bound = rollouts * third() * 4 + usize::try_from(begun.elapsed().as_secs()).unwrap() * 40;
     assert!(requests < bound, "{requests} requests, of {bound}");
 
     on.store(false, Ordering::Relaxed);
     cluster.clear("trouble").await;
-    cluster.reset().await;
 }

@@ -8,11 +8,8 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::scale::cluster::{
-    TestCluster, answered, cluster, deployment, is_long, made_by_name, node, phase, until,
+    TestCluster, answered, cluster, deployment, is_long, made_by_name, node, phase, slice, until,
 };
-
-/// Nodes of the Deployment.
-const NODES: usize = 50;
 
 /// Makes finished pods say that they ended before they did, as if that time had passed.
 async fn backdate(cluster: &TestCluster, namespace: &str, by: SignedDuration) {
@@ -43,7 +40,7 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
         .apply(&deployment("refresh", "web", "slice=9", &["acme/web:1"]))
         .await;
     cluster.event("refresh", "web", "Prefetched").await;
-    assert_eq!(answered(&cluster.writes("refresh", "create"), 201), NODES);
+    assert_eq!(answered(&cluster.writes("refresh", "create"), 201), slice());
 
     let pods_of_now = async || -> BTreeSet<String> {
         let pods = cluster.pods("refresh", None).await;
@@ -65,7 +62,7 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
         let done = pods.iter().filter(|pod| {
             phase(pod) == "Succeeded" && pod.uid().is_some_and(|uid| !first.contains(&uid))
         });
-        done.map(node).collect::<BTreeSet<_>>().len() == NODES
+        done.map(node).collect::<BTreeSet<_>>().len() == slice()
     })
     .await;
     // A kubelet names the UID of the pod that it removes for good. kwok does not, and may hit the one that has come in its
@@ -86,5 +83,4 @@ async fn images_are_prefetched_again_when_their_time_has_come() {
         );
     }
     cluster.clear("refresh").await;
-    cluster.reset().await;
 }

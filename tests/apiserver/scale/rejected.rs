@@ -8,12 +8,10 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::scale::cluster::{TestCluster, cluster, deployment, made_by_name, until};
+use crate::scale::cluster::{TestCluster, cluster, deployment, made_by_name, slice, until};
 
 /// No fake kubelet looks after it: this test does.
 const CROWDED: &str = "crowded";
-/// Nodes of the Deployment besides.
-const OTHERS: usize = 50;
 
 async fn add_node(cluster: &TestCluster) {
     let mut node = cluster.nodes().get("fake-1").await.unwrap();
@@ -100,11 +98,11 @@ async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
     let status = json!({ "phase": "Succeeded", "containerStatuses": containers });
     cluster.set_pod_status(&pod, status).await;
     let note = cluster.event("rejected", "web", "Prefetched").await;
-    assert!(note.contains(&format!("{} nodes", OTHERS + 1)), "{note}");
+    assert!(note.contains(&format!("{} nodes", slice() + 1)), "{note}");
 
     let creates = cluster.writes("rejected", "create");
     let made = made_by_name(&creates);
-    assert_eq!(made.len(), OTHERS + 1);
+    assert_eq!(made.len(), slice() + 1);
     for (name, times) in made {
         let expected = if name == pod.name_any() { 3 } else { 1 };
         assert_eq!(times, expected, "{name}");
@@ -115,5 +113,4 @@ async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
         .delete(CROWDED, &DeleteParams::default())
         .await
         .unwrap();
-    cluster.reset().await;
 }

@@ -8,11 +8,13 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use testbed::Component;
-use testbed::harness::PATIENCE_AT_SCALE;
+use testbed::harness::{PATIENCE_AT_SCALE, length};
 use testbed::headstart::Local;
 use testbed::process::Wait;
 
-use crate::scale::cluster::{TestCluster, cluster, deployment, is_long, status_mib, until};
+use crate::scale::cluster::{
+    TestCluster, cluster, deployment, status_mib, third, third_of_slice, until,
+};
 
 const NAMESPACE: &str = "soak";
 /// Deployments, each on one slice of nodes.
@@ -84,7 +86,7 @@ impl Model {
                 self.wanted.remove(&number);
             }
             72..92 => {
-                let node = format!("fake-{}", chance.below(300));
+                let node = format!("fake-{}", chance.below(third() as u64));
                 let ready = self.not_ready.remove(&node);
                 if !ready {
                     self.not_ready.insert(node.clone());
@@ -136,7 +138,7 @@ fn rss_mib(replica: &Local) -> f64 {
 async fn whatever_happens_what_must_be_warm_is_in_the_end() {
     let mut turn = cluster().await;
     let cluster = &mut *turn;
-    let length = Duration::from_secs(if is_long() { 1800 } else { 40 });
+    let lasts = Duration::from_secs(length("seconds", 25, 1800));
     let seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -148,7 +150,7 @@ async fn whatever_happens_what_must_be_warm_is_in_the_end() {
     cluster.take_turns().await;
 
     let (mut model, begun, mut steps) = (Model::default(), Instant::now(), 0);
-    while begun.elapsed() < length {
+    while begun.elapsed() < lasts {
         model.step(cluster, &mut chance).await;
         steps += 1;
     }
@@ -170,12 +172,12 @@ async fn whatever_happens_what_must_be_warm_is_in_the_end() {
         })
     })
     .await;
-    eprintln!("{steps} steps in {length:?}: nothing missing, nothing left");
+    eprintln!("{steps} steps in {lasts:?}: nothing missing, nothing left");
 
     // One replica, over many rollouts more: what it holds does not grow.
     let replica = cluster.replicas.last().unwrap();
     let before = rss_mib(replica);
-    for round in 0..if is_long() { 200 } else { 5 } {
+    for round in 0..length("rounds", 5, 200) {
         let image = format!("acme/round:{round}");
         cluster
             .apply(&deployment(
@@ -192,7 +194,7 @@ async fn whatever_happens_what_must_be_warm_is_in_the_end() {
                 .flatten()
                 .filter(|(_, i)| *i == image)
                 .count()
-                == 15
+                == third_of_slice()
         })
         .await;
     }
@@ -200,5 +202,4 @@ async fn whatever_happens_what_must_be_warm_is_in_the_end() {
     eprintln!("{before:.1} MiB, and {after:.1} MiB many rollouts later");
     assert!(after - before < GROWTH_MIB, "{before} to {after} MiB");
     cluster.clear(NAMESPACE).await;
-    cluster.reset().await;
 }

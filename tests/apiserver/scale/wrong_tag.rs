@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::scale::cluster::{TestCluster, alone, cluster, deployment, is_long, until};
+use crate::scale::cluster::{TestCluster, alone, cluster, deployment, is_long, third, until};
 
 /// A handful: two on each architecture.
 const HANDFUL: usize = 4;
@@ -57,10 +57,9 @@ async fn wrong_tag_and_fix(cluster: &mut TestCluster) {
         .await;
     cluster.event("wrong-tag", "web", "Prefetched").await;
     until("the failed pods to go", async || {
-        cluster.pods("wrong-tag", None).await.len() == 300
+        cluster.pods("wrong-tag", None).await.len() == third()
     })
     .await;
-    assert_eq!(cluster.made_once("wrong-tag"), handful + 300);
+    assert_eq!(cluster.made_once("wrong-tag"), handful + third());
     cluster.clear("wrong-tag").await;
-    cluster.reset().await;
 }

@@ -57,7 +57,7 @@ async fn a_hold_that_ran_out_while_nobody_was_there_ends_when_somebody_is() {
     let cluster = &*turn;
     let web = Web::new(cluster, "hold-nobody").await;
     cluster
-        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "40s"))
+        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "20s"))
         .await;
     web.until_said("RolloutHeld", 1).await;
     let held = web.hold().await.unwrap();
@@ -103,11 +103,11 @@ async fn switching_holds_off_ends_them() {
     let web = Web::new(cluster, "hold-off").await;
     cluster.apply(&web.manifest(UNREACHABLE)).await;
     web.until_said("RolloutHeld", 1).await;
-    cluster.set("HEADSTART_HOLD=off").await;
+    cluster.has_option(Some("HEADSTART_HOLD=off")).await;
     web.until_resumed("--hold=off").await;
+    cluster.until_none_drains().await;
     web.kubectl(&["delete", "deployment", "web"]).await;
     cluster.apply(&web.manifest(UNREACHABLE)).await;
     assert!(!web.is_paused().await);
-    cluster.set("HEADSTART_HOLD-").await;
     web.delete().await;
 }

@@ -46,18 +46,18 @@ async fn until_within(limit: Duration, what: &str, condition: impl AsyncFn() -> 
 
 /// Returns whether each test runs at its full size: `HEADSTART_LONG` is exactly `1`.
 pub fn is_long() -> bool {
-    let long = std::env::var("HEADSTART_LONG").is_ok_and(|value| value == "1");
-    if !long {
-        eprintln!("in its short form; HEADSTART_LONG=1 runs the whole");
-    }
-    long
+    std::env::var("HEADSTART_LONG").is_ok_and(|value| value == "1")
 }
 
-/// Chooses the short or the long form of something that a test does for long or often, and prints it.
+/// Chooses the short or the long form of something that a test does for long or often, and prints which.
 pub fn length<T: std::fmt::Debug>(what: &str, short: T, long: T) -> T {
-    let chosen = if is_long() { long } else { short };
-    println!("{what}: {chosen:?}");
-    chosen
+    if is_long() {
+        println!("{what}: {long:?}");
+        long
+    } else {
+        println!("{what}: {short:?} (HEADSTART_LONG=1 for {long:?})");
+        short
+    }
 }
 
 /// A Deployment of one replica with this pod spec.
