@@ -23,7 +23,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, Resource as _};
 use serde_json::json;
 use testbed::control_plane::Options;
-use testbed::headstart::Local;
+use testbed::headstart::{Local, Profile};
 use testbed::process::Wait;
 use testbed::statistics::median;
 use testbed::{ControlPlane, FakeNodes};
@@ -96,7 +96,7 @@ async fn main() {
     let bench = Bench { plane, user, raw };
     bench.namespace("raw", false).await;
     bench.namespace("own", true).await;
-    let binary = tokio::task::spawn_blocking(testbed::headstart::binary)
+    let binary = tokio::task::spawn_blocking(|| testbed::headstart::binary(Profile::Release))
         .await
         .unwrap()
         .unwrap();

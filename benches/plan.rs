@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use headstart::domain::plan::{PlacementContext, plan};
-use headstart::domain::pod::{NodeBinding, PodSettings, RunAs};
-use headstart::domain::scheduling::node::NodeInfo;
-use headstart::domain::workload::Workload;
+use headstart_core::plan::{PlacementContext, plan};
+use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
+use headstart_core::scheduling::node::NodeInfo;
+use headstart_core::workload::Workload;
 use serde_json::{Value, json};
 
 const SIZES: [usize; 3] = [100, 1_000, 5_000];

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 
 /// Counts what passes through.
 #[derive(Clone)]
-pub struct CountCalls(pub Arc<Metrics>);
+pub(crate) struct CountCalls(pub Arc<Metrics>);
 
 impl<S> Layer<S> for CountCalls {
     type Service = Counting<S>;
@@ -25,7 +25,7 @@ impl<S> Layer<S> for CountCalls {
 
 /// A service whose answers are counted.
 #[derive(Clone)]
-pub struct Counting<S> {
+pub(crate) struct Counting<S> {
     inner: S,
     metrics: Arc<Metrics>,
 }

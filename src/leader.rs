@@ -29,7 +29,7 @@ const RENEW_DEADLINE: (u32, u32) = (2, 3);
 const RETRY_PERIOD: (u32, u32) = (2, 15);
 
 /// A candidate for the lease.
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Speaks to the API server.
     pub client: Client,
     /// The lease's namespace.
@@ -85,7 +85,7 @@ impl Observed {
 impl Candidate {
     /// Takes part until cancelled, telling through `leading` whether we lead. Once cancelled it goes on renewing
     /// until `finished` is, so that the work can end under the lease, then releases it.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         leading: watch::Sender<bool>,
         stop: CancellationToken,

@@ -12,30 +12,40 @@
 //! refuse the object. The worker, on the elected leader only, acts on what the watches show to be stored. What it
 //! knows can be listed: a restart finds prefetch pods by label and goes on.
 //!
-//! Where it is asked for, a rollout waits for its images: [`hold`] has the webhook pause it as it is admitted, and the worker
+//! Where it is asked for, a rollout waits for its images: `hold` has the webhook pause it as it is admitted, and the worker
 //! resume it. All that is known of a hold is in the Deployment.
 //!
-//! Imports point one way: [`domain`] imports nobody here and is pure; [`cluster`] and [`queue`] know it; [`webhook`] knows those and
-//! `hold`; [`worker`] knows those, [`puller`], [`whereabouts`] and [`report`]; [`serve`] puts them together.
+//! Imports point one way: [`headstart_core`] imports nobody here and is pure; `cluster` and `queue` know it; `webhook` knows those
+//! and `hold`; `worker` knows those, `puller`, `whereabouts` and `report`; `run` puts them together.
 
-pub mod api_calls;
+mod api_calls;
 pub mod cli;
-pub mod clock;
-pub mod cluster;
-pub mod config;
-pub mod hold;
-pub mod leader;
-pub mod metrics;
-pub mod puller;
-pub mod queue;
-pub mod registration;
-pub mod report;
-pub mod self_test;
-pub mod serve;
-pub mod server;
-pub mod tls;
-pub mod webhook;
-pub mod whereabouts;
-pub mod worker;
+mod clock;
+// `unreachable_pub` is allowed in the rooms that the controller in core and the driver replace.
+#[allow(unreachable_pub)]
+mod cluster;
+mod config;
+#[allow(unreachable_pub)]
+mod hold;
+mod leader;
+mod metrics;
+#[allow(unreachable_pub)]
+mod puller;
+#[allow(unreachable_pub)]
+mod queue;
+mod registration;
+mod report;
+mod run;
+mod self_test;
+mod server;
+#[doc(hidden)]
+pub mod testing;
+mod tls;
+mod webhook;
+#[allow(unreachable_pub)]
+mod whereabouts;
+#[allow(unreachable_pub)]
+mod worker;
 
-pub use headstart_core as domain;
+pub use config::Config;
+pub use run::run;

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use headstart::Config;
 use headstart::cli::{Usage, certs, noop, plan, release};
-use headstart::config::Config;
-use headstart::serve;
 
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
@@ -43,7 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve(config) => serve::run(*config),
+        Command::Serve(config) => headstart::run(*config),
         Command::Plan(options) => plan::run(options),
         Command::Release(options) => release::run(options),
         Command::Certs(options) => certs::run(options),

@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::cluster::Place;
-use crate::domain::api::well_known::REVISION_LABEL;
-use crate::domain::image::ImageSetId;
-use crate::domain::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
-use crate::domain::pod::{PodSettings, prefetch_pod};
-use crate::domain::scheduling::node::PullMethod;
-use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
+use headstart_core::api::well_known::REVISION_LABEL;
+use headstart_core::image::ImageSetId;
+use headstart_core::limits::{NOTE_BYTES, POD_BYTES, printed, shown};
+use headstart_core::pod::{PodSettings, prefetch_pod};
+use headstart_core::scheduling::node::PullMethod;
+use headstart_core::workload::Workload;
 
 /// How long the API server may take for one write before it counts as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

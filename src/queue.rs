@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::image::ImageSetId;
-use crate::domain::workload::DeploymentKey;
+use headstart_core::image::ImageSetId;
+use headstart_core::workload::DeploymentKey;
 
 /// Keys in the order of their first push.
 #[derive(Debug)]

@@ -16,12 +16,12 @@ use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::domain::hash::short_hash;
-use crate::domain::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
-use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::puller::namespace_is_going;
 use backlog::Backlog;
+use headstart_core::hash::short_hash;
+use headstart_core::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
+use headstart_core::workload::Workload;
 
 mod backlog;
 
@@ -36,7 +36,7 @@ const DROPS_LOGGED: Duration = Duration::from_secs(60);
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Prefetch pods are being created.
     PrefetchStarted,
     /// Every planned node is decided, and all are warm.
@@ -111,7 +111,7 @@ impl Reason {
 
 /// Takes events and writes them in the background.
 #[derive(Clone, Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     inlet: Arc<Inlet>,
     instance: Arc<str>,
 }
@@ -133,7 +133,7 @@ impl Drop for Inlet {
 
 impl Reporter {
     /// A reporter, and the task that writes for it; the task ends when the last reporter is dropped.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         instance: &str,
         metrics: Arc<Metrics>,
@@ -153,7 +153,7 @@ impl Reporter {
 
     /// Reports about a Deployment. `subject` tells reports of one reason apart: the same Deployment, images, reason
     /// and subject are reported once.
-    pub fn report(&self, workload: &Workload, reason: Reason, subject: &str, note: String) {
+    pub(crate) fn report(&self, workload: &Workload, reason: Reason, subject: &str, note: String) {
         let event = event(workload, reason, subject, note, &self.instance);
         if !self.inlet.backlog.push(&workload.key.namespace, event) {
             self.inlet.dropped(workload, reason);
@@ -262,7 +262,7 @@ async fn write_one(client: Client, event: Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::testing::workload;
+    use headstart_core::testing::workload;
     use serde_json::json;
     use tokio::sync::mpsc;
 

@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::domain::self_test::{Address, Answer, Check, Enforcement};
-use crate::domain::workload::Workload;
 use crate::metrics::Metrics;
 use crate::report::{Reason, Reporter};
-pub use permit::Permit;
+use headstart_core::self_test::{Address, Answer, Check, Enforcement};
+use headstart_core::workload::Workload;
+pub(crate) use permit::Permit;
 use requests::ANSWER_TIMEOUT;
 
 /// How long a policy that was just applied may take to be in force. Until then it is not missed.
@@ -37,7 +37,7 @@ const JITTER: u64 = 600;
 
 /// What the self-test is told.
 #[derive(Debug)]
-pub struct SelfTest {
+pub(crate) struct SelfTest {
     /// headstart's namespace.
     pub namespace: String,
     /// The own pod.
@@ -58,7 +58,7 @@ pub struct SelfTest {
 
 impl SelfTest {
     /// Returns the permit that the test grants, if it is `required`, and the test itself, which runs until the process ends.
-    pub fn start(
+    pub(crate) fn start(
         self,
         client: Client,
         required: bool,

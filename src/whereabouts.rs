@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::domain::scheduling::selector::Selector;
-use crate::domain::workload::{DeploymentKey, Workload};
+use headstart_core::scheduling::selector::Selector;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// How long the API server may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);

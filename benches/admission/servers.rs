@@ -7,11 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headstart::clock::Clock;
-use headstart::server::{Shutdown, serve_tls};
-use headstart::tls::files::Files;
-use headstart::tls::{Authority, Resolver};
-use headstart::webhook::{Budget, Webhook, router};
+use headstart::testing::{
+    Authority, Budget, Clock, Files, Resolver, Shutdown, Webhook, router, serve_tls,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 

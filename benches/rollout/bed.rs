@@ -14,7 +14,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 use testbed::control_plane::Options;
-use testbed::headstart::Installed;
+use testbed::headstart::{Installed, Profile};
 use testbed::process::Wait;
 use testbed::rollout::{self, Timeline, is_complete};
 use testbed::{Image, Nodes};
@@ -89,7 +89,7 @@ enum News {
 impl Bed {
     pub(crate) async fn start(nodes: u16) -> Result<Self> {
         let nodes = Nodes::start(nodes.into(), Options::default()).await?;
-        let _installed = Installed::on(&nodes, &FLAGS).await?;
+        let _installed = Installed::on(&nodes, Profile::Release, &FLAGS).await?;
         let go = tokio::process::Command::new("go")
             .args(["env", "GOROOT"])
             .output()

@@ -1,8 +1,8 @@
-//! Whatever is posted is answered by the contract, or refused as no review. The property test in `tests/review.rs` checks
+//! Whatever is posted is answered by the contract, or refused as no review. The property test in `tests/offline/review.rs` checks
 //! the same on stable, with the corpus of this target as its seeds.
 #![no_main]
 
-#[path = "../../tests/review/contract.rs"]
+#[path = "../../tests/offline/review/contract.rs"]
 mod contract;
 
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {

@@ -1,7 +1,7 @@
 //! The subcommands that do one thing and end.
 
 pub mod certs;
-pub mod manifest;
+pub(crate) mod manifest;
 pub mod noop;
 pub mod plan;
 pub mod release;

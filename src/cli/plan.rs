@@ -13,8 +13,8 @@ use crate::config::{
     DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
     ServiceAccountFlag, duration,
 };
-use crate::domain::pod::PodSettings;
-use crate::domain::workload::Workload;
+use headstart_core::pod::PodSettings;
+use headstart_core::workload::Workload;
 
 mod deployments;
 mod input;

@@ -12,10 +12,9 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::Usage;
-use crate::domain::api::well_known::{HELD_LABEL, HELD_VALUE};
-use crate::domain::workload::DeploymentKey;
 use crate::hold::{Resumed, resume};
-use crate::serve;
+use headstart_core::api::well_known::{HELD_LABEL, HELD_VALUE};
+use headstart_core::workload::DeploymentKey;
 
 /// How long the cluster may take to list what is held.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,7 +58,7 @@ async fn release(options: Options) -> Result<()> {
         namespace,
         kubeconfig,
     } = options;
-    let client = serve::client(kubeconfig).await?;
+    let client = crate::run::client(kubeconfig).await?;
     let keys = match name {
         Some(name) => vec![DeploymentKey {
             namespace: namespace.unwrap_or_else(|| client.default_namespace().to_owned()),

@@ -8,9 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::Cluster;
 use super::table::{Change, Scope};
-use crate::domain::image::Image;
-use crate::domain::scheduling::node::NodeInfo;
-use crate::domain::workload::Workload;
+use headstart_core::image::Image;
+use headstart_core::scheduling::node::NodeInfo;
+use headstart_core::workload::Workload;
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Machine {
     pub(crate) fn named(name: &str) -> Self {
         let named = serde_json::json!({"metadata": {"name": name}});
         Self {
-            candidate: Arc::new(crate::domain::testing::node_info(&named)),
+            candidate: Arc::new(headstart_core::testing::node_info(&named)),
             uid: name.into(),
             created: None,
             images: Arc::default(),

@@ -20,10 +20,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use tracing::warn;
 
-use crate::domain::api::mode::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
-use crate::domain::workload::{DeploymentKey, Workload};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use headstart_core::api::mode::{Mode, NamespaceMode, effective_mode, is_exempt, namespace_mode};
+use headstart_core::workload::{DeploymentKey, Workload};
 pub use machines::Machine;
 use pods::Pods;
 pub use pods::{Place, PrefetchPod};

@@ -8,14 +8,14 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Change, Scope, Table};
 use super::{Cluster, covers};
-use crate::domain::api::mode::is_exempt;
-use crate::domain::api::well_known::{DEPLOYMENT_LABEL, REVISION_LABEL};
-use crate::domain::image::ImageRef;
-use crate::domain::image::ImageSetId;
-use crate::domain::pod::status;
-use crate::domain::pod::status::PodStatusSummary;
-use crate::domain::pod::{is_prefetch_pod, node_of};
-use crate::domain::workload::DeploymentKey;
+use headstart_core::api::mode::is_exempt;
+use headstart_core::api::well_known::{DEPLOYMENT_LABEL, REVISION_LABEL};
+use headstart_core::image::ImageRef;
+use headstart_core::image::ImageSetId;
+use headstart_core::pod::status;
+use headstart_core::pod::status::PodStatusSummary;
+use headstart_core::pod::{is_prefetch_pod, node_of};
+use headstart_core::workload::DeploymentKey;
 
 /// A Deployment on a node: what one prefetch pod is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,10 +2,10 @@
 
 use super::verdict::{Standards, Verdict, judge};
 use super::{Cluster, Machine};
-use crate::domain::hold::ImagePresence;
-use crate::domain::plan::{PlacementContext, plan};
-use crate::domain::pod::PodSettings;
-use crate::domain::workload::Workload;
+use headstart_core::hold::ImagePresence;
+use headstart_core::plan::{PlacementContext, plan};
+use headstart_core::pod::PodSettings;
+use headstart_core::workload::Workload;
 
 /// Most nodes that a review looks at: a caller who forges reviews decides how often this runs.
 const MAX_NODES: usize = 1000;

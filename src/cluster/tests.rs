@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::image::Image;
+use headstart_core::image::Image;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -275,9 +275,9 @@ fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
     };
     deployment(&cluster, "shop", json!({}));
     let (workload, _) = cluster.stored(&key("shop")).unwrap();
-    let settings = crate::domain::testing::settings();
+    let settings = headstart_core::testing::settings();
     let stock = || cluster.stock(&workload, &settings);
-    use crate::domain::hold::ImagePresence;
+    use headstart_core::hold::ImagePresence;
     assert_eq!(stock(), ImagePresence::NoEligibleNode);
     nodes(0..1000);
     assert_eq!(stock(), ImagePresence::OnAllNodes);

@@ -4,9 +4,9 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::PrefetchPod;
-use crate::domain::image::Image;
-use crate::domain::pod::status::{Failure, ImageStatus};
-use crate::domain::workload::Workload;
+use headstart_core::image::Image;
+use headstart_core::pod::status::{Failure, ImageStatus};
+use headstart_core::workload::Workload;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -20,8 +20,8 @@ use tracing::{debug, info, warn};
 use super::Cluster;
 use super::lean::{Lean, whole};
 use super::table::{Change, Scope};
-use crate::domain::api::well_known::DEPLOYMENT_LABEL;
 use crate::metrics::Watched;
+use headstart_core::api::well_known::DEPLOYMENT_LABEL;
 
 /// Objects per page of an initial list, where lists are not streamed: bounds what one response holds in memory.
 const PAGE_SIZE: u32 = 200;

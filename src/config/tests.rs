@@ -1,5 +1,6 @@
 use super::*;
 use clap::Parser;
+use std::time::Duration;
 
 #[derive(Parser)]
 struct Cli {
@@ -14,8 +15,8 @@ fn parse(flags: &[&str]) -> Result<Config, clap::Error> {
 #[test]
 fn the_defaults_parse() {
     let config = parse(&[]).unwrap();
-    assert_eq!(config.retain, Duration::from_secs(600));
-    assert_eq!(config.pull_method.forced(), None);
+    assert_eq!(config.pods.retain, Duration::from_secs(600));
+    assert_eq!(config.pods.pull_method.forced(), None);
 }
 
 #[test]
@@ -31,9 +32,10 @@ fn lifetimes_that_could_not_be_kept_are_refused() {
     let lifetimes = |ca: &str, leaf: &str| {
         parse(&["--ca-lifetime", ca, "--leaf-lifetime", leaf])
             .unwrap()
+            .tls
             .lifetimes()
     };
-    assert!(parse(&[]).unwrap().lifetimes().is_ok());
+    assert!(parse(&[]).unwrap().tls.lifetimes().is_ok());
     assert!(lifetimes("16s", "4s").is_ok());
     assert!(lifetimes("15s", "4s").unwrap_err().contains("4 times"));
     assert!(lifetimes("1h", "1s").unwrap_err().contains("at least 4s"));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::domain::pod::{NodeBinding, RunAs};
-use crate::domain::scheduling::node::PullMethod;
+use headstart_core::pod::{NodeBinding, RunAs};
+use headstart_core::scheduling::node::PullMethod;
 
 /// `--pull-method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

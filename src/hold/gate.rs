@@ -5,11 +5,11 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{Timestamp, Unit};
 
 use crate::cluster::Cluster;
-use crate::domain::api::annotations::HOLD_TIMEOUT;
-use crate::domain::hold::{HoldDecision, HoldLimits, ImagePresence, decide};
-use crate::domain::pod::PodSettings;
-use crate::domain::workload::Workload;
 use crate::self_test::Permit;
+use headstart_core::api::annotations::HOLD_TIMEOUT;
+use headstart_core::hold::{HoldDecision, HoldLimits, ImagePresence, decide};
+use headstart_core::pod::PodSettings;
+use headstart_core::workload::Workload;
 
 /// Decides with what every replica has in its caches.
 #[derive(Clone, Debug)]

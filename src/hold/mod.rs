@@ -1,12 +1,10 @@
 //! Rollouts that wait for their images: paused when they are admitted, resumed by the leader.
 //!
-//! What is decided is in [`crate::domain::hold`]. Here is what a decision needs to know of the cluster, and the one write of a
+//! What is decided is in [`headstart_core::hold`]. Here is what a decision needs to know of the cluster, and the one write of a
 //! user's object that headstart ever makes.
 
-mod access;
 mod gate;
 mod resume;
 
-pub use access::may_resume;
 pub use gate::Gate;
 pub use resume::{Resumed, resume};

@@ -8,11 +8,11 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::domain::api::hold_mark::HoldMark;
-use crate::domain::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
-use crate::domain::hold::is_paused_by_user;
-use crate::domain::image::ImageSetId;
-use crate::domain::workload::{DeploymentKey, Workload};
+use headstart_core::api::hold_mark::HoldMark;
+use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::hold::is_paused_by_user;
+use headstart_core::image::ImageSetId;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// How long the API server may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

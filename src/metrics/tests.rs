@@ -1,4 +1,6 @@
 use super::*;
+use headstart_core::pod::status::{ImageStatus, PodStatusSummary};
+use std::time::Duration;
 
 #[test]
 fn names_follow_the_convention() {

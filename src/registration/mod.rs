@@ -27,7 +27,7 @@ const API_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the registration is told.
 #[derive(Debug)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// The name of both configurations.
     pub name: String,
     /// How often a write that failed is tried again.
@@ -65,7 +65,7 @@ impl<K: Configuration> Seen<K> {
 
 impl Registration {
     /// Runs until the process ends.
-    pub async fn run(self, client: Client) {
+    pub(crate) async fn run(self, client: Client) {
         let Self {
             name,
             retry,

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::domain::self_test::Enforcement;
+use headstart_core::self_test::Enforcement;
 
 /// The permission to create pods and to hold rollouts.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::SelfTest;
-use crate::domain::self_test::{Answer, Check};
+use headstart_core::self_test::{Answer, Check};
 
 /// How long the API server may take to answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -32,7 +32,7 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use connections::{Connections, Place, Watched};
-pub use probes::{Readiness, probes, serve_probes};
+pub(crate) use probes::{Readiness, probes, serve_probes};
 
 /// Most open connections from API servers. Each keeps a handful, and has one more for each review that it waits for. A
 /// process may have 1,024 open files by default.
@@ -56,7 +56,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const BACKLOG: u32 = 4096;
 
 /// Listens at an address.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

@@ -28,11 +28,11 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Says whether this replica should be sent reviews.
 #[derive(Debug, Default)]
-pub struct Readiness(AtomicBool);
+pub(crate) struct Readiness(AtomicBool);
 
 impl Readiness {
     /// Sets it.
-    pub fn set(&self, ready: bool) {
+    pub(crate) fn set(&self, ready: bool) {
         if self.0.swap(ready, Ordering::Relaxed) != ready {
             info!(ready, "readiness changed");
         }
@@ -44,7 +44,7 @@ impl Readiness {
 }
 
 /// `/livez`, `/readyz` and `/metrics`.
-pub fn probes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+pub(crate) fn probes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     let ready = move || async move {
         if readiness.get() {
             (StatusCode::OK, "ok\n")
@@ -84,7 +84,7 @@ fn content_type(accepted: Option<&[u8]>) -> &'static str {
 }
 
 /// Serves plain HTTP until shut down. The answer ends when the thread does.
-pub fn serve_probes(
+pub(crate) fn serve_probes(
     listener: TcpListener,
     router: Router,
     shutdown: Shutdown,

@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use rustls::pki_types::pem;
 
-pub mod authority;
-pub mod files;
-pub mod keeper;
-pub mod resolver;
+pub(crate) mod authority;
+pub(crate) mod files;
+pub(crate) mod keeper;
+pub(crate) mod resolver;
 mod store;
-pub mod trust;
+pub(crate) mod trust;
 
-pub use authority::{Authority, Leaf};
+pub use authority::Authority;
+pub(crate) use authority::Leaf;
 pub use resolver::Resolver;
 
 /// How long certificates are valid.

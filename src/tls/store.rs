@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::TlsError;
 use super::trust::Trust;
-use crate::domain::api::well_known::{MANAGED_BY_LABEL, MANAGER};
+use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
 
 /// How long the API server may take to answer.
 const API_TIMEOUT: Duration = Duration::from_secs(10);

@@ -34,7 +34,7 @@ const PREVIOUS_UNTIL: &str = "previous.until";
 
 /// The CAs of one Secret.
 #[derive(Clone, Debug)]
-pub struct Trust {
+pub(crate) struct Trust {
     /// Signs.
     pub current: Arc<Authority>,
     /// Will sign.
@@ -45,7 +45,7 @@ pub struct Trust {
 
 /// A CA that signs no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retired {
+pub(crate) struct Retired {
     /// Its certificate. The key is forgotten.
     pub cert: String,
     /// When its last leaf has expired.
@@ -54,7 +54,7 @@ pub struct Retired {
 
 /// Why the Secret is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// The current CA is half through its life: its successor is made, to be published.
     Prepare,
     /// The successor is known to every caller: it signs from now on.
@@ -67,7 +67,7 @@ pub enum Change {
 
 impl Trust {
     /// A first CA.
-    pub fn generate(now: OffsetDateTime, lifetimes: &Lifetimes) -> Result<Self, TlsError> {
+    pub(crate) fn generate(now: OffsetDateTime, lifetimes: &Lifetimes) -> Result<Self, TlsError> {
         Ok(Self {
             current: Arc::new(Authority::generate(now, lifetimes.authority)?),
             next: None,
@@ -78,7 +78,7 @@ impl Trust {
     /// What takes the place of a Secret that is gone or unreadable. The CA whose leaves are served, if one is known,
     /// goes on, so that no call fails; but whoever deletes a CA wants to be rid of it, so its successor is made at
     /// once.
-    pub fn replacement(
+    pub(crate) fn replacement(
         served: Option<Arc<Authority>>,
         now: OffsetDateTime,
         lifetimes: &Lifetimes,
@@ -95,7 +95,7 @@ impl Trust {
     }
 
     /// Reads the Secret. `None` if it does not hold what it should.
-    pub fn from_secret(secret: &Secret) -> Option<Self> {
+    pub(crate) fn from_secret(secret: &Secret) -> Option<Self> {
         let text = |key: &str| {
             let bytes = secret.data.as_ref()?.get(key)?;
             String::from_utf8(bytes.0.clone()).ok()
@@ -120,7 +120,7 @@ impl Trust {
     }
 
     /// The Secret's data.
-    pub fn to_data(&self) -> BTreeMap<String, ByteString> {
+    pub(crate) fn to_data(&self) -> BTreeMap<String, ByteString> {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         let mut data = BTreeMap::from([
             (CERT.to_owned(), bytes(self.current.cert())),
@@ -140,7 +140,7 @@ impl Trust {
     }
 
     /// What every `caBundle` is to hold.
-    pub fn bundle(&self) -> String {
+    pub(crate) fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|next| next.cert());
         let previous = self.previous.as_ref().map(|retired| retired.cert.as_str());
         [Some(self.current.cert()), next, previous]
@@ -152,7 +152,7 @@ impl Trust {
 
     /// What is to be done now, if anything. `served` is the CA of the leaf that this replica serves; `published`,
     /// that `next` has been in every `caBundle` for long enough.
-    pub fn step(
+    pub(crate) fn step(
         &self,
         now: OffsetDateTime,
         lifetimes: &Lifetimes,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::review::{API_VERSION, KIND};
-use crate::domain::workload::Workload;
+use headstart_core::workload::Workload;
 
 /// Longest warning, in characters: the API server truncates what is longer.
 pub(super) const MAX_WARNING: usize = 120;

@@ -26,7 +26,7 @@ use crate::server::MAX_CONNECTIONS;
 /// line.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
 /// What all bodies may take at a time: four of the largest, or thousands of ordinary ones.
-pub const BUDGET: usize = 64 * 1024 * 1024;
+pub(super) const BUDGET: usize = 64 * 1024 * 1024;
 /// Part of the budget that the beginnings of bodies without room have for themselves: one for each connection.
 const BEGINNINGS: usize = MAX_CONNECTIONS * PREFIX;
 /// What a byte of a body takes at most: a buffer grows to twice of what it holds.

@@ -11,9 +11,9 @@ use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 use super::json::{Invalid, Json, beginning, each};
 use super::patch::Target;
 use super::review::{MAX_NAME, name};
-use crate::domain::api::annotations::longest_value;
-use crate::domain::api::well_known::{KEYS, PREFIX};
-use crate::domain::workload::{DeploymentFields, DeploymentKey, Workload};
+use headstart_core::api::annotations::longest_value;
+use headstart_core::api::well_known::{KEYS, PREFIX};
+use headstart_core::workload::{DeploymentFields, DeploymentKey, Workload};
 use pod::Pod;
 
 mod pod;

@@ -10,7 +10,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, patch};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::domain::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
+use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
 
 /// The part of an object that a patch touches.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use super::json::{Invalid, Json, beginning};
 use super::object::{Object, Subject};
-use crate::domain::api::mode::is_exempt;
-use crate::domain::limits::VALUE_BYTES;
+use headstart_core::api::mode::is_exempt;
+use headstart_core::limits::VALUE_BYTES;
 
 /// The only version of the review that is spoken; the API server has had it since 1.16.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";

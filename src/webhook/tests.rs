@@ -1,10 +1,13 @@
 use super::*;
-use crate::domain::workload::Workload;
 use answer::{MAX_WARNING, MAX_WARNINGS};
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request as HttpRequest;
+use axum::http::header::CONTENT_TYPE;
+use headstart_core::workload::Workload;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use serve::{HOLD, MUTATE, VALIDATE, WITHOUT_CONSENT};
 use tower::ServiceExt;
 
 struct Served {

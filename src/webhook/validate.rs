@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::object::Subject;
-use crate::domain::api::annotations::Annotations;
-use crate::domain::api::mode::mode_from_labels;
+use headstart_core::api::annotations::Annotations;
+use headstart_core::api::mode::mode_from_labels;
 
 /// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
 pub(super) fn complaints(new: &Subject<'_>, old: Option<&Subject<'_>>) -> Vec<String> {

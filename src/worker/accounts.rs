@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::desk::Desk;
-use crate::domain::pod::account_of;
-use crate::domain::pod::status::{Failure, FailureKind};
-use crate::domain::workload::DeploymentKey;
+use headstart_core::pod::account_of;
+use headstart_core::pod::status::{Failure, FailureKind};
+use headstart_core::workload::DeploymentKey;
 
 /// A ServiceAccount is read again after a registry refused its credentials, but not more often than this.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::hash::short_hash;
+use headstart_core::hash::short_hash;
 
 /// First and longest pause before a node is tried again that threw a pod out. Out of pod slots, out of CPU, a drain:
 /// all of these take a while to pass.

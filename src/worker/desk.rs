@@ -23,10 +23,10 @@ use super::turns::Turns;
 use super::upkeep::Swept;
 use super::work::{Begin, Work};
 use crate::cluster::{Place, asks_the_same};
-use crate::domain::plan::{PlacementContext, Plan, plan};
-use crate::domain::workload::{DeploymentKey, Workload};
 use crate::puller::Created;
 use crate::report::Reason;
+use headstart_core::plan::{PlacementContext, Plan, plan};
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// Where nothing is to be woken: far enough, and no overflow.
 const NEVER: Duration = Duration::from_secs(3600);

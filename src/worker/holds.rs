@@ -12,13 +12,13 @@ use tracing::{info, warn};
 
 use super::desk::Desk;
 use super::notes;
-use crate::domain::api::hold_mark::HoldMark;
-use crate::domain::api::mode::Mode;
-use crate::domain::hold::{HoldEndReason, end_reason};
-use crate::domain::image::ImageSetId;
-use crate::domain::workload::{DeploymentKey, Workload};
 use crate::hold::{Resumed, resume};
 use crate::report::Reason;
+use headstart_core::api::hold_mark::HoldMark;
+use headstart_core::api::mode::Mode;
+use headstart_core::hold::{HoldEndReason, end_reason};
+use headstart_core::image::ImageSetId;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// Holds that are being ended at once: writes of users' objects, of which there are few at a time.
 pub(super) const RESUMING: usize = 16;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::pod::status::FailureKind;
+use headstart_core::pod::status::FailureKind;
 
 /// Plans of no more nodes than this go out at once: a pod for each costs no more than the two seconds would.
 pub(super) const HANDFUL: usize = 8;

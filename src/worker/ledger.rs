@@ -109,7 +109,7 @@ fn release_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::workload::DeploymentKey;
+    use headstart_core::workload::DeploymentKey;
 
     fn place(name: &str, node: &str) -> Place {
         let key = DeploymentKey {

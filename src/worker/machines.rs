@@ -11,10 +11,10 @@ use super::desk::Desk;
 use super::spots::Stage;
 use super::work::{Begin, Work};
 use crate::cluster::{Machine, Place};
-use crate::domain::plan::{PlacementContext, plan};
-use crate::domain::pod::{PodSettings, account_of};
-use crate::domain::scheduling::node::PullMethod;
-use crate::domain::workload::{DeploymentKey, Workload};
+use headstart_core::plan::{PlacementContext, plan};
+use headstart_core::pod::{PodSettings, account_of};
+use headstart_core::scheduling::node::PullMethod;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 impl Desk {
     /// As a new leader: nodes that joined long ago were warmed, or were not to be. Those that joined within the

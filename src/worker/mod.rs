@@ -37,14 +37,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::domain::hold;
-use crate::domain::pod::PodSettings;
 use crate::metrics::Metrics;
 use crate::puller::{Puller, RESULTS};
 use crate::queue::Hints;
 use crate::report::Reporter;
 use crate::whereabouts::Whereabouts;
 use desk::{Answers, Desk};
+use headstart_core::hold;
+use headstart_core::pod::PodSettings;
 pub use ledger::Limits;
 
 /// How often finished pods are looked through: a fraction of any useful retention, and a scan of our own pods only.

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::work::Work;
-use crate::domain::api::annotations::HoldUntil;
-use crate::domain::api::hold_mark::HoldMark;
-use crate::domain::api::well_known::{HELD_LABEL, PREFETCH_LABEL};
-use crate::domain::hold::{HoldEndReason, Progress};
-use crate::domain::image::UnsupportedImage;
-use crate::domain::limits::{NOTE_BYTES, printed};
-use crate::domain::pod::status::Failure;
-use crate::domain::scheduling::skip_reason::SkipReason;
-use crate::domain::workload::{DeploymentKey, Workload};
 use crate::report::Reason;
+use headstart_core::api::annotations::HoldUntil;
+use headstart_core::api::hold_mark::HoldMark;
+use headstart_core::api::well_known::{HELD_LABEL, PREFETCH_LABEL};
+use headstart_core::hold::{HoldEndReason, Progress};
+use headstart_core::image::UnsupportedImage;
+use headstart_core::limits::{NOTE_BYTES, printed};
+use headstart_core::pod::status::Failure;
+use headstart_core::scheduling::skip_reason::SkipReason;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// How many skipped nodes an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
@@ -203,7 +203,7 @@ pub(super) fn not_resumed(key: &DeploymentKey, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::testing::workload;
+    use headstart_core::testing::workload;
     use serde_json::json;
 
     fn said(web: &Workload) -> Vec<(Reason, String)> {

@@ -11,9 +11,9 @@ use super::notes;
 use super::spots::{Stage, failed_stage};
 use crate::cluster::verdict::{Verdict, judge};
 use crate::cluster::{Place, PrefetchPod};
-use crate::domain::pod::status::{Failure, FailureKind};
-use crate::domain::workload::DeploymentKey;
 use crate::report::Reason;
+use headstart_core::pod::status::{Failure, FailureKind};
+use headstart_core::workload::DeploymentKey;
 
 impl Desk {
     /// A prefetch pod changed.

@@ -16,7 +16,7 @@ use super::lane::{Gate, PAUSE};
 use super::spots::Stage;
 use super::work::Work;
 use crate::cluster::Place;
-use crate::domain::workload::DeploymentKey;
+use headstart_core::workload::DeploymentKey;
 
 /// How long a rollout's first pods are given to be bound: the Deployment controller, the ReplicaSet controller and the
 /// scheduler take 0.1 to 0.3 s for it.
@@ -155,8 +155,8 @@ mod tests {
     use super::*;
     use crate::cluster::Machine;
     use crate::cluster::verdict::tests::wants;
-    use crate::domain::plan::PlacementContext;
     use crate::worker::work::Begin;
+    use headstart_core::plan::PlacementContext;
 
     fn work(nodes: usize) -> Work {
         let mut work = Work::new(Begin {

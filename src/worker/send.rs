@@ -13,12 +13,12 @@ use super::ledger::Full;
 use super::spots::Stage;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
-use crate::domain::limits::{NOTE_BYTES, printed};
-use crate::domain::plan::plan;
-use crate::domain::pod::pod_name;
-use crate::domain::workload::DeploymentKey;
 use crate::puller::{Created, Job, Refusal, namespace_is_going};
 use crate::report::Reason;
+use headstart_core::limits::{NOTE_BYTES, printed};
+use headstart_core::plan::plan;
+use headstart_core::pod::pod_name;
+use headstart_core::workload::DeploymentKey;
 
 impl Desk {
     /// Sends pods as long as there is something to send and room for it.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::lane::{Gate, HANDFUL, Lane, Reach, Tally, is_stopped, reach};
 use crate::cluster::Machine;
-use crate::domain::pod::status::Failure;
+use headstart_core::pod::status::Failure;
 
 /// How far a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

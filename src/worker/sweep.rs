@@ -4,8 +4,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::PrefetchPod;
 use crate::cluster::verdict::is_wanted;
-use crate::domain::pod::status::ImageStatus;
-use crate::domain::workload::Workload;
+use headstart_core::pod::status::ImageStatus;
+use headstart_core::workload::Workload;
 
 /// As a time to delete a pod: whenever that is looked at.
 const AT_ONCE: Option<Timestamp> = Some(Timestamp::MIN);
@@ -77,8 +77,8 @@ pub(super) fn due_at(
 mod tests {
     use super::*;
     use crate::cluster::verdict::tests::{failure, pod, wants};
-    use crate::domain::pod::status::FailureKind;
-    use crate::domain::rollout::Rollout;
+    use headstart_core::pod::status::FailureKind;
+    use headstart_core::rollout::Rollout;
 
     const RETAIN: SignedDuration = SignedDuration::from_secs(600);
 

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::domain::workload::DeploymentKey;
+use headstart_core::workload::DeploymentKey;
 
 /// Deployments that have something to send.
 #[derive(Debug, Default)]

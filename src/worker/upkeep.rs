@@ -12,8 +12,8 @@ use super::expectations::Expectation;
 use super::sweep::due_at;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
-use crate::domain::workload::{DeploymentKey, Workload};
 use crate::metrics::Backlog;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// Deletions under way at most: they share the API server with creates, which are in more of a hurry.
 const DELETING: usize = 500;

@@ -13,9 +13,9 @@ use super::race::Race;
 use super::spots::Spots;
 use crate::cluster::Machine;
 use crate::cluster::verdict::Standards;
-use crate::domain::hold::Progress;
-use crate::domain::plan::PlacementContext;
-use crate::domain::workload::Workload;
+use headstart_core::hold::Progress;
+use headstart_core::plan::PlacementContext;
+use headstart_core::workload::Workload;
 
 /// The same Deployment with the images that some nodes lack.
 #[derive(Clone, Debug)]

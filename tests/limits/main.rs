@@ -1,10 +1,12 @@
 //! What hostile reviews and hostile objects cost: the heap at its peak, the time by their size, and what is kept.
+//!
+//! Needs nothing, as tests/offline does. It is a binary of its own because its allocator counts what the whole process takes.
 
 mod plans;
 mod reviews;
 mod stored;
 
-#[path = "../review/contract.rs"]
+#[path = "../offline/review/contract.rs"]
 mod contract;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
 //! What a plan takes where every node is left out, for a reason that is as long as the limits allow.
 
-use headstart::domain::plan::{PlacementContext, plan};
-use headstart::domain::pod::{NodeBinding, PodSettings};
-use headstart::domain::scheduling::node::NodeInfo;
-use headstart::domain::workload::Workload;
+use headstart_core::plan::{PlacementContext, plan};
+use headstart_core::pod::{NodeBinding, PodSettings};
+use headstart_core::scheduling::node::NodeInfo;
+use headstart_core::workload::Workload;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
         noop_image: String::new(),
         method: None,
         binding: NodeBinding::NodeName,
-        run_as: headstart::domain::pod::RunAs::Default,
+        run_as: headstart_core::pod::RunAs::Default,
         priority_class: None,
         deadline_seconds: 1,
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart::webhook::{Answer, MAX_BODY, Refused, Webhook};
+use headstart::testing::{Answer, MAX_BODY, Refused, Webhook};
 
 use crate::contract::{check, webhook};
 use crate::{KIB, MIB, list, peak, time, turn};

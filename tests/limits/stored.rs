@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use headstart::domain::hold::is_paused_by_user;
-use headstart::domain::limits::{KEPT_BYTES, POD_BYTES};
-use headstart::domain::pod::{NodeBinding, PodSettings, prefetch_pod};
-use headstart::domain::scheduling::node::PullMethod;
-use headstart::domain::workload::Workload;
+use headstart_core::hold::is_paused_by_user;
+use headstart_core::limits::{KEPT_BYTES, POD_BYTES};
+use headstart_core::pod::{NodeBinding, PodSettings, prefetch_pod};
+use headstart_core::scheduling::node::PullMethod;
+use headstart_core::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
@@ -204,7 +204,7 @@ fn no_deployment_keeps_more_than_the_limit() {
         noop_image: "registry.example/headstart:v0.1.0".into(),
         method: None,
         binding: NodeBinding::NodeName,
-        run_as: headstart::domain::pod::RunAs::Default,
+        run_as: headstart_core::pod::RunAs::Default,
         priority_class: Some("headstart-prefetch".into()),
         deadline_seconds: 1800,
     };

@@ -1,7 +1,7 @@
 //! `nodeSelector` and required node affinity, against `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`.
 
-use headstart::domain::scheduling::constraints::SchedulingConstraints;
-use headstart::domain::scheduling::node::NodeInfo;
+use headstart_core::scheduling::constraints::SchedulingConstraints;
+use headstart_core::scheduling::node::NodeInfo;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;

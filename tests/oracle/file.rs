@@ -16,7 +16,7 @@
 mod generators;
 
 use generators::{deployment, file, is_read_otherwise};
-use headstart::cli::manifest::{self, Reason};
+use headstart::testing::{Reason, read_manifest, silence_parser};
 use k8s_openapi::api::apps::v1::Deployment;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ const CASES: usize = 10_000;
 /// A Deployment as JSON, or why there is none, up to where kubectl stops.
 fn readings(file: &[u8]) -> Vec<Value> {
     let mut readings = Vec::new();
-    for found in manifest::read(file) {
+    for found in read_manifest(file) {
         match found {
             Ok(object) if !object.is::<Deployment>() => {}
             Ok(object) => readings.push(match object.decode::<Deployment>() {
@@ -90,6 +90,6 @@ fn files_with_a_slip_are_read_as_kubectl_reads_them() {
     });
     let slips = nearly(document, "a0 \t\n\r:-#{}[]&*!|>'\"%@`,?~<.é\u{0}");
     let slips = slips.prop_filter("read by other rules", |text| !is_read_otherwise(text));
-    manifest::silence_parser();
+    silence_parser();
     kind("files with a slip").compare_some(CASES, &slips.prop_map(|text| File(text.into_bytes())));
 }

@@ -1,6 +1,6 @@
 //! Image references, against `github.com/distribution/reference` as containerd uses it.
 
-use headstart::domain::image::ImageRef;
+use headstart_core::image::ImageRef;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -1,8 +1,8 @@
 //! Prefetch pods, against the `restricted` level of `k8s.io/pod-security-admission`.
 
-use headstart::domain::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
-use headstart::domain::scheduling::node::PullMethod;
-use headstart::domain::workload::Workload;
+use headstart_core::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart_core::scheduling::node::PullMethod;
+use headstart_core::workload::Workload;
 use serde_json::{Value, json};
 
 use crate::asking::Oracle;

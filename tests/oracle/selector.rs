@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use headstart::domain::scheduling::labels::Labels;
-use headstart::domain::scheduling::selector::{Operator, Selector};
+use headstart_core::scheduling::labels::Labels;
+use headstart_core::scheduling::selector::{Operator, Selector};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Taints and tolerations, against `k8s.io/component-helpers/scheduling/corev1`.
 
-use headstart::domain::scheduling::tolerations::{Taint, first_untolerated};
+use headstart_core::scheduling::tolerations::{Taint, first_untolerated};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

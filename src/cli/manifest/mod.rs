@@ -17,7 +17,7 @@ mod typed;
 mod write;
 mod yaml;
 
-pub use write::to_yaml;
+pub(crate) use write::to_yaml;
 
 use typed::Typed;
 

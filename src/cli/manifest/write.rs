@@ -9,7 +9,7 @@ use super::scalar::is_plain;
 ///
 /// # Errors
 /// None is known: every JSON value has a YAML form.
-pub fn to_yaml(value: &Value) -> Result<String, libyaml_safer::Error> {
+pub(crate) fn to_yaml(value: &Value) -> Result<String, libyaml_safer::Error> {
     let mut text = Vec::new();
     let mut emitter = Emitter::new();
     emitter.set_output_string(&mut text);

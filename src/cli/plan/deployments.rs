@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use super::input::Found;
 use super::remarks;
 use crate::cli::manifest::Object;
-use crate::domain::workload::Workload;
+use headstart_core::workload::Workload;
 
 /// Versions of Deployments that went with Kubernetes 1.16.
 const REMOVED: &[&str] = &["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"];

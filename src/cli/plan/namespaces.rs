@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client};
 
-use crate::domain::api::mode::{
+use crate::whereabouts::{pull_secrets, secrets_of};
+use headstart_core::api::mode::{
     Mode, NamespaceMode, UnknownNamespaceMode, consent_command, lacks_consent, namespace_mode,
 };
-use crate::domain::api::well_known::PREFETCH_LABEL;
-use crate::domain::pod::{PodSettings, account_of};
-use crate::domain::workload::Workload;
-use crate::whereabouts::{pull_secrets, secrets_of};
+use headstart_core::api::well_known::PREFETCH_LABEL;
+use headstart_core::pod::{PodSettings, account_of};
+use headstart_core::workload::Workload;
 
 /// A namespace's label, as it is read.
 type Consent = Result<Option<NamespaceMode>, UnknownNamespaceMode>;

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::remarks::meant;
 use crate::config::DEFAULT_NAMESPACE;
-use crate::domain::api::mode::{Mode, is_exempt};
-use crate::domain::api::well_known::PREFETCH_LABEL;
-use crate::domain::plan::{PlacementContext, Plan, plan};
-use crate::domain::pod::{PodSettings, prefetch_pod};
-use crate::domain::scheduling::node::{NodeInfo, PullMethod};
-use crate::domain::workload::Workload;
+use headstart_core::api::mode::{Mode, is_exempt};
+use headstart_core::api::well_known::PREFETCH_LABEL;
+use headstart_core::plan::{PlacementContext, Plan, plan};
+use headstart_core::pod::{PodSettings, prefetch_pod};
+use headstart_core::scheduling::node::{NodeInfo, PullMethod};
+use headstart_core::workload::Workload;
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";

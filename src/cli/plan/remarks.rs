@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 
-use crate::domain::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
 
 /// What the file says of a Deployment that keeps images, or its rollout, from what one might expect.
 pub(super) fn of(deployment: &Deployment) -> Vec<String> {

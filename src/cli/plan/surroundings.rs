@@ -15,13 +15,12 @@ use tokio::time::timeout;
 use super::input::Found;
 use super::namespaces::Namespaces;
 use crate::cli::Usage;
-use crate::domain::plan::PlacementContext;
-use crate::domain::pod::PodSettings;
-use crate::domain::scheduling::labels::Labels;
-use crate::domain::scheduling::node::NodeInfo;
-use crate::domain::workload::{DeploymentKey, Workload};
-use crate::serve;
 use crate::whereabouts::nodes_running;
+use headstart_core::plan::PlacementContext;
+use headstart_core::pod::PodSettings;
+use headstart_core::scheduling::labels::Labels;
+use headstart_core::scheduling::node::NodeInfo;
+use headstart_core::workload::{DeploymentKey, Workload};
 
 /// Nodes per page of the list.
 const PAGE_SIZE: u32 = 500;
@@ -82,7 +81,7 @@ impl Surroundings {
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let client = serve::client(kubeconfig)
+            let client = crate::run::client(kubeconfig)
                 .await
                 .context("no cluster to plan for; give --nodes FILE to plan without one")?;
             let mut surroundings = Self {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::domain::pod::status::{FailureKind, PodStatusSummary};
-use crate::domain::testing::workload;
+use headstart_core::pod::status::{FailureKind, PodStatusSummary};
+use headstart_core::testing::workload;
 use serde_json::json;
 
 pub(crate) fn wants(images: &[&str]) -> Workload {

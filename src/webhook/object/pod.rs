@@ -1,11 +1,11 @@
 //! The pod template of a Deployment in a review.
 
-use crate::domain::image::ImageRequest;
-use crate::domain::limits::{IMAGE_BYTES, KEPT_BYTES};
-use crate::domain::scheduling::affinity;
-use crate::domain::workload::TooLarge;
 use crate::webhook::json::{Invalid, Json, each};
 use crate::webhook::review::{MAX_NAME, name};
+use headstart_core::image::ImageRequest;
+use headstart_core::limits::{IMAGE_BYTES, KEPT_BYTES};
+use headstart_core::scheduling::affinity;
+use headstart_core::workload::TooLarge;
 
 /// Elements of a list that are read while it is passed over. Pods have fewer, and a large one is so read once.
 const FIRST: usize = 64;

@@ -6,9 +6,9 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::cluster::{self, Cluster};
-use crate::domain::api::hold_mark::HoldMark;
-use crate::domain::hold::HoldLimits;
-use crate::domain::pod::{NodeBinding, PodSettings, RunAs};
+use headstart_core::api::hold_mark::HoldMark;
+use headstart_core::hold::HoldLimits;
+use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
 
 fn serve_with_holds() -> Served {
     serve_looking_at(&[])

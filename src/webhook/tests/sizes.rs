@@ -1,7 +1,7 @@
 //! What is said about what is too large, and how much is said.
 
 use super::*;
-use crate::domain::limits::ANSWER_BYTES;
+use headstart_core::limits::ANSWER_BYTES;
 
 fn changed(change: &Value) -> Value {
     let mut object = deployment("app:1");

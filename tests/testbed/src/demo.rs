@@ -8,7 +8,7 @@ use clap::Args;
 
 use self::rollout::{Rollout, Subject};
 use crate::control_plane::{ControlPlane, Options};
-use crate::headstart::{Installed, Local};
+use crate::headstart::{Installed, Local, Profile};
 use crate::image::Image;
 use crate::kept::Cluster;
 use crate::nodes::{self, Nodes};
@@ -72,7 +72,7 @@ async fn on_real_nodes(demo: &Demo) -> Result<Cluster> {
         progress::Progress::start(format!("starting a cluster with {} real nodes", demo.nodes));
     let cluster = Nodes::start(demo.nodes.into(), Options::default()).await?;
     step.done();
-    let _installed = Installed::on(&cluster, &[]).await?;
+    let _installed = Installed::on(&cluster, Profile::Ci, &[]).await?;
     println!("headstart is installed: kubectl apply -k manifests\n");
 
     let registry = cluster.registry();
@@ -148,7 +148,7 @@ async fn on_fake_nodes(demo: &Demo) -> Result<Cluster> {
         ..FakeNodes::default()
     };
     cluster.add_fake_nodes(fake, |_, _| {}).await?;
-    let headstart = Local::start(&cluster, &[]).await?;
+    let headstart = Local::start(&cluster, Profile::Ci, &[]).await?;
     cluster.kubectl(&["create", "namespace", NAMESPACE]).await?;
     cluster
         .kubectl(&[

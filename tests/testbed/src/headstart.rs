@@ -13,7 +13,7 @@ use crate::control_plane::{ControlPlane, free_port};
 use crate::image::Image;
 use crate::nodes::Nodes;
 use crate::process::{Process, READY_LIMIT, Wait, ignore_proxies};
-pub use build::binary;
+pub use build::{Profile, binary};
 use manifests::Manifests;
 
 /// Its namespace, and the name of all its objects.
@@ -30,12 +30,12 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Installs it with these flags added, and waits until every replica is ready.
+    /// Builds and installs it with these flags added, and waits until every replica is ready.
     ///
     /// # Errors
     /// When it cannot be built, or does not become ready.
-    pub async fn on(nodes: &Nodes, flags: &[&str]) -> Result<Self> {
-        let binary = tokio::task::spawn_blocking(binary).await??;
+    pub async fn on(nodes: &Nodes, profile: Profile, flags: &[&str]) -> Result<Self> {
+        let binary = tokio::task::spawn_blocking(move || binary(profile)).await??;
         let image = Image::default()
             .program("/headstart", binary)
             .entrypoint(&["/headstart"])
@@ -132,13 +132,17 @@ pub struct Local {
 }
 
 impl Local {
-    /// Applies the manifests, starts one replica of the static release binary with these flags added, and waits until
-    /// it is ready.
+    /// Applies the manifests, starts one replica of the static binary with these flags added, and waits until it is
+    /// ready.
     ///
     /// # Errors
     /// When it cannot be built, or does not become ready.
-    pub async fn start(control_plane: &ControlPlane, flags: &[&str]) -> Result<Self> {
-        let binary = tokio::task::spawn_blocking(binary).await??;
+    pub async fn start(
+        control_plane: &ControlPlane,
+        profile: Profile,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let binary = tokio::task::spawn_blocking(move || binary(profile)).await??;
         let kubeconfig = Self::install(control_plane).await?;
         Self::start_through(control_plane, &binary, &kubeconfig, flags).await
     }

@@ -10,11 +10,13 @@
 //! - [`writes`]: a stream of writes, to be noticed or not by those who write
 //! - [`demo`]: what `cargo demo` shows
 //! - [`kept`]: clusters that outlive the command that started them
+//! - [`harness`]: turns on a cluster, waiting and counting, for the suites
 
 pub mod assets;
 pub mod control_plane;
 pub mod demo;
 pub mod fake_nodes;
+pub mod harness;
 pub mod headstart;
 pub mod image;
 pub mod kept;

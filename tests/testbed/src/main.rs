@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use testbed::assets::Assets;
 use testbed::control_plane::Options;
 use testbed::demo::{self, Demo};
+use testbed::headstart::{self, Profile};
 use testbed::kept::{self, Cluster};
-use testbed::{ControlPlane, FakeNodes, Nodes};
+use testbed::{ControlPlane, FakeNodes, Nodes, nodes};
 
 /// Real Kubernetes clusters on this machine, from nothing but Rust, Go and gcc
 #[derive(Parser)]
@@ -33,6 +35,8 @@ enum Command {
     Show,
     /// End every cluster that was left running
     Down,
+    /// Build what clusters and tests need: their programs, and headstart's static binary
+    Build,
     /// Show what headstart does for a rollout
     Demo(Demo),
 }
@@ -52,10 +56,26 @@ async fn run(command: Command) -> Result<()> {
     let text = match command {
         Command::Up { nodes, fake_nodes } => up(nodes, fake_nodes).await?,
         Command::Show => kept::usages()?.join("\n"),
+        Command::Build => build().await?,
         Command::Demo(options) => return demo::run(options).await,
         Command::Down => format!("{} ended\n", kept::end_all()?),
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Builds all programs, and returns where they are. Without root or Linux, those of real nodes are left out.
+async fn build() -> Result<String> {
+    let build = || {
+        Assets::control_plane()?;
+        Assets::oracle()?;
+        match nodes::unavailable() {
+            Some(reason) => eprintln!("without the programs of real nodes: {reason}"),
+            None => drop(Assets::nodes()?),
+        }
+        headstart::binary(Profile::Ci)
+    };
+    let binary = tokio::task::spawn_blocking(build).await??;
+    Ok(format!("{}\n", binary.display()))
 }
 
 async fn up(nodes: usize, fake_nodes: usize) -> Result<String> {

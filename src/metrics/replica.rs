@@ -1,0 +1,106 @@
+//! The state of this replica: its lease, its events, its certificate and its self-test.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+use super::labels::PolicyLabel;
+
+/// The state of this replica: its lease, its events, its certificate and its self-test.
+pub(super) struct ReplicaMetrics {
+    leader: Gauge,
+    events_dropped: Counter,
+    certificate_expiry: Gauge,
+    authority_expiry: Gauge,
+    policy_enforced: Family<PolicyLabel, Gauge>,
+    misdirected_webhooks: Gauge,
+}
+
+impl ReplicaMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let leader = Gauge::default();
+        registry.register(
+            "leader",
+            "1 on the replica that creates prefetch pods",
+            leader.clone(),
+        );
+        let events_dropped = Counter::default();
+        registry.register(
+            "events_dropped",
+            "Events on Deployments that were not written, because too many of their namespace waited",
+            events_dropped.clone(),
+        );
+        let certificate_expiry = Gauge::default();
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the serving certificate expires, in seconds since the epoch",
+            certificate_expiry.clone(),
+        );
+        let authority_expiry = Gauge::default();
+        registry.register(
+            "ca_expiry_timestamp_seconds",
+            "When the CA that signs serving certificates expires, in seconds since the epoch",
+            authority_expiry.clone(),
+        );
+        let policy_enforced = Family::default();
+        registry.register(
+            "policy_enforced",
+            "1 if the API server refuses what this ValidatingAdmissionPolicy forbids, by the last self-test",
+            policy_enforced.clone(),
+        );
+        let misdirected_webhooks = Gauge::default();
+        registry.register(
+            "misdirected_webhooks",
+            "Webhooks of headstart's configurations that are called elsewhere, by the last self-test",
+            misdirected_webhooks.clone(),
+        );
+        Self {
+            leader,
+            events_dropped,
+            certificate_expiry,
+            authority_expiry,
+            policy_enforced,
+            misdirected_webhooks,
+        }
+    }
+}
+
+impl Metrics {
+    /// An event on a Deployment was not written: too many of its namespace wait.
+    pub fn event_dropped(&self) {
+        self.replica.events_dropped.inc();
+    }
+
+    /// This replica became, or is no longer, the leader.
+    pub fn leading(&self, leading: bool) {
+        self.replica.leader.set(i64::from(leading));
+    }
+
+    /// The serving certificate was replaced.
+    pub fn certificate_expires(&self, unix_seconds: i64) {
+        self.replica.certificate_expiry.set(unix_seconds);
+    }
+
+    /// The CA was replaced.
+    pub fn authority_expires(&self, unix_seconds: i64) {
+        self.replica.authority_expiry.set(unix_seconds);
+    }
+
+    /// The self-test tried a policy.
+    pub fn policy_enforced(&self, policy: &'static str, enforced: bool) {
+        let gauge = self
+            .replica
+            .policy_enforced
+            .get_or_create(&PolicyLabel { policy });
+        gauge.set(i64::from(enforced));
+    }
+
+    /// The self-test looked where the webhooks are called.
+    pub fn misdirected_webhooks(&self, count: usize) {
+        self.replica
+            .misdirected_webhooks
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}

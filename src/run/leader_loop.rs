@@ -1,0 +1,47 @@
+//! Runs the controller while this replica leads.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::worker::Worker;
+
+/// Runs the controller in each term of this replica, once its caches are complete. Ends with it once stopped.
+pub(super) async fn run_controller_while_leading(
+    worker: Worker,
+    mut leading: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let metrics = worker.metrics.clone();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = worker.cluster.wait_until_synced() => {}
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            // Fails only with the election, which ends the process.
+            led = wait_for(&mut leading, true) => if !led { return },
+        }
+        metrics.leading(true);
+        let term = stop.child_token();
+        let work = worker.clone().run(term.clone());
+        tokio::pin!(work);
+        tokio::select! {
+            // Stopped: it ends what it has under way, and then by itself.
+            () = &mut work => {}
+            // Lost: nothing may be written any more.
+            _ = wait_for(&mut leading, false) => {
+                term.cancel();
+                work.await;
+            }
+        }
+        metrics.leading(false);
+    }
+}
+
+/// Returns whether the value came before its sender went.
+async fn wait_for(receiver: &mut watch::Receiver<bool>, value: bool) -> bool {
+    receiver.wait_for(|current| *current == value).await.is_ok()
+}

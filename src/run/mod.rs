@@ -1,0 +1,291 @@
+//! `headstart serve`: makes the parts from the configuration, starts them, and stops them in order.
+//!
+//! - `certificate`: the serving certificate, from files or signed by headstart's CA
+//! - `leader_loop`: the controller, while this replica leads
+//! - `servers`: the ports of the webhook and of the probes
+//! - `readiness`: the answer of `/readyz`
+//! - `shutdown`: what ends the process, and in which order its parts end
+//! - `log`, `process`, `rbac_check`: the log, the process around the server, and its rights
+
+mod certificate;
+mod leader_loop;
+mod log;
+mod process;
+mod rbac_check;
+mod readiness;
+mod servers;
+mod shutdown;
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use k8s_openapi::jiff::SignedDuration;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::cluster::{self, Cluster};
+use crate::config::{Config, PodConfig, PullMethodFlag};
+use crate::leader::Candidate;
+use crate::metrics::Metrics;
+use crate::puller::Puller;
+use crate::queue::Hints;
+use crate::report::Reporter;
+use crate::self_test::{Permit, SelfTest};
+use crate::whereabouts::Whereabouts;
+use crate::worker::{Limits, Policy, Worker};
+use certificate::Certificate;
+use headstart_core::hold;
+use headstart_core::pod::PodSettings;
+use headstart_core::self_test::Address;
+use leader_loop::run_controller_while_leading;
+use log::init_tracing;
+pub(crate) use process::client;
+use process::{Signals, client_with_metrics, random_identity};
+use servers::{Listeners, Servers};
+use shutdown::{EssentialTasks, Running};
+
+/// Serves until told to stop.
+pub fn run(config: Config) -> Result<()> {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        bail!("another TLS provider was installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+/// What all parts of this replica share.
+struct Replica {
+    client: Client,
+    metrics: Arc<Metrics>,
+    /// The namespace that headstart runs in.
+    namespace: String,
+    /// The name of this replica, unique among the replicas.
+    identity: String,
+    /// Tasks that may end with the process.
+    tasks: TaskTracker,
+    /// Whether this replica leads.
+    leading: watch::Sender<bool>,
+    /// Cancelled when the process is told to stop.
+    stop: CancellationToken,
+}
+
+/// What the webhook and the controller share.
+struct Shared {
+    cluster: Arc<Cluster>,
+    hints: Arc<Hints>,
+    settings: Arc<PodSettings>,
+    permit: Permit,
+    /// `None` if rollouts are not held.
+    hold_limits: Option<hold::HoldLimits>,
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let lifetimes = config.tls.lifetimes().map_err(anyhow::Error::msg)?;
+    let hold_limits = config.holds.hold_limits().map_err(anyhow::Error::msg)?;
+    let log = init_tracing(config.process.log_format);
+    let mut signals = Signals::install()?;
+
+    // Check, bind, spawn: what is wrong fails the start, before anything else has begun.
+    let replica = Replica::connect(&config).await?;
+    let settings = Arc::new(pod_settings(&config.pods)?);
+    let namespaces = &config.scope.namespaces;
+    let hold_limits = hold_limits_if_resumable(hold_limits, &replica.client, namespaces).await?;
+    replica.tasks.spawn(log);
+    let certificate = Certificate::start(&replica, &config, lifetimes).await?;
+    let listeners = Listeners::bind(&config.listen)?;
+    let (listen, probe_listen) = (config.listen.listen, config.listen.probe_listen);
+    let (identity, noop_image) = (&replica.identity, &settings.noop_image);
+    info!(%listen, %probe_listen, %identity, %noop_image, "starting");
+
+    let cluster = start_watches(&replica, &config, noop_image);
+    let controller_done = CancellationToken::new();
+    let election = start_election(&replica, &config, controller_done.clone());
+    let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
+    let (reporter, event_writer) = Reporter::new(client, identity, metrics);
+    let event_writer = tokio::spawn(event_writer);
+    let permit = start_self_test(&replica, &config, reporter.clone());
+    let shared = Shared {
+        cluster,
+        hints: Arc::default(),
+        settings,
+        permit,
+        hold_limits,
+    };
+    let controller = tokio::spawn(run_controller_while_leading(
+        controller_parts(&replica, &config, &shared, reporter),
+        replica.leading.subscribe(),
+        replica.stop.clone(),
+    ));
+    let servers = Servers::start(&replica, listeners, certificate, shared, namespaces)?;
+    let running = Running {
+        essential: EssentialTasks {
+            controller,
+            election,
+        },
+        servers,
+        event_writer,
+        controller_done,
+        stop: replica.stop.clone(),
+        drain: config.process.drain,
+    };
+    running.until_stopped(&mut signals).await
+}
+
+impl Replica {
+    /// Makes the client, which fails without a cluster, and the channels.
+    async fn connect(config: &Config) -> Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let kubeconfig = config.process.kubeconfig.clone();
+        let pod_name = config.installation.pod_name.clone();
+        Ok(Self {
+            client: client_with_metrics(kubeconfig, &metrics).await?,
+            metrics,
+            namespace: config.installation.namespace.clone(),
+            identity: pod_name.unwrap_or_else(random_identity),
+            tasks: TaskTracker::new(),
+            leading: watch::Sender::new(false),
+            stop: CancellationToken::new(),
+        })
+    }
+}
+
+/// Returns what all prefetch pods have in common.
+fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
+    let noop_image = pods.noop_image.clone();
+    let Some(noop_image) = noop_image.filter(|image| !image.is_empty()) else {
+        bail!(
+            "--noop-image is not set: give the image of headstart that prefetch pods run, or set HEADSTART_NOOP_IMAGE, \
+             which the manifests do"
+        );
+    };
+    let priority_class = Some(pods.priority_class.clone());
+    Ok(PodSettings {
+        noop_image,
+        method: PullMethodFlag::forced(pods.pull_method),
+        binding: pods.pin.into(),
+        run_as: pods.service_account.into(),
+        priority_class: priority_class.filter(|name| !name.is_empty()),
+        deadline_seconds: i64::try_from(pods.pod_deadline.as_secs()).unwrap_or(i64::MAX),
+    })
+}
+
+/// Returns the limits, or `None` where this account could not resume what it holds.
+async fn hold_limits_if_resumable(
+    limits: Option<hold::HoldLimits>,
+    client: &Client,
+    namespaces: &[String],
+) -> Result<Option<hold::HoldLimits>> {
+    if limits.is_some() && !rbac_check::can_resume(client, namespaces).await? {
+        warn!(
+            "rollouts are not held: without the right to get and patch Deployments they could not be resumed"
+        );
+        return Ok(None);
+    }
+    Ok(limits)
+}
+
+fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<Cluster> {
+    let cluster = Cluster::new(cluster::Settings {
+        own_namespace: replica.namespace.clone(),
+        noop_image: noop_image.to_owned(),
+        node_images: config.scope.trust_node_images,
+        metrics: replica.metrics.clone(),
+    });
+    let namespaces = config.scope.namespaces.clone();
+    cluster.spawn(&replica.client, namespaces, &replica.tasks);
+    cluster
+}
+
+/// Starts the leader election. It gives the lease up when `controller_done` is cancelled.
+fn start_election(
+    replica: &Replica,
+    config: &Config,
+    controller_done: CancellationToken,
+) -> JoinHandle<()> {
+    let candidate = Candidate {
+        client: replica.client.clone(),
+        namespace: replica.namespace.clone(),
+        name: "headstart".to_owned(),
+        identity: replica.identity.clone(),
+        duration: config.process.lease_duration,
+    };
+    tokio::spawn(candidate.run(
+        replica.leading.clone(),
+        replica.stop.clone(),
+        controller_done,
+    ))
+}
+
+/// Starts the self-test. Returns the permit that it grants.
+fn start_self_test(replica: &Replica, config: &Config, reporter: Reporter) -> Permit {
+    let installation = config.installation.clone();
+    let self_test = SelfTest {
+        namespace: replica.namespace.clone(),
+        pod: installation.pod_name,
+        deployment: installation.deployment,
+        configuration: config.tls.webhook_configuration.clone(),
+        address: Address {
+            service: installation.service,
+            namespace: replica.namespace.clone(),
+            hosts: config.tls.tls_san.clone(),
+        },
+        identity: replica.identity.clone(),
+        metrics: replica.metrics.clone(),
+        reporter,
+    };
+    let required = config.pods.require_policies;
+    let (permit, self_test) = self_test.start(replica.client.clone(), required);
+    tokio::spawn(replica.stop.clone().run_until_cancelled_owned(self_test));
+    permit
+}
+
+/// Returns the controller, which starts to work with its first term.
+fn controller_parts(
+    replica: &Replica,
+    config: &Config,
+    shared: &Shared,
+    reporter: Reporter,
+) -> Worker {
+    let (budgets, scope) = (&config.budgets, &config.scope);
+    let puller = Puller::new(
+        replica.client.clone(),
+        usize::from(budgets.max_writes),
+        shared.settings.clone(),
+        replica.metrics.clone(),
+        shared.permit.clone(),
+    );
+    Worker {
+        cluster: shared.cluster.clone(),
+        hints: shared.hints.clone(),
+        puller,
+        whereabouts: Whereabouts::new(replica.client.clone()),
+        reporter,
+        client: replica.client.clone(),
+        metrics: replica.metrics.clone(),
+        settings: shared.settings.clone(),
+        policy: Policy {
+            retain: SignedDuration::try_from(config.pods.retain).unwrap_or(SignedDuration::MAX),
+            limits: Limits {
+                nodes: to_usize(budgets.max_pulling_nodes),
+                per_registry: to_usize(budgets.max_pulls_per_registry),
+                per_node: usize::from(budgets.pods_per_node),
+            },
+            refresh: scope.refresh,
+            new_node_deployments: usize::from(scope.new_node_deployments),
+            holds: shared.hold_limits,
+        },
+    }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

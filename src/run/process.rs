@@ -1,0 +1,137 @@
+//! What the process around the server needs: signals, a client, its own name.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api_calls::CountCalls;
+use crate::metrics::Metrics;
+use headstart_core::hash::short_hash;
+
+/// The two signals that ask for the end.
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn install() -> Result<Self> {
+        let on = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A client of the cluster that a kubeconfig names, or else the environment.
+pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
+    Ok(Client::try_from(client_config(kubeconfig).await?)?)
+}
+
+/// The same, with its requests counted.
+pub(super) async fn client_with_metrics(
+    kubeconfig: Option<PathBuf>,
+    metrics: &Arc<Metrics>,
+) -> Result<Client> {
+    let client = ClientBuilder::try_from(client_config(kubeconfig).await?)?;
+    Ok(client.with_layer(&CountCalls(metrics.clone())).build())
+}
+
+async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
+    let named = kubeconfig.map(OsString::from);
+    let merged = match named.or_else(|| std::env::var_os("KUBECONFIG")) {
+        Some(named) => kubeconfig_of(&named)?,
+        None => None,
+    };
+    match merged {
+        Some(merged) => {
+            Ok(kube::Config::from_custom_kubeconfig(merged, &KubeConfigOptions::default()).await?)
+        }
+        None => kube::Config::infer()
+            .await
+            .context("no cluster: run in a pod, or give --kubeconfig"),
+    }
+}
+
+/// Reads the file of this name, or else several with a colon between, as KUBECONFIG may name them: the first that sets a
+/// value wins, and one that is missing is passed over, as kubectl does. `None` without any.
+fn kubeconfig_of(named: &OsStr) -> Result<Option<Kubeconfig>> {
+    let mut paths: Vec<PathBuf> = std::env::split_paths(named)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    let whole = Path::new(named);
+    if whole.exists() || paths.len() == 1 {
+        return merge(Kubeconfig::default(), whole).map(Some);
+    }
+    paths.retain(|path| path.exists());
+    paths.iter().try_fold(None, |merged, path| {
+        merge(merged.unwrap_or_default(), path).map(Some)
+    })
+}
+
+fn merge(merged: Kubeconfig, path: &Path) -> Result<Kubeconfig> {
+    let read = Kubeconfig::read_from(path).and_then(|read| merged.merge(read));
+    read.with_context(|| format!("cannot read {}", path.display()))
+}
+
+pub(super) fn random_identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headstart".into());
+    let start = Timestamp::now().as_nanosecond().to_string();
+    format!(
+        "{host}-{}",
+        short_hash([start.as_str(), &std::process::id().to_string()])
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_kubeconfigs_are_merged_and_missing_ones_passed_over() {
+        let directory =
+            std::env::temp_dir().join(format!("headstart-kubeconfig-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let context = write(
+            "context",
+            "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]",
+        );
+        let cluster = write(
+            "cluster",
+            "current-context: b\nclusters: [{name: c, cluster: {server: \"https://192.0.2.1\"}}]",
+        );
+        let missing = directory.join("missing");
+        let read = |paths: &[&PathBuf]| kubeconfig_of(&std::env::join_paths(paths).unwrap());
+        let merged = read(&[&missing, &context, &cluster]).unwrap().unwrap();
+        assert!(read(&[&missing, &missing]).unwrap().is_none());
+        assert!(kubeconfig_of(OsStr::new("")).unwrap().is_none());
+        let one = format!("{:#}", read(&[&missing]).unwrap_err());
+        let broken = write("broken", "a: [");
+        let error = format!("{:#}", read(&[&context, &broken]).unwrap_err());
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(merged.current_context.as_deref(), Some("a"));
+        assert_eq!(merged.clusters.len(), 1);
+        assert!(error.contains("broken"), "{error}");
+        assert!(one.contains("missing"), "{one}");
+    }
+}

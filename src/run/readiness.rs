@@ -1,0 +1,39 @@
+//! When this replica is ready for reviews.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::server::Readiness;
+
+/// Ready when the caches are complete, connections are accepted and the API server trusts our certificate, until
+/// stopped.
+pub(super) async fn update_readiness(
+    readiness: Arc<Readiness>,
+    cluster: Arc<Cluster>,
+    accepts: oneshot::Receiver<()>,
+    mut registered: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let follow = async {
+        cluster.wait_until_synced().await;
+        if accepts.await.is_err() {
+            pending::<Infallible>().await;
+        }
+        loop {
+            readiness.set(*registered.borrow_and_update());
+            if registered.changed().await.is_err() {
+                pending::<Infallible>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = stop.cancelled() => {}
+    }
+    readiness.set(false);
+}

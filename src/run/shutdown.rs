@@ -1,0 +1,153 @@
+//! What ends the process, and in which order its parts end.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::process::Signals;
+use super::servers::Servers;
+
+/// The tasks of a replica that serves, and what ends them.
+pub(super) struct Running {
+    pub(super) essential: EssentialTasks,
+    pub(super) servers: Servers,
+    pub(super) event_writer: JoinHandle<()>,
+    /// Cancelled when the controller has ended: the election gives up the lease.
+    pub(super) controller_done: CancellationToken,
+    /// Cancelled when the process is told to stop.
+    pub(super) stop: CancellationToken,
+    /// How long reviews are still served after a signal.
+    pub(super) drain: Duration,
+}
+
+impl Running {
+    /// Runs until a signal comes or an essential task ends, then stops everything in order. A second signal cuts that short.
+    pub(super) async fn until_stopped(mut self, signals: &mut Signals) -> Result<()> {
+        let outcome = tokio::select! {
+            () = signals.next() => Ok(()),
+            result = &mut self.servers.webhook => Err(task_error("webhook server", result)),
+            _ = &mut self.servers.probes => Err(anyhow!("the server for probes and metrics ended")),
+            error = self.essential.end() => Err(error),
+        };
+        info!("stopping");
+        tokio::select! {
+            () = self.stop_in_order(outcome.is_ok()) => {}
+            () = signals.next() => warn!("second signal: stopping now"),
+        }
+        outcome
+    }
+
+    /// Not ready, but serving: the API server takes a while to notice. The work ends meanwhile, under the lease,
+    /// and the lease is given up at once, so that a standby goes on.
+    async fn stop_in_order(self, drained: bool) {
+        let EssentialTasks {
+            controller,
+            election,
+        } = self.essential;
+        self.stop.cancel();
+        end_of(controller).await;
+        self.controller_done.cancel();
+        end_of(election).await;
+        end_of(self.event_writer).await;
+        if drained {
+            tokio::time::sleep(self.drain).await;
+        }
+        self.servers.closing.cancel();
+        end_of(self.servers.webhook).await;
+    }
+}
+
+/// Waits until the task has ended. A handle that has given its result once panics when it is asked again.
+async fn end_of(task: JoinHandle<()>) {
+    if !task.is_finished() {
+        let _ = task.await;
+    }
+}
+
+/// Tasks without which the process is of no use: when one ends, it ends.
+pub(super) struct EssentialTasks {
+    pub(super) controller: JoinHandle<()>,
+    pub(super) election: JoinHandle<()>,
+}
+
+impl EssentialTasks {
+    async fn end(&mut self) -> anyhow::Error {
+        tokio::select! {
+            result = &mut self.controller => task_error("worker", result),
+            result = &mut self.election => task_error("leader election", result),
+        }
+    }
+}
+
+fn task_error(what: &str, result: Result<(), JoinError>) -> anyhow::Error {
+    match result {
+        Ok(()) => anyhow!("the {what} ended"),
+        Err(error) => anyhow!("the {what} failed: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    type Log = Arc<Mutex<Vec<&'static str>>>;
+
+    /// A task that ends with the token, and then says so.
+    fn task(log: &Log, name: &'static str, end: &CancellationToken) -> JoinHandle<()> {
+        let (log, end) = (log.clone(), end.clone());
+        tokio::spawn(async move {
+            end.cancelled().await;
+            log.lock().unwrap().push(name);
+        })
+    }
+
+    #[tokio::test]
+    async fn an_essential_task_that_ends_stops_the_others_in_order() {
+        let log = Log::default();
+        let [controller_done, stop, closing] = [(); 3].map(|()| CancellationToken::new());
+        let (_probing, probes) = oneshot::channel();
+        let running = Running {
+            essential: EssentialTasks {
+                controller: tokio::spawn(async {}),
+                election: task(&log, "election", &controller_done),
+            },
+            servers: Servers {
+                webhook: task(&log, "webhook", &closing),
+                probes,
+                closing,
+            },
+            event_writer: task(&log, "events", &stop),
+            controller_done,
+            stop,
+            // Reviews are served on after a signal only.
+            drain: Duration::from_secs(3600),
+        };
+        let mut signals = Signals::install().unwrap();
+        let error = running.until_stopped(&mut signals).await.unwrap_err();
+        assert_eq!(error.to_string(), "the worker ended");
+        let mut log = log.lock().unwrap().clone();
+        assert_eq!(log.pop(), Some("webhook"), "it serves until the end");
+        log.sort_unstable();
+        assert_eq!(log, ["election", "events"]);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_is_named() {
+        let task = tokio::spawn(pending());
+        task.abort();
+        let error = task_error("leader election", task.await);
+        assert!(
+            error
+                .to_string()
+                .starts_with("the leader election failed: ")
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! From an HTTP request to its answer: routes, bodies, and where a review is parsed.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
+use futures::FutureExt;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::body::{self, Received};
+use super::{Answer, Refused, Webhook, prefix};
+use crate::metrics::{Decision, Lack};
+
+/// Where the API server posts reviews of what may have to be pulled.
+pub(super) const MUTATE: &str = "/mutate";
+/// The same, of namespaces that ask for holds.
+pub(super) const HOLD: &str = "/hold";
+/// Where the API server posts reviews of Deployments that opt in by their own label, in namespaces that say nothing.
+pub(super) const WITHOUT_CONSENT: &str = "/without-consent";
+/// Where the API server posts reviews of headstart's own label and annotations.
+pub(super) const VALIDATE: &str = "/validate";
+
+/// The routes of the webhook.
+pub fn router(webhook: Webhook) -> Router {
+    Router::new()
+        .route(MUTATE, post(mutate))
+        .route(HOLD, post(hold))
+        .route(WITHOUT_CONSENT, post(without_consent))
+        .route(VALIDATE, post(validate))
+        .with_state(Arc::new(webhook))
+}
+
+async fn mutate(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
+    webhook.serve(request, Webhook::mutate).await
+}
+
+async fn hold(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
+    webhook.serve(request, Webhook::hold).await
+}
+
+async fn without_consent(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<Answer, Refused> {
+    webhook.serve(request, Webhook::without_consent).await
+}
+
+async fn validate(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<Answer, Refused> {
+    webhook.serve(request, Webhook::validate).await
+}
+
+/// What answers a review, by its path.
+type Decide = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+
+impl Webhook {
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        request: Request,
+        decide: Decide,
+    ) -> Result<Answer, Refused> {
+        let answer = AssertUnwindSafe(self.answer(request, decide));
+        let answer = answer.catch_unwind().await.unwrap_or_else(|_| Err(bug()));
+        if answer.is_err() {
+            self.metrics.admission(Decision::Refused);
+        }
+        answer
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
+        let (body, room) = match self.receive(request).await? {
+            Received::Whole(body, _room) if body.len() <= body::SMALL => {
+                return decide(self, &body);
+            }
+            Received::Whole(body, room) => (body, room),
+            Received::Beginning(prefix, lack) => return self.shed(&prefix, lack),
+        };
+        let Some(turn) = self.budget.turn().await else {
+            return self.shed(&body[..body::PREFIX], Lack::Processor);
+        };
+        let webhook = self.clone();
+        let deciding = tokio::task::spawn_blocking(move || {
+            // Given back when the thread is done: a caller that goes meanwhile does not end it.
+            let _held = (room, turn);
+            decide(&webhook, &body)
+        });
+        deciding.await.unwrap_or_else(|_| Err(bug()))
+    }
+
+    async fn receive(&self, request: Request) -> Result<Received, Refused> {
+        let (parts, body) = request.into_parts();
+        let content_type = parts.headers.get(CONTENT_TYPE);
+        if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
+            return Err(Refused(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/json".into(),
+            ));
+        }
+        let deadline = body::deadline(&parts.uri, Instant::now());
+        body::receive(&parts.headers, body, &self.budget, deadline).await
+    }
+
+    /// Allows a review that cannot be read for want of something.
+    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<Answer, Refused> {
+        let Some(uid) = prefix::uid_of_prefix(prefix) else {
+            return Err(Refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no room or no time to read this".into(),
+            ));
+        };
+        self.metrics.shed(lack);
+        debug!(%uid, ?lack, "a review is not read; it is allowed, and left to the watch");
+        Ok(Answer::allow(uid, []))
+    }
+}
+
+/// What a caller is told after a panic.
+fn bug() -> Refused {
+    let what = "this is a bug; the log says where".into();
+    Refused(StatusCode::INTERNAL_SERVER_ERROR, what)
+}
+
+fn is_json(content_type: &str) -> bool {
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("application/json")
+}

@@ -1,0 +1,20 @@
+//! What the worker does at scale and under everything that happens to a controller.
+//!
+//! The tests have one cluster and take turns on it, because they count what it does.
+mod cluster;
+mod failover;
+mod fan_out;
+mod flags;
+mod hostile;
+mod latest_wins;
+mod machines;
+mod memory;
+mod outages;
+mod proxy;
+mod quota;
+mod refresh;
+mod rejected;
+mod soak;
+mod wrong_tag;
+
+pub(crate) use cluster::TestCluster;

@@ -1,0 +1,77 @@
+//! Namespaces that ration what may run in them.
+
+use serde_json::json;
+
+use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, shared, until, waiting};
+
+#[tokio::test]
+async fn a_full_quota_is_said_once_and_not_run_against() {
+    let Some(turn) = alone().await else { return };
+    let cluster = &*turn;
+    cluster.namespace("full", Some("enabled")).await;
+    cluster.allow_no_pods("full").await;
+    let image = cluster.push("full/app:1").await;
+    let mut object = deployment("full", "web", waiting(&image));
+    object["spec"]["replicas"] = json!(0);
+    cluster.apply(&object).await;
+    until("the report of the quota", async || {
+        !cluster
+            .events("full", "web", "PrefetchBlocked")
+            .await
+            .is_empty()
+    })
+    .await;
+    let note = &cluster.events("full", "web", "PrefetchBlocked").await[0];
+    assert!(note.contains("exceeded quota: no-pods"), "{note}");
+
+    // Whoever ran against it would do so many times while another prefetch takes its course.
+    cluster.namespace("not-full", Some("enabled")).await;
+    cluster
+        .apply(&deployment(
+            "not-full",
+            "web",
+            waiting(&cluster.push("not-full/app:1").await),
+        ))
+        .await;
+    cluster.until_prefetched("not-full", "web", 1).await;
+    let attempts = cluster.creates_in("full");
+    assert!(
+        (1..=EVERY_NODE.len()).contains(&attempts),
+        "{attempts} attempts"
+    );
+    assert_eq!(
+        cluster.events("full", "web", "PrefetchBlocked").await.len(),
+        1
+    );
+    cluster
+        .kubectl(&["delete", "deployment", "-n", "full", "web"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_limit_range_is_no_obstacle() {
+    let Some(turn) = shared().await else { return };
+    a_limit_range_is_no_obstacle_to(&turn, "image-volume").await;
+}
+
+/// However headstart pulls: `method` makes the names.
+pub(crate) async fn a_limit_range_is_no_obstacle_to(cluster: &Cluster, method: &str) {
+    let namespace = &format!("ranged-{method}");
+    cluster.namespace(namespace, Some("enabled")).await;
+    let range = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": { "namespace": namespace, "name": "small" },
+        "spec": { "limits": [{
+            "type": "Container",
+            "max": { "cpu": "500m", "memory": "256Mi" },
+            "default": { "cpu": "200m", "memory": "128Mi" },
+            "defaultRequest": { "cpu": "100m", "memory": "64Mi" },
+        }] },
+    });
+    cluster.apply(&range).await;
+    let image = cluster.push(&format!("{namespace}/app:1")).await;
+    cluster
+        .apply(&deployment(namespace, "web", waiting(&image)))
+        .await;
+    cluster.until_prefetched(namespace, "web", 1).await;
+    assert_eq!(cluster.nodes_with(&image).await, EVERY_NODE);
+}
