@@ -63,7 +63,7 @@ async fn run() -> bool {
         Ok(server) => servers.push(server),
         Err(error) => println!("without controller-runtime: {error}"),
     }
-    let load = Load::new(&certificates.authority);
+    let load = Load::new(&certificates.ca);
     println!(
         "| body | connections | server | requests/s | requests/CPU-second | p50 | p95 | p99 | RSS |\n|---|---|---|---|---|---|---|---|---|"
     );

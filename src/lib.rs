@@ -5,7 +5,7 @@
 //!                                      ▼
 //! Deployment watch ─▶ cluster ─▶ queue ─▶ worker ─▶ plan ─▶ puller ─▶ prefetch pods
 //! Node, Pod watch  ─────┘                   ▲        (pure)                │
-//!                                           └── outcomes ◀── Pod watch ◀───┘ ─▶ report, metrics
+//!                                           └── outcomes ◀── Pod watch ◀───┘ ─▶ event_recorder, metrics
 //! ```
 //!
 //! A review is answered at once and only *noted*: its caller is not authenticated, and a later webhook may still
@@ -16,25 +16,25 @@
 //! resume it. All that is known of a hold is in the Deployment.
 //!
 //! Imports point one way: [`headstart_core`] imports nobody here and is pure; `cluster` and `queue` know it; `webhook` knows those
-//! and `hold`; `worker` knows those, `puller`, `whereabouts` and `report`; `run` puts them together.
+//! and `hold`; `worker` knows those, `puller`, `whereabouts` and `event_recorder`; `run` puts them together.
 
-mod api_calls;
 pub mod cli;
 mod clock;
+mod request_metrics;
 // `unreachable_pub` is allowed in the rooms that the controller in core and the driver replace.
+mod ca_injector;
 #[allow(unreachable_pub)]
 mod cluster;
 mod config;
+mod event_recorder;
 #[allow(unreachable_pub)]
 mod hold;
-mod leader;
+mod leader_election;
 mod metrics;
 #[allow(unreachable_pub)]
 mod puller;
 #[allow(unreachable_pub)]
 mod queue;
-mod registration;
-mod report;
 mod run;
 mod self_test;
 mod server;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use headstart::Config;
-use headstart::cli::{Usage, certs, noop, plan, release};
+use headstart::cli::{UsageError, certs, noop, plan, release};
 
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
@@ -28,7 +28,7 @@ enum Command {
     /// End holds: rollouts that wait for their images go on
     Release(release::Options),
     /// Write a CA and a server certificate for development
-    Certs(certs::Certs),
+    Certs(certs::Options),
     /// What prefetch pods run: nothing
     #[command(hide = true)]
     Noop,
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headstart: {error:#}");
-            if error.is::<Usage>() {
+            if error.is::<UsageError>() {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE

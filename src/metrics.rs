@@ -16,10 +16,10 @@ mod tests;
 
 use admission::AdmissionMetrics;
 use api::ApiMetrics;
-pub(crate) use labels::{Decision, Lack, Watched};
+pub(crate) use labels::{Decision, Lack, WatchedResource};
 use prefetch::PrefetchMetrics;
-pub(crate) use queue::Backlog;
 use queue::QueueMetrics;
+pub(crate) use queue::QueueStats;
 use replica::ReplicaMetrics;
 
 /// All metrics. Cheap to share behind an `Arc`.

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use crate::event_recorder::{EventReason, EventRecorder};
 use crate::metrics::Metrics;
-use crate::report::{Reason, Reporter};
 use headstart_core::self_test::{Address, Answer, Check, Enforcement};
 use headstart_core::workload::Workload;
 pub(crate) use permit::Permit;
@@ -53,7 +53,7 @@ pub(crate) struct SelfTest {
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Writes events.
-    pub reporter: Reporter,
+    pub recorder: EventRecorder,
 }
 
 impl SelfTest {
@@ -160,7 +160,7 @@ impl SelfTest {
         for fault in faults {
             let (reason, note) = (fault.reason(), fault.to_string());
             let subject = note.clone();
-            self.reporter.report(&own, reason, &subject, note);
+            self.recorder.publish(&own, reason, &subject, note);
         }
     }
 
@@ -182,10 +182,10 @@ enum Fault {
 }
 
 impl Fault {
-    fn reason(&self) -> Reason {
+    fn reason(&self) -> EventReason {
         match self {
-            Self::Policy(_) | Self::Untried(..) => Reason::PolicyNotEnforced,
-            Self::Address(_) => Reason::WebhookMisdirected,
+            Self::Policy(_) | Self::Untried(..) => EventReason::PolicyNotEnforced,
+            Self::Address(_) => EventReason::WebhookMisdirected,
         }
     }
 }

@@ -93,9 +93,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn new(authority: &str) -> Self {
+    pub(crate) fn new(ca: &str) -> Self {
         let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM");
+        let certificate = CertificateDer::from_pem_slice(ca.as_bytes()).expect("PEM");
         roots.add(certificate).expect("a CA");
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)

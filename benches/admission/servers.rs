@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headstart::testing::{
-    Authority, Budget, Clock, Files, Resolver, Shutdown, Webhook, router, serve_tls,
+    Ca, CertFiles, Clock, MemoryBudget, Resolver, Shutdown, Webhook, router, serve_tls,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -23,7 +23,7 @@ const TICKS: u32 = 100;
 
 /// One certificate for all of them.
 pub(crate) struct Certificates {
-    pub(crate) authority: String,
+    pub(crate) ca: String,
     directory: PathBuf,
 }
 
@@ -31,17 +31,15 @@ impl Certificates {
     pub(crate) fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (now, hour) = (Clock::system().now(), Duration::from_secs(3600));
-        let authority = Authority::generate(now, hour).expect("a CA");
-        let leaf = authority
-            .issue(&["127.0.0.1".into()], now, hour)
-            .expect("a leaf");
+        let ca = Ca::generate(now, hour).expect("a CA");
+        let leaf = ca.issue(&["127.0.0.1".into()], now, hour).expect("a leaf");
         let directory =
             std::env::temp_dir().join(format!("headstart-bench-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         fs::write(directory.join("tls.crt"), leaf.cert).expect("written");
         fs::write(directory.join("tls.key"), leaf.key).expect("written");
         Self {
-            authority: authority.cert().to_owned(),
+            ca: ca.cert().to_owned(),
             directory,
         }
     }
@@ -161,7 +159,7 @@ pub(crate) fn serve(arguments: &[String]) {
         panic!("{SERVE} PORT DIRECTORY");
     };
     let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
-    let files = Files {
+    let files = CertFiles {
         cert: Path::new(directory).join("tls.crt"),
         key: Path::new(directory).join("tls.key"),
     };
@@ -175,7 +173,7 @@ pub(crate) fn serve(arguments: &[String]) {
             hints: Arc::default(),
             metrics: Arc::default(),
             own_namespace: "headstart".into(),
-            budget: Budget::default(),
+            memory_budget: MemoryBudget::default(),
             gate: None,
         };
         let shutdown = Shutdown {

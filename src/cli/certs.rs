@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::clock::Clock;
-use crate::tls::Authority;
+use crate::tls::Ca;
 
 /// Development goes on for longer than a test, and nobody rotates its certificates.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -19,7 +19,7 @@ const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What `headstart certs` is told.
 #[derive(Args, Clone, Debug)]
-pub struct Certs {
+pub struct Options {
     /// Directory to write ca.pem, ca.key, tls.pem and tls.key to; an existing CA there is used again
     #[arg(long, default_value = "certs", value_name = "DIRECTORY")]
     dir: PathBuf,
@@ -35,13 +35,13 @@ pub struct Certs {
 }
 
 /// Writes the files.
-pub fn run(options: Certs) -> Result<()> {
-    let Certs { dir, names } = options;
+pub fn run(options: Options) -> Result<()> {
+    let Options { dir, names } = options;
     fs::create_dir_all(&dir)
         .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let clock = Clock::system();
-    let authority = authority(&dir, &clock)?;
-    let leaf = authority
+    let ca = ca(&dir, &clock)?;
+    let leaf = ca
         .issue(&names, clock.now(), LEAF_LIFETIME)
         .context("--name takes DNS names and IP addresses")?;
     write(&dir.join("tls.pem"), &leaf.cert, 0o644)?;
@@ -56,14 +56,14 @@ pub fn run(options: Certs) -> Result<()> {
     Ok(())
 }
 
-fn authority(dir: &Path, clock: &Clock) -> Result<Authority> {
+fn ca(dir: &Path, clock: &Clock) -> Result<Ca> {
     let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
     match (cert.exists(), key.exists()) {
         (true, true) => {
             let read = |path: &Path| {
                 fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
             };
-            Authority::from_pem(read(&cert)?, read(&key)?).with_context(|| {
+            Ca::from_pem(read(&cert)?, read(&key)?).with_context(|| {
                 format!(
                     "{} and {} are no CA; remove both",
                     cert.display(),
@@ -72,10 +72,10 @@ fn authority(dir: &Path, clock: &Clock) -> Result<Authority> {
             })
         }
         (false, false) => {
-            let authority = Authority::generate(clock.now(), CA_LIFETIME)?;
-            write(&cert, authority.cert(), 0o644)?;
-            write(&key, authority.key(), 0o600)?;
-            Ok(authority)
+            let ca = Ca::generate(clock.now(), CA_LIFETIME)?;
+            write(&cert, ca.cert(), 0o644)?;
+            write(&key, ca.key(), 0o600)?;
+            Ok(ca)
         }
         _ => bail!(
             "{} has only one of ca.pem and ca.key; restore the other or remove it",
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_ca_is_kept_and_keys_are_private() {
         let dir = std::env::temp_dir().join(format!("headstart-certs-{}", std::process::id()));
-        let options = Certs {
+        let options = Options {
             dir: dir.clone(),
             names: vec!["localhost".into()],
         };

@@ -9,4 +9,4 @@ pub mod release;
 /// The command line, or a file that it names, is not as it must be: exit code 2, as for a flag that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(pub String);
+pub struct UsageError(pub String);

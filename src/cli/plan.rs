@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 
-use super::{Usage, manifest};
+use super::{UsageError, manifest};
 use crate::config::{
     DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
     ServiceAccountFlag, duration,
@@ -16,17 +16,17 @@ use crate::config::{
 use headstart_core::pod::PodSettings;
 use headstart_core::workload::Workload;
 
+mod cluster_view;
 mod deployments;
 mod input;
 mod namespaces;
 mod output;
-mod remarks;
-mod surroundings;
+mod warnings;
 
+use cluster_view::ClusterView;
 use deployments::Planned;
 use namespaces::Namespaces;
 use output::Document;
-use surroundings::Surroundings;
 
 /// What `headstart plan` is told.
 #[derive(Args, Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct Options {
 
     /// Form of the output
     #[arg(short, long, default_value = "table", value_name = "FORM")]
-    output: Form,
+    output: OutputFormat,
 
     /// Namespace of Deployments that name none
     #[arg(short, long, default_value = "default")]
@@ -99,7 +99,7 @@ pub struct Options {
 
 /// `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum OutputFormat {
     /// For people.
     Table,
     /// One object a line.
@@ -111,7 +111,7 @@ enum Form {
 /// Plans and prints. What cannot be read of a file leaves the rest of it as it is.
 ///
 /// # Errors
-/// [`Usage`] when a file or something in it cannot be read as what it should be; others when the cluster cannot.
+/// [`UsageError`] when a file or something in it cannot be read as what it should be; others when the cluster cannot.
 pub fn run(options: Options) -> Result<()> {
     let Options {
         files,
@@ -161,31 +161,31 @@ pub fn run(options: Options) -> Result<()> {
         left_out += complaints.len();
     }
     let mut workloads = Vec::with_capacity(planned.len());
-    let mut remarks = Vec::with_capacity(planned.len());
+    let mut warnings = Vec::with_capacity(planned.len());
     for Planned {
         workload,
-        remarks: of_it,
+        warnings: of_it,
     } in planned
     {
         workloads.push(workload);
-        remarks.push(of_it);
+        warnings.push(of_it);
     }
-    let mut surroundings = match nodes {
-        Some(file) => Surroundings::from_file(&input::read(&file)?, &namespace)?,
-        None if workloads.is_empty() => Surroundings::default(),
-        None => Surroundings::from_cluster(kubeconfig, &workloads, &settings)?,
+    let mut view = match nodes {
+        Some(file) => ClusterView::from_file(&input::read(&file)?, &namespace)?,
+        None if workloads.is_empty() => ClusterView::default(),
+        None => ClusterView::from_cluster(kubeconfig, &workloads, &settings)?,
     };
-    let namespaces = std::mem::take(&mut surroundings.namespaces).updated_by(in_files);
+    let namespaces = std::mem::take(&mut view.namespaces).updated_by(in_files);
     let workloads: Vec<Workload> = workloads
         .into_iter()
         .map(|workload| namespaces.with_pull_secrets(workload, &settings))
         .collect();
-    let documents = workloads.iter().zip(remarks).map(|(workload, remarks)| {
-        let situation = surroundings.situation(workload);
-        let consent = namespaces.remark(workload);
-        Document::new(workload, &surroundings.nodes, &situation, &settings)
+    let documents = workloads.iter().zip(warnings).map(|(workload, warnings)| {
+        let context = view.placement_context(workload);
+        let consent = namespaces.warning(workload);
+        Document::new(workload, &view.nodes, &context, &settings)
             .with_remark(consent)
-            .with_remarks(remarks)
+            .with_warnings(warnings)
     });
     match print(output, documents) {
         // Whoever read it has seen enough.
@@ -194,15 +194,15 @@ pub fn run(options: Options) -> Result<()> {
     }
     match left_out {
         0 => Ok(()),
-        1 => Err(Usage("1 document or object is left out of the plan".to_owned()).into()),
-        _ => Err(Usage(format!(
+        1 => Err(UsageError("1 document or object is left out of the plan".to_owned()).into()),
+        _ => Err(UsageError(format!(
             "{left_out} documents or objects are left out of the plan"
         ))
         .into()),
     }
 }
 
-fn print<'a>(form: Form, documents: impl Iterator<Item = Document<'a>>) -> io::Result<()> {
+fn print<'a>(form: OutputFormat, documents: impl Iterator<Item = Document<'a>>) -> io::Result<()> {
     let stdout = io::stdout();
     let colour = stdout.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -210,18 +210,18 @@ fn print<'a>(form: Form, documents: impl Iterator<Item = Document<'a>>) -> io::R
     let mut out = io::BufWriter::new(stdout.lock());
     for (index, document) in documents.enumerate() {
         match form {
-            Form::Table => {
+            OutputFormat::Table => {
                 if index > 0 {
                     writeln!(out)?;
                 }
                 document.write_table(&mut out, colour)?;
             }
-            Form::Json => {
+            OutputFormat::Json => {
                 document.report_refused();
                 serde_json::to_writer(&mut out, &document)?;
                 writeln!(out)?;
             }
-            Form::Yaml => {
+            OutputFormat::Yaml => {
                 document.report_refused();
                 if index > 0 {
                     writeln!(out, "---")?;

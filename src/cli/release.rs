@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::Usage;
+use super::UsageError;
 use crate::hold::{Resumed, resume};
 use headstart_core::api::well_known::{HELD_LABEL, HELD_VALUE};
 use headstart_core::workload::DeploymentKey;
@@ -103,11 +103,11 @@ async fn release(options: Options) -> Result<()> {
 }
 
 /// Accepts what kubectl does: `web`, `deployment/web`, `deploy/web`.
-fn deployment_name(given: &str) -> Result<&str, Usage> {
+fn deployment_name(given: &str) -> Result<&str, UsageError> {
     match given.split_once('/') {
         None => Ok(given),
         Some(("deployment" | "deployments" | "deploy" | "deployment.apps", name)) => Ok(name),
-        Some((kind, _)) => Err(Usage(format!(
+        Some((kind, _)) => Err(UsageError(format!(
             "only Deployments are held, and {kind:?} is none; use deployment/NAME"
         ))),
     }

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::Cluster;
 use super::lean::{Lean, whole};
 use super::table::{Change, Scope};
-use crate::metrics::Watched;
+use crate::metrics::WatchedResource;
 use headstart_core::api::well_known::DEPLOYMENT_LABEL;
 
 /// Objects per page of an initial list, where lists are not streamed: bounds what one response holds in memory.
@@ -50,21 +50,21 @@ impl Cluster {
                 }
                 let api = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
                 let events = watcher::watcher(api, of_scope);
-                let feed = Feed::new(&cluster, Watched::Namespaces, scope.clone());
+                let feed = Feed::new(&cluster, WatchedResource::Namespaces, scope.clone());
                 more.spawn(feed.follow(events, Cluster::on_namespace));
 
                 let api = namespaced::<Lean<Deployment>>(&client, &scope);
                 let events = watcher::watcher(api, config.clone());
-                let feed = Feed::new(&cluster, Watched::Deployments, scope.clone());
+                let feed = Feed::new(&cluster, WatchedResource::Deployments, scope.clone());
                 more.spawn(feed.follow(events.map_ok(whole), Cluster::on_deployment));
 
                 let api = namespaced::<Lean<Pod>>(&client, &scope);
                 let events = watcher::watcher(api, config.clone().labels(DEPLOYMENT_LABEL));
-                let feed = Feed::new(&cluster, Watched::Pods, scope);
+                let feed = Feed::new(&cluster, WatchedResource::Pods, scope);
                 more.spawn(feed.follow(events.map_ok(whole), Cluster::on_pod));
             }
             let events = watcher::watcher(Api::<Lean<Node>>::all(client), config);
-            let feed = Feed::new(&cluster, Watched::Nodes, None);
+            let feed = Feed::new(&cluster, WatchedResource::Nodes, None);
             more.spawn(feed.follow(events.map_ok(whole), Cluster::on_node));
         });
     }
@@ -118,12 +118,12 @@ where
 /// One watch on its way into the caches.
 struct Feed {
     cluster: Arc<Cluster>,
-    what: Watched,
+    what: WatchedResource,
     scope: Scope,
 }
 
 impl Feed {
-    fn new(cluster: &Arc<Cluster>, what: Watched, scope: Scope) -> Self {
+    fn new(cluster: &Arc<Cluster>, what: WatchedResource, scope: Scope) -> Self {
         let cluster = cluster.clone();
         Self {
             cluster,
@@ -150,7 +150,7 @@ impl Feed {
                     let change = event.into();
                     let ends = matches!(change, Change::End);
                     on_change(&cluster, &scope, change);
-                    cluster.metrics.watched(what);
+                    cluster.metrics.watch_event(what);
                     if ends && !complete {
                         complete = true;
                         cluster.list_completed();

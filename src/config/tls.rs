@@ -80,27 +80,25 @@ pub struct TlsConfig {
 impl TlsConfig {
     /// Returns how long certificates are valid, or an error that names the flag to change.
     pub fn lifetimes(&self) -> Result<Lifetimes, String> {
-        let (authority, leaf) = (self.ca_lifetime, self.leaf_lifetime);
+        let (ca, leaf) = (self.ca_lifetime, self.leaf_lifetime);
         let shortest = Lifetimes::SHORTEST_LEAF;
         if leaf < shortest {
             return Err(format!(
                 "--leaf-lifetime is {leaf:?}; want at least {shortest:?}"
             ));
         }
-        let times = Lifetimes::LEAVES_PER_AUTHORITY;
-        if authority < leaf.saturating_mul(times) {
+        let times = Lifetimes::LEAVES_PER_CA;
+        if ca < leaf.saturating_mul(times) {
             return Err(format!(
-                "--ca-lifetime is {authority:?}; want at least {times} times --leaf-lifetime, which is {leaf:?}: \
+                "--ca-lifetime is {ca:?}; want at least {times} times --leaf-lifetime, which is {leaf:?}: \
                  a CA must outlive the certificates that it signed in the first half of its life"
             ));
         }
         // X.509 can say more, but 100 years are a typing error.
         let longest = Duration::from_secs(100 * 365 * 24 * 3600);
-        if authority > longest {
-            return Err(format!(
-                "--ca-lifetime is {authority:?}; want at most {longest:?}"
-            ));
+        if ca > longest {
+            return Err(format!("--ca-lifetime is {ca:?}; want at most {longest:?}"));
         }
-        Ok(Lifetimes { authority, leaf })
+        Ok(Lifetimes { ca, leaf })
     }
 }

@@ -61,7 +61,7 @@ impl Metrics {
     }
 
     /// Reviews expired without a stored object.
-    pub fn unconfirmed(&self, count: usize) {
+    pub fn reviews_expired(&self, count: usize) {
         self.admission
             .unconfirmed
             .inc_by(u64::try_from(count).unwrap_or(u64::MAX));

@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
-use super::labels::{CallLabel, WatchLabel, Watched};
+use super::labels::{CallLabel, WatchLabel, WatchedResource};
 
 /// Counts of watch events and of requests to the API server.
 pub(super) struct ApiMetrics {
@@ -56,7 +56,7 @@ impl ApiMetrics {
 
 impl Metrics {
     /// A watch brought an event.
-    pub fn watched(&self, resource: Watched) {
+    pub fn watch_event(&self, resource: WatchedResource) {
         self.api
             .watch_events
             .get_or_create(&WatchLabel { resource })
@@ -64,7 +64,7 @@ impl Metrics {
     }
 
     /// A watch failed.
-    pub fn watch_failed(&self, resource: Watched) {
+    pub fn watch_failed(&self, resource: WatchedResource) {
         self.api
             .watch_errors
             .get_or_create(&WatchLabel { resource })

@@ -68,7 +68,7 @@ pub(super) struct OutcomeLabel {
 
 /// What a watch watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Watched {
+pub enum WatchedResource {
     /// Namespaces.
     Namespaces,
     /// Deployments.
@@ -81,7 +81,7 @@ pub enum Watched {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct WatchLabel {
-    pub(super) resource: Watched,
+    pub(super) resource: WatchedResource,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,7 +91,7 @@ pub(super) struct PodLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct EndingLabel {
+pub(super) struct HoldEndLabel {
     pub(super) reason: &'static str,
 }
 

@@ -73,7 +73,7 @@ impl PrefetchMetrics {
 
 impl Metrics {
     /// A prefetch was planned.
-    pub fn planned(&self) {
+    pub fn prefetch_planned(&self) {
         self.prefetch.plans.inc();
     }
 
@@ -119,7 +119,7 @@ impl Metrics {
     }
 
     /// A node has all images of a Deployment.
-    pub fn node_warm(&self, after: Duration) {
+    pub fn node_pulled(&self, after: Duration) {
         self.prefetch.warm_seconds.observe(after.as_secs_f64());
     }
 }

@@ -9,11 +9,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
-use super::labels::EndingLabel;
+use super::labels::HoldEndLabel;
 
 /// What is still to be done.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Backlog {
+pub struct QueueStats {
     /// Deployments that are not decided on every node.
     pub deployments: usize,
     /// How long the oldest of them has been so.
@@ -33,7 +33,7 @@ pub(super) struct QueueMetrics {
     places: Gauge,
     pulling: Gauge,
     held: Gauge,
-    held_seconds: Family<EndingLabel, Histogram, fn() -> Histogram>,
+    held_seconds: Family<HoldEndLabel, Histogram, fn() -> Histogram>,
 }
 
 impl QueueMetrics {
@@ -90,14 +90,14 @@ impl QueueMetrics {
 
 impl Metrics {
     /// What is still to be done.
-    pub fn backlog(&self, backlog: Backlog) {
-        let Backlog {
+    pub fn set_queue_stats(&self, stats: QueueStats) {
+        let QueueStats {
             deployments,
             oldest,
             places,
             pulling,
             held,
-        } = backlog;
+        } = stats;
         let gauge = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };
@@ -112,7 +112,7 @@ impl Metrics {
     pub fn hold_ended(&self, reason: &'static str, after: Duration) {
         self.queue
             .held_seconds
-            .get_or_create(&EndingLabel { reason })
+            .get_or_create(&HoldEndLabel { reason })
             .observe(after.as_secs_f64());
     }
 }

@@ -84,7 +84,7 @@ impl Metrics {
     }
 
     /// The CA was replaced.
-    pub fn authority_expires(&self, unix_seconds: i64) {
+    pub fn ca_expires(&self, unix_seconds: i64) {
         self.replica.authority_expiry.set(unix_seconds);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 fn names_follow_the_convention() {
     let metrics = Metrics::default();
     metrics.admission(Decision::Noted);
-    metrics.node_warm(Duration::from_secs(3));
+    metrics.node_pulled(Duration::from_secs(3));
     metrics.api_call("create", "201".into());
     let text = metrics.encode();
     for line in [
@@ -34,8 +34,8 @@ fn every_metric_is_documented_and_no_other() {
     // A family shows once it has a member.
     metrics.admission(Decision::Noted);
     metrics.shed(Lack::Time);
-    metrics.watched(Watched::Pods);
-    metrics.watch_failed(Watched::Pods);
+    metrics.watch_event(WatchedResource::Pods);
+    metrics.watch_failed(WatchedResource::Pods);
     metrics.api_call("create", "201".into());
     metrics.hold_ended("Warm", Duration::from_secs(3));
     metrics.policy_enforced("headstart-only-resumes", true);
@@ -75,7 +75,7 @@ fn each_decision_has_its_own_counter() {
 fn every_line_is_open_metrics() {
     let metrics = Metrics::default();
     metrics.admission(Decision::Noted);
-    metrics.watched(Watched::Pods);
+    metrics.watch_event(WatchedResource::Pods);
     metrics.api_call("create", "no answer \"at\\all\"\n".into());
     metrics.hold_ended("Warm", Duration::from_secs(3));
     let text = metrics.encode();

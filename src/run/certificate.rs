@@ -8,12 +8,12 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::Replica;
+use crate::ca_injector::CaInjector;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::registration::Registration;
-use crate::tls::authority::Validity;
-use crate::tls::files::Files;
-use crate::tls::keeper::{self, Keeper};
+use crate::tls::ca::Validity;
+use crate::tls::ca_controller::{self, CaController};
+use crate::tls::files::CertFiles;
 use crate::tls::{Lifetimes, Resolver};
 
 /// The certificate that is served, and whether callers trust it.
@@ -50,13 +50,13 @@ fn from_files(
     cert: PathBuf,
     key: PathBuf,
 ) -> Result<watch::Sender<bool>> {
-    let files = Files { cert, key };
+    let files = CertFiles { cert, key };
     let (content, validity) = files.load(&resolver)?;
     let metrics = replica.metrics.clone();
     let report =
         move |validity: Validity| metrics.certificate_expires(validity.until.unix_timestamp());
     report(validity);
-    replica.tasks.spawn(files.keep(content, resolver, report));
+    replica.tasks.spawn(files.watch(content, resolver, report));
     // The owner of the files registers their CA too.
     Ok(watch::Sender::new(true))
 }
@@ -71,7 +71,7 @@ async fn signed(
     let trusted = watch::Sender::default();
     let bundle = watch::Sender::default();
     let registered = watch::Sender::new(false);
-    let registration = Registration {
+    let ca_injector = CaInjector {
         name: config.tls.webhook_configuration.clone(),
         retry: lifetimes.check_interval(),
         leading: replica.leading.subscribe(),
@@ -80,13 +80,13 @@ async fn signed(
     };
     let namespace = replica.namespace.clone();
     let host = format!("{}.{namespace}.svc", config.installation.service);
-    let settings = keeper::Settings {
+    let settings = ca_controller::CaSettings {
         namespace,
         secret: config.tls.ca_secret.clone(),
         names: [vec![host], config.tls.tls_san.clone()].concat(),
         lifetimes,
     };
-    let channels = keeper::Channels {
+    let channels = ca_controller::Channels {
         leading: replica.leading.subscribe(),
         trusted: trusted.subscribe(),
         bundle,
@@ -94,8 +94,9 @@ async fn signed(
     };
     let (client, clock) = (replica.client.clone(), Clock::system());
     let metrics = replica.metrics.clone();
-    let keeper = Keeper::start(client.clone(), settings, clock, resolver, metrics, channels);
-    replica.tasks.spawn(keeper.await?.run());
-    replica.tasks.spawn(registration.run(client));
+    let ca_controller =
+        CaController::start(client.clone(), settings, clock, resolver, metrics, channels);
+    replica.tasks.spawn(ca_controller.await?.run());
+    replica.tasks.spawn(ca_injector.run(client));
     Ok(registered)
 }

@@ -29,11 +29,11 @@ use tracing::{info, warn};
 
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, PodConfig, PullMethodFlag};
-use crate::leader::Candidate;
+use crate::event_recorder::EventRecorder;
+use crate::leader_election::LeaderElector;
 use crate::metrics::Metrics;
 use crate::puller::Puller;
 use crate::queue::Hints;
-use crate::report::Reporter;
 use crate::self_test::{Permit, SelfTest};
 use crate::whereabouts::Whereabouts;
 use crate::worker::{Limits, Policy, Worker};
@@ -110,9 +110,9 @@ async fn serve(config: Config) -> Result<()> {
     let controller_done = CancellationToken::new();
     let election = start_election(&replica, &config, controller_done.clone());
     let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
-    let (reporter, event_writer) = Reporter::new(client, identity, metrics);
+    let (recorder, event_writer) = EventRecorder::new(client, identity, metrics);
     let event_writer = tokio::spawn(event_writer);
-    let permit = start_self_test(&replica, &config, reporter.clone());
+    let permit = start_self_test(&replica, &config, recorder.clone());
     let shared = Shared {
         cluster,
         hints: Arc::default(),
@@ -121,7 +121,7 @@ async fn serve(config: Config) -> Result<()> {
         hold_limits,
     };
     let controller = tokio::spawn(run_controller_while_leading(
-        controller_parts(&replica, &config, &shared, reporter),
+        controller_parts(&replica, &config, &shared, recorder),
         replica.leading.subscribe(),
         replica.stop.clone(),
     ));
@@ -211,14 +211,14 @@ fn start_election(
     config: &Config,
     controller_done: CancellationToken,
 ) -> JoinHandle<()> {
-    let candidate = Candidate {
+    let elector = LeaderElector {
         client: replica.client.clone(),
         namespace: replica.namespace.clone(),
         name: "headstart".to_owned(),
         identity: replica.identity.clone(),
         duration: config.process.lease_duration,
     };
-    tokio::spawn(candidate.run(
+    tokio::spawn(elector.run(
         replica.leading.clone(),
         replica.stop.clone(),
         controller_done,
@@ -226,7 +226,7 @@ fn start_election(
 }
 
 /// Starts the self-test. Returns the permit that it grants.
-fn start_self_test(replica: &Replica, config: &Config, reporter: Reporter) -> Permit {
+fn start_self_test(replica: &Replica, config: &Config, recorder: EventRecorder) -> Permit {
     let installation = config.installation.clone();
     let self_test = SelfTest {
         namespace: replica.namespace.clone(),
@@ -240,7 +240,7 @@ fn start_self_test(replica: &Replica, config: &Config, reporter: Reporter) -> Pe
         },
         identity: replica.identity.clone(),
         metrics: replica.metrics.clone(),
-        reporter,
+        recorder,
     };
     let required = config.pods.require_policies;
     let (permit, self_test) = self_test.start(replica.client.clone(), required);
@@ -253,7 +253,7 @@ fn controller_parts(
     replica: &Replica,
     config: &Config,
     shared: &Shared,
-    reporter: Reporter,
+    recorder: EventRecorder,
 ) -> Worker {
     let (budgets, scope) = (&config.budgets, &config.scope);
     let puller = Puller::new(
@@ -268,7 +268,7 @@ fn controller_parts(
         hints: shared.hints.clone(),
         puller,
         whereabouts: Whereabouts::new(replica.client.clone()),
-        reporter,
+        reporter: recorder,
         client: replica.client.clone(),
         metrics: replica.metrics.clone(),
         settings: shared.settings.clone(),

@@ -11,8 +11,8 @@ use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api_calls::CountCalls;
 use crate::metrics::Metrics;
+use crate::request_metrics::RequestMetricsLayer;
 use headstart_core::hash::short_hash;
 
 /// The two signals that ask for the end.
@@ -49,7 +49,9 @@ pub(super) async fn client_with_metrics(
     metrics: &Arc<Metrics>,
 ) -> Result<Client> {
     let client = ClientBuilder::try_from(client_config(kubeconfig).await?)?;
-    Ok(client.with_layer(&CountCalls(metrics.clone())).build())
+    Ok(client
+        .with_layer(&RequestMetricsLayer(metrics.clone()))
+        .build())
 }
 
 async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {

@@ -17,7 +17,7 @@ use super::{Replica, Shared};
 use crate::config::ListenConfig;
 use crate::hold::Gate;
 use crate::server::{Readiness, Shutdown, listen, probes, serve_probes, serve_tls};
-use crate::webhook::{Budget, Webhook, router};
+use crate::webhook::{MemoryBudget, Webhook, router};
 
 /// How long answers in flight may take once no new ones are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -100,7 +100,7 @@ fn webhook(replica: &Replica, shared: Shared, namespaces: &[String]) -> Webhook 
         hints: shared.hints,
         metrics: replica.metrics.clone(),
         own_namespace: replica.namespace.clone().into(),
-        budget: Budget::default(),
+        memory_budget: MemoryBudget::default(),
         gate: shared.hold_limits.map(|limits| Gate {
             cluster: shared.cluster,
             settings: shared.settings,

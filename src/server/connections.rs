@@ -38,27 +38,27 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    open: HashMap<u64, Arc<Slot>>,
+    open: HashMap<u64, Arc<ConnectionState>>,
 }
 
 /// One open connection. Dropping it makes room.
-pub(super) struct Place {
+pub(super) struct ConnectionGuard {
     connections: Arc<Connections>,
     number: u64,
-    pub(super) slot: Arc<Slot>,
+    pub(super) state: Arc<ConnectionState>,
 }
 
 /// What a connection is doing.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConnectionState {
     /// What serves it, and ends when another one needs the room.
     task: OnceLock<AbortHandle>,
     /// Held for a few assignments.
-    state: Mutex<State>,
+    state: Mutex<Activity>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Activity {
     /// Whether it has had an answer.
     served: bool,
     /// When it was opened, or last had an answer.
@@ -66,12 +66,12 @@ struct State {
     /// Requests whose heads have been read, and that are not answered yet.
     in_flight: usize,
     /// What has come of the next one.
-    head: Head,
+    head: RequestHead,
 }
 
 /// How much of the next request's head is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
+enum RequestHead {
     None,
     Begun,
     /// Since when it has been seen that the rest is not there.
@@ -87,45 +87,45 @@ impl Connections {
     }
 
     /// Room for one more; another connection may have to go for it.
-    pub(super) fn enter(self: &Arc<Self>) -> Place {
-        let slot = Arc::new(Slot {
+    pub(super) fn register(self: &Arc<Self>) -> ConnectionGuard {
+        let state = Arc::new(ConnectionState {
             task: OnceLock::new(),
-            state: Mutex::new(State {
+            state: Mutex::new(Activity {
                 served: false,
                 since: Instant::now(),
                 in_flight: 0,
-                head: Head::None,
+                head: RequestHead::None,
             }),
         });
         let mut table = lock(&self.table);
-        let victim = table.make_room(self.limit);
+        let victim = table.evict_one(self.limit);
         let number = table.next;
         table.next += 1;
-        table.open.insert(number, slot.clone());
+        table.open.insert(number, state.clone());
         drop(table);
         // Ended without the lock, which its place takes when it goes.
         if let Some(task) = victim.as_ref().and_then(|victim| victim.task.get()) {
             task.abort();
         }
-        Place {
+        ConnectionGuard {
             connections: self.clone(),
             number,
-            slot,
+            state,
         }
     }
 }
 
 impl Table {
     /// Takes out the connection that has to go, if there is no room for one more.
-    fn make_room(&mut self, limit: usize) -> Option<Arc<Slot>> {
+    fn evict_one(&mut self, limit: usize) -> Option<Arc<ConnectionState>> {
         if self.open.len() < limit {
             return None;
         }
         let mut new = 0;
         // Of those with an answer and of those without: since when, and its number.
         let mut least: [Option<(Instant, u64)>; 2] = [None; 2];
-        for (number, slot) in &self.open {
-            let State { served, since, .. } = *lock(&slot.state);
+        for (number, state) in &self.open {
+            let Activity { served, since, .. } = *lock(&state.state);
             new += usize::from(!served);
             let least = &mut least[usize::from(!served)];
             let this = (since, *number);
@@ -139,18 +139,18 @@ impl Table {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         lock(&self.connections.table).open.remove(&self.number);
     }
 }
 
 /// A request that is being answered.
-pub(super) struct InFlight(Arc<Slot>);
+pub(super) struct InFlight(Arc<ConnectionState>);
 
-impl Slot {
+impl ConnectionState {
     /// This task serves it.
-    pub(super) fn served_by(&self, task: AbortHandle) {
+    pub(super) fn set_task(&self, task: AbortHandle) {
         // Set once, where the connection is accepted.
         let _ = self.task.set(task);
     }
@@ -159,15 +159,15 @@ impl Slot {
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = lock(&self.state);
         state.in_flight += 1;
-        state.head = Head::None;
+        state.head = RequestHead::None;
         InFlight(self.clone())
     }
 
     /// Bytes came in. Mostly all of a request, so that nobody looks at the clock for its head.
-    fn heard(&self) {
+    fn on_bytes_read(&self) {
         let mut state = lock(&self.state);
-        if state.in_flight == 0 && state.head == Head::None {
-            state.head = Head::Begun;
+        if state.in_flight == 0 && state.head == RequestHead::None {
+            state.head = RequestHead::Begun;
         }
     }
 
@@ -177,11 +177,11 @@ impl Slot {
         if state.in_flight > 0 {
             return None;
         }
-        if state.head == Head::Begun {
-            state.head = Head::Awaited(Instant::now());
+        if state.head == RequestHead::Begun {
+            state.head = RequestHead::Awaited(Instant::now());
         }
         Some(match state.head {
-            Head::Awaited(since) => since + HEAD_TIMEOUT,
+            RequestHead::Awaited(since) => since + HEAD_TIMEOUT,
             _ if state.served => state.since + IDLE_TIMEOUT,
             _ => state.since + FIRST_REQUEST_TIMEOUT,
         })
@@ -198,25 +198,25 @@ impl Drop for InFlight {
 }
 
 /// The bytes of a connection, which end when it is silent for too long.
-pub(super) struct Watched<S> {
+pub(super) struct TimeoutStream<S> {
     stream: S,
-    slot: Arc<Slot>,
+    state: Arc<ConnectionState>,
     /// Set to the deadline or before it, so that a request does not move it.
     alarm: Pin<Box<Sleep>>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, slot: Arc<Slot>) -> Self {
+impl<S> TimeoutStream<S> {
+    pub(super) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
         let alarm = Box::pin(sleep_until(Instant::now() + FIRST_REQUEST_TIMEOUT));
         Self {
             stream,
-            slot,
+            state,
             alarm,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -227,12 +227,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Ready(result) => {
                 if buffer.filled().len() > before {
-                    this.slot.heard();
+                    this.state.on_bytes_read();
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                while let Some(deadline) = this.slot.deadline() {
+                while let Some(deadline) = this.state.deadline() {
                     if deadline < this.alarm.deadline() {
                         this.alarm.as_mut().reset(deadline);
                     }
@@ -251,7 +251,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -299,27 +299,27 @@ mod tests {
         count: usize,
         silent: impl Fn(usize) -> bool,
         tasks: &mut JoinSet<()>,
-    ) -> Vec<Place> {
-        let mut places = Vec::new();
+    ) -> Vec<ConnectionGuard> {
+        let mut guards = Vec::new();
         for index in 0..count {
             tokio::time::advance(Duration::from_millis(1)).await;
-            let place = connections.enter();
-            place.slot.served_by(tasks.spawn(pending()));
+            let guard = connections.register();
+            guard.state.set_task(tasks.spawn(pending()));
             if !silent(index) {
-                drop(place.slot.begin());
+                drop(guard.state.begin());
             }
-            places.push(place);
+            guards.push(guard);
         }
-        places
+        guards
     }
 
     /// Which of them had to go.
-    async fn gone(places: &[Place]) -> Vec<usize> {
+    async fn gone(guards: &[ConnectionGuard]) -> Vec<usize> {
         // A task that was aborted ends when it has its turn.
         tokio::task::yield_now().await;
-        let ended = |place: &Place| place.slot.task.get().unwrap().is_finished();
-        (0..places.len())
-            .filter(|index| ended(&places[*index]))
+        let ended = |guard: &ConnectionGuard| guard.state.task.get().unwrap().is_finished();
+        (0..guards.len())
+            .filter(|index| ended(&guards[*index]))
             .collect()
     }
 
@@ -328,26 +328,26 @@ mod tests {
         let connections = Arc::new(Connections::at_most(8));
         let mut tasks = JoinSet::new();
         let silent = |index| matches!(index, 3 | 5 | 7);
-        let places = open(&connections, 8, silent, &mut tasks).await;
-        let mut newcomers = vec![connections.enter()];
-        assert_eq!(gone(&places).await, [3]);
-        newcomers.push(connections.enter());
-        assert_eq!(gone(&places).await, [3, 5]);
+        let guards = open(&connections, 8, silent, &mut tasks).await;
+        let mut newcomers = vec![connections.register()];
+        assert_eq!(gone(&guards).await, [3]);
+        newcomers.push(connections.register());
+        assert_eq!(gone(&guards).await, [3, 5]);
         drop(newcomers.pop());
-        newcomers.push(connections.enter());
-        assert_eq!(gone(&places).await, [3, 5], "there was room again");
+        newcomers.push(connections.register());
+        assert_eq!(gone(&guards).await, [3, 5], "there was room again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn connections_in_use_leave_new_ones_a_quarter_of_the_places() {
         let connections = Arc::new(Connections::at_most(8));
         let mut tasks = JoinSet::new();
-        let places = open(&connections, 8, |_| false, &mut tasks).await;
+        let guards = open(&connections, 8, |_| false, &mut tasks).await;
         let mut newcomers = open(&connections, 3, |_| true, &mut tasks).await;
-        assert_eq!(gone(&places).await, [0, 1, 2]);
+        assert_eq!(gone(&guards).await, [0, 1, 2]);
         assert!(gone(&newcomers).await.is_empty());
         newcomers.extend(open(&connections, 1, |_| true, &mut tasks).await);
-        assert_eq!(gone(&places).await, [0, 1, 2]);
+        assert_eq!(gone(&guards).await, [0, 1, 2]);
         assert_eq!(gone(&newcomers).await, [0]);
     }
 
@@ -355,43 +355,43 @@ mod tests {
     async fn each_kind_of_silence_has_its_limit() {
         let connections = Arc::new(Connections::at_most(4));
         let started = Instant::now();
-        let place = connections.enter();
+        let guard = connections.register();
         let (mut far, near) = duplex(64);
-        let mut watched = Watched::new(near, place.slot.clone());
+        let mut timed = TimeoutStream::new(near, guard.state.clone());
         let mut buffer = [0; 64];
-        let error = watched.read(&mut buffer).await.unwrap_err();
+        let error = timed.read(&mut buffer).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed(), FIRST_REQUEST_TIMEOUT);
 
-        let place = connections.enter();
-        let mut watched = Watched::new(watched.stream, place.slot.clone());
+        let guard = connections.register();
+        let mut timed = TimeoutStream::new(timed.stream, guard.state.clone());
         far.write_all(b"POST").await.unwrap();
-        assert_eq!(watched.read(&mut buffer).await.unwrap(), 4);
-        drop(place.slot.begin());
+        assert_eq!(timed.read(&mut buffer).await.unwrap(), 4);
+        drop(guard.state.begin());
         let answered = Instant::now();
-        let read = watched.read(&mut buffer);
+        let read = timed.read(&mut buffer);
         assert!(read.await.is_err());
         assert_eq!(answered.elapsed(), IDLE_TIMEOUT);
 
-        let place = connections.enter();
-        drop(place.slot.begin());
-        let mut watched = Watched::new(watched.stream, place.slot.clone());
+        let guard = connections.register();
+        drop(guard.state.begin());
+        let mut timed = TimeoutStream::new(timed.stream, guard.state.clone());
         far.write_all(b"P").await.unwrap();
         let begun = Instant::now();
-        assert_eq!(watched.read(&mut buffer).await.unwrap(), 1);
-        assert!(watched.read(&mut buffer).await.is_err());
+        assert_eq!(timed.read(&mut buffer).await.unwrap(), 1);
+        assert!(timed.read(&mut buffer).await.is_err());
         assert_eq!(begun.elapsed(), HEAD_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_in_flight_may_be_silent() {
         let connections = Arc::new(Connections::at_most(4));
-        let place = connections.enter();
+        let guard = connections.register();
         let (_far, near) = duplex(64);
-        let mut watched = Watched::new(near, place.slot.clone());
-        let _request = place.slot.begin();
+        let mut timed = TimeoutStream::new(near, guard.state.clone());
+        let _request = guard.state.begin();
         let mut buffer = [0; 64];
-        let read = tokio::time::timeout(IDLE_TIMEOUT * 2, watched.read(&mut buffer));
+        let read = tokio::time::timeout(IDLE_TIMEOUT * 2, timed.read(&mut buffer));
         assert!(read.await.is_err(), "it still waits");
     }
 }

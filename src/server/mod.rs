@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
-use connections::{Connections, Place, Watched};
+use connections::{ConnectionGuard, Connections, TimeoutStream};
 pub(crate) use probes::{Readiness, probes, serve_probes};
 
 /// Most open connections from API servers. Each keeps a handful, and has one more for each review that it waits for. A
@@ -132,17 +132,17 @@ async fn serve(
         let Some((stream, peer)) = accepted else {
             continue;
         };
-        let place = connections.enter();
-        let slot = place.slot.clone();
+        let guard = connections.register();
+        let state = guard.state.clone();
         let connection = Connection {
-            place,
+            guard,
             peer,
             router: router.clone(),
-            last: last.clone(),
+            close_after_response: last.clone(),
             watcher: graceful.watcher(),
         };
         let task = tasks.spawn(connection.serve(stream, protocol.clone(), closing.clone()));
-        slot.served_by(task.abort_handle());
+        state.set_task(task.abort_handle());
         // A request that is there already is answered before the next connection may take its place.
         tokio::task::yield_now().await;
     }
@@ -161,11 +161,11 @@ async fn serve(
 
 /// What serving one connection takes.
 struct Connection {
-    place: Place,
+    guard: ConnectionGuard,
     peer: SocketAddr,
     router: Router,
     /// Whether requests are answered as the last of their connections.
-    last: Arc<AtomicBool>,
+    close_after_response: Arc<AtomicBool>,
     watcher: Watcher,
 }
 
@@ -199,15 +199,15 @@ impl Connection {
     /// Answers one request after another.
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self {
-            place,
+            guard,
             peer,
             router,
-            last,
+            close_after_response: last,
             watcher,
         } = self;
-        let slot = &place.slot;
+        let state = &guard.state;
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let answering = slot.begin();
+            let answering = state.begin();
             let answer = router.clone().oneshot(request.map(Body::new));
             let last = last.clone();
             async move {
@@ -220,7 +220,7 @@ impl Connection {
                 Ok::<_, Infallible>(response)
             }
         });
-        let io = TokioIo::new(Watched::new(stream, place.slot.clone()));
+        let io = TokioIo::new(TimeoutStream::new(stream, guard.state.clone()));
         let mut builder = http1::Builder::new();
         // Watched keeps the time of heads: hyper's own also runs between requests.
         builder.header_read_timeout(None).max_buf_size(READ_BUFFER);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::pem;
 use tracing::{error, info};
 
-use super::authority::Validity;
+use super::ca::Validity;
 use super::{Resolver, TlsError};
 
 /// Two small reads of what is in the page cache.
@@ -19,7 +19,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A certificate's file and its key's.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct CertFiles {
     /// The certificate and what is between it and its root, PEM.
     pub cert: PathBuf,
     /// The private key, PEM.
@@ -27,20 +27,20 @@ pub struct Files {
 }
 
 /// What was in them.
-type Content = (Vec<u8>, Vec<u8>);
+type CertFileContents = (Vec<u8>, Vec<u8>);
 
-impl Files {
+impl CertFiles {
     /// Serves what is in them now; returns it, and when it expires.
-    pub fn load(&self, resolver: &Resolver) -> Result<(Content, Validity), TlsError> {
+    pub fn load(&self, resolver: &Resolver) -> Result<(CertFileContents, Validity), TlsError> {
         let content = self.read()?;
         let validity = self.serve(&content, resolver)?;
         Ok((content, validity))
     }
 
     /// Serves what comes to be in them, until the process ends. `report` is told when the newest expires.
-    pub async fn keep(
+    pub async fn watch(
         self,
-        mut current: Content,
+        mut current: CertFileContents,
         resolver: Arc<Resolver>,
         report: impl Fn(Validity),
     ) {
@@ -73,7 +73,7 @@ impl Files {
         }
     }
 
-    fn read(&self) -> Result<Content, TlsError> {
+    fn read(&self) -> Result<CertFileContents, TlsError> {
         let read = |path: &PathBuf| {
             std::fs::read(path)
                 .map_err(|error| TlsError::BadFile(path.clone(), pem::Error::Io(error)))
@@ -81,7 +81,7 @@ impl Files {
         Ok((read(&self.cert)?, read(&self.key)?))
     }
 
-    fn serve(&self, content: &Content, resolver: &Resolver) -> Result<Validity, TlsError> {
+    fn serve(&self, content: &CertFileContents, resolver: &Resolver) -> Result<Validity, TlsError> {
         let (cert, key) = content;
         let validity = Validity::of(cert)?;
         resolver.serve_pem((&self.cert, cert), (&self.key, key))?;
@@ -92,7 +92,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Authority;
+    use crate::tls::Ca;
     use std::os::unix::fs::symlink;
     use std::path::Path;
     use time::OffsetDateTime;
@@ -100,10 +100,8 @@ mod tests {
 
     fn write(directory: &Path, lifetime: Duration) {
         let now = OffsetDateTime::now_utc();
-        let authority = Authority::generate(now, lifetime * 2).unwrap();
-        let leaf = authority
-            .issue(&["localhost".into()], now, lifetime)
-            .unwrap();
+        let ca = Ca::generate(now, lifetime * 2).unwrap();
+        let leaf = ca.issue(&["localhost".into()], now, lifetime).unwrap();
         std::fs::create_dir_all(directory).unwrap();
         std::fs::write(directory.join("tls.crt"), leaf.cert).unwrap();
         std::fs::write(directory.join("tls.key"), leaf.key).unwrap();
@@ -123,7 +121,7 @@ mod tests {
         for name in ["tls.crt", "tls.key"] {
             symlink(format!("..data/{name}"), root.join(name)).unwrap();
         }
-        let files = Files {
+        let files = CertFiles {
             cert: root.join("tls.crt"),
             key: root.join("tls.key"),
         };
@@ -131,7 +129,7 @@ mod tests {
         let (content, first) = files.load(&resolver).unwrap();
         let (reports, mut reported) = mpsc::unbounded_channel();
         let report = move |validity| reports.send(validity).unwrap();
-        let keeping = tokio::spawn(files.keep(content, resolver, report));
+        let keeping = tokio::spawn(files.watch(content, resolver, report));
 
         write(&root.join("..2"), Duration::from_secs(7200));
         std::fs::write(root.join("..2/tls.key"), "half written").unwrap();

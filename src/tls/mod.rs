@@ -1,9 +1,9 @@
 //! Certificates: one CA for all replicas, kept in a Secret, and a short-lived leaf that each signs for itself.
 //!
-//! - [`authority`]: makes CAs and leaves
+//! - [`ca`]: makes CAs and leaves
 //! - [`trust`]: what the Secret holds, and how a CA is replaced without one failed call: decisions only
-//! - `store`: the Secret in the API server
-//! - [`keeper`]: follows the Secret, signs, swaps, and leads rotations
+//! - `ca_secret`: the Secret in the API server
+//! - [`ca_controller`]: watches the Secret, signs, swaps, and leads rotations
 //! - [`resolver`]: serves the newest leaf, without touching open connections
 //! - [`files`]: a certificate that somebody else looks after, read from files
 //!
@@ -15,22 +15,22 @@ use std::time::Duration;
 
 use rustls::pki_types::pem;
 
-pub(crate) mod authority;
+pub(crate) mod ca;
+pub(crate) mod ca_controller;
+mod ca_secret;
 pub(crate) mod files;
-pub(crate) mod keeper;
 pub(crate) mod resolver;
-mod store;
 pub(crate) mod trust;
 
-pub use authority::Authority;
-pub(crate) use authority::Leaf;
+pub use ca::Ca;
+pub(crate) use ca::LeafCert;
 pub use resolver::Resolver;
 
 /// How long certificates are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Of a CA: the next one is made at half of it.
-    pub authority: Duration,
+    pub ca: Duration,
     /// Of a leaf: each replica renews its own at half of it, and at every start.
     pub leaf: Duration,
 }
@@ -38,7 +38,7 @@ pub struct Lifetimes {
 impl Lifetimes {
     /// How many times longer a CA must live than a leaf: the next CA is made at half of its life, a leaf that was
     /// signed just before that has to live on, and the CA before must be forgotten by then.
-    pub const LEAVES_PER_AUTHORITY: u32 = 4;
+    pub const LEAVES_PER_CA: u32 = 4;
     /// X.509 counts in whole seconds, and a renewal needs some of them.
     pub const SHORTEST_LEAF: Duration = Duration::from_secs(4);
 
@@ -88,5 +88,5 @@ pub enum TlsError {
     Unusable(#[source] rustls::Error),
     /// The CAs that clients are checked against cannot be used.
     #[error("no client certificate could be checked against {0}")]
-    ClientAuthority(PathBuf, #[source] rustls::server::VerifierBuilderError),
+    ClientCa(PathBuf, #[source] rustls::server::VerifierBuilderError),
 }

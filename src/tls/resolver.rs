@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
-use super::{Leaf, TlsError};
+use super::{LeafCert, TlsError};
 
 /// The certificate that is served, once there is one.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub struct Resolver(ArcSwapOption<CertifiedKey>);
 
 impl Resolver {
     /// Serves this leaf from now on.
-    pub fn serve(&self, leaf: &Leaf) -> Result<(), TlsError> {
-        let Leaf { cert, key, .. } = leaf;
+    pub fn serve(&self, leaf: &LeafCert) -> Result<(), TlsError> {
+        let LeafCert { cert, key, .. } = leaf;
         let (here, there) = (Path::new("certificate"), Path::new("key"));
         self.serve_pem((here, cert.as_bytes()), (there, key.as_bytes()))
     }
@@ -65,7 +65,7 @@ impl Resolver {
                 }
                 let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
                     .build()
-                    .map_err(|error| TlsError::ClientAuthority(path.clone(), error))?;
+                    .map_err(|error| TlsError::ClientCa(path.clone(), error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -86,19 +86,15 @@ impl ResolvesServerCert for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Authority;
+    use crate::tls::Ca;
     use std::time::Duration;
     use time::OffsetDateTime;
 
     #[test]
     fn a_leaf_is_served_only_with_its_own_key() {
         let (now, hour) = (OffsetDateTime::now_utc(), Duration::from_secs(3600));
-        let authority = Authority::generate(now, hour).unwrap();
-        let issue = || {
-            authority
-                .issue(&["127.0.0.1".to_owned()], now, hour)
-                .unwrap()
-        };
+        let ca = Ca::generate(now, hour).unwrap();
+        let issue = || ca.issue(&["127.0.0.1".to_owned()], now, hour).unwrap();
         let (mut one, other) = (issue(), issue());
         let resolver = Resolver::default();
         resolver.serve(&one).unwrap();
@@ -120,15 +116,13 @@ mod tests {
 
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (now, hour) = (OffsetDateTime::now_utc(), Duration::from_secs(3600));
-        let authority = Authority::generate(now, hour).unwrap();
-        let leaf = authority
-            .issue(&["127.0.0.1".to_owned()], now, hour)
-            .unwrap();
+        let ca = Ca::generate(now, hour).unwrap();
+        let leaf = ca.issue(&["127.0.0.1".to_owned()], now, hour).unwrap();
         let resolver = Arc::new(Resolver::default());
         resolver.serve(&leaf).unwrap();
         let config = resolver.server_config(None).unwrap();
         let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_slice(authority.cert().as_bytes()).unwrap();
+        let ca = CertificateDer::from_pem_slice(ca.cert().as_bytes()).unwrap();
         roots.add(ca).unwrap();
         let chosen = |offered: &[&str]| {
             let mut client = ClientConfig::builder()

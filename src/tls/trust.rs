@@ -22,7 +22,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
-use super::{Authority, Lifetimes, TlsError};
+use super::{Ca, Lifetimes, TlsError};
 
 /// As `kubernetes.io/tls` wants them.
 const CERT: &str = "tls.crt";
@@ -34,18 +34,18 @@ const PREVIOUS_UNTIL: &str = "previous.until";
 
 /// The CAs of one Secret.
 #[derive(Clone, Debug)]
-pub(crate) struct Trust {
+pub(crate) struct CaState {
     /// Signs.
-    pub current: Arc<Authority>,
+    pub current: Arc<Ca>,
     /// Will sign.
-    pub next: Option<Arc<Authority>>,
+    pub next: Option<Arc<Ca>>,
     /// Signed what may still be served.
-    pub previous: Option<Retired>,
+    pub previous: Option<RetiredCa>,
 }
 
 /// A CA that signs no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Retired {
+pub(crate) struct RetiredCa {
     /// Its certificate. The key is forgotten.
     pub cert: String,
     /// When its last leaf has expired.
@@ -54,22 +54,22 @@ pub(crate) struct Retired {
 
 /// Why the Secret is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum RotationStep {
     /// The current CA is half through its life: its successor is made, to be published.
-    Prepare,
+    CreateNext,
     /// The successor is known to every caller: it signs from now on.
     Promote,
     /// Nothing signed by the one before is valid any more.
-    Forget,
+    RemovePrevious,
     /// Somebody put another CA in place: the one whose leaves are served stays trusted meanwhile.
-    Remember,
+    KeepServingCa,
 }
 
-impl Trust {
+impl CaState {
     /// A first CA.
     pub(crate) fn generate(now: OffsetDateTime, lifetimes: &Lifetimes) -> Result<Self, TlsError> {
         Ok(Self {
-            current: Arc::new(Authority::generate(now, lifetimes.authority)?),
+            current: Arc::new(Ca::generate(now, lifetimes.ca)?),
             next: None,
             previous: None,
         })
@@ -79,12 +79,12 @@ impl Trust {
     /// goes on, so that no call fails; but whoever deletes a CA wants to be rid of it, so its successor is made at
     /// once.
     pub(crate) fn replacement(
-        served: Option<Arc<Authority>>,
+        served: Option<Arc<Ca>>,
         now: OffsetDateTime,
         lifetimes: &Lifetimes,
     ) -> Result<Self, TlsError> {
         let fresh = Self::generate(now, lifetimes)?;
-        Ok(match served.filter(|ca| ca.validity().holds_at(now)) {
+        Ok(match served.filter(|ca| ca.validity().is_valid_at(now)) {
             Some(served) => Self {
                 current: served,
                 next: Some(fresh.current),
@@ -100,14 +100,10 @@ impl Trust {
             let bytes = secret.data.as_ref()?.get(key)?;
             String::from_utf8(bytes.0.clone()).ok()
         };
-        let pair = |cert: &str, key: &str| {
-            Authority::from_pem(text(cert)?, text(key)?)
-                .ok()
-                .map(Arc::new)
-        };
+        let pair = |cert: &str, key: &str| Ca::from_pem(text(cert)?, text(key)?).ok().map(Arc::new);
         let retired = || {
             let until: Timestamp = text(PREVIOUS_UNTIL)?.trim().parse().ok()?;
-            Some(Retired {
+            Some(RetiredCa {
                 cert: text(PREVIOUS_CERT)?,
                 until: OffsetDateTime::from_unix_timestamp(until.as_second()).ok()?,
             })
@@ -130,7 +126,7 @@ impl Trust {
             data.insert(NEXT_CERT.into(), bytes(next.cert()));
             data.insert(NEXT_KEY.into(), bytes(next.key()));
         }
-        if let Some(Retired { cert, until }) = &self.previous {
+        if let Some(RetiredCa { cert, until }) = &self.previous {
             // What from_secret has read, or a time of this century, is within jiff's range.
             let until = Timestamp::from_second(until.unix_timestamp()).unwrap_or(Timestamp::MAX);
             data.insert(PREVIOUS_CERT.into(), bytes(cert));
@@ -156,11 +152,11 @@ impl Trust {
         &self,
         now: OffsetDateTime,
         lifetimes: &Lifetimes,
-        served: Option<&Authority>,
+        served: Option<&Ca>,
         published: bool,
-    ) -> Result<Option<(Change, Self)>, TlsError> {
+    ) -> Result<Option<(RotationStep, Self)>, TlsError> {
         let retired = |cert: &str| {
-            Some(Retired {
+            Some(RetiredCa {
                 cert: cert.to_owned(),
                 until: now + lifetimes.retirement(),
             })
@@ -170,29 +166,25 @@ impl Trust {
                 previous: retired(served.cert()),
                 ..self.clone()
             };
-            return Ok(Some((Change::Remember, remembering)));
+            return Ok(Some((RotationStep::KeepServingCa, remembering)));
         }
         if self.previous.as_ref().is_some_and(|old| old.until <= now) {
             let forgetting = Self {
                 previous: None,
                 ..self.clone()
             };
-            return Ok(Some((Change::Forget, forgetting)));
+            return Ok(Some((RotationStep::RemovePrevious, forgetting)));
         }
         match &self.next {
             // One at a time: the CA before the last must be out of use first.
             None if self.previous.is_some() => Ok(None),
-            None if self
-                .current
-                .validity()
-                .is_half_over(now, lifetimes.authority) =>
-            {
-                let next = Arc::new(Authority::generate(now, lifetimes.authority)?);
+            None if self.current.validity().needs_renewal(now, lifetimes.ca) => {
+                let next = Arc::new(Ca::generate(now, lifetimes.ca)?);
                 let preparing = Self {
                     next: Some(next),
                     ..self.clone()
                 };
-                Ok(Some((Change::Prepare, preparing)))
+                Ok(Some((RotationStep::CreateNext, preparing)))
             }
             Some(next) if published => {
                 let promoting = Self {
@@ -200,23 +192,23 @@ impl Trust {
                     next: None,
                     previous: retired(self.current.cert()),
                 };
-                Ok(Some((Change::Promote, promoting)))
+                Ok(Some((RotationStep::Promote, promoting)))
             }
             None | Some(_) => Ok(None),
         }
     }
 
     fn knows(&self, cert: &str) -> bool {
-        let all = Trusted::of(self.bundle().as_bytes());
+        let all = TrustedRoots::of(self.bundle().as_bytes());
         all.contains(cert)
     }
 }
 
 /// The certificates of `caBundle`s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trusted(BTreeSet<Vec<u8>>);
+pub struct TrustedRoots(BTreeSet<Vec<u8>>);
 
-impl Trusted {
+impl TrustedRoots {
     /// Those of one. What is no certificate is trusted by nobody.
     pub fn of(bundle: &[u8]) -> Self {
         let certificates = CertificateDer::pem_slice_iter(bundle);

@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::answer::Refused;
+use super::response::RequestError;
 use crate::metrics::Lack;
 use crate::server::MAX_CONNECTIONS;
 
@@ -26,13 +26,13 @@ use crate::server::MAX_CONNECTIONS;
 /// line.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
 /// What all bodies may take at a time: four of the largest, or thousands of ordinary ones.
-pub(super) const BUDGET: usize = 64 * 1024 * 1024;
+pub(super) const MEMORY_BUDGET: usize = 64 * 1024 * 1024;
 /// Part of the budget that the beginnings of bodies without room have for themselves: one for each connection.
-const BEGINNINGS: usize = MAX_CONNECTIONS * PREFIX;
+const KEPT_PREFIXES: usize = MAX_CONNECTIONS * KEPT_PREFIX;
 /// What a byte of a body takes at most: a buffer grows to twice of what it holds.
 const COST: usize = 2;
 /// What is kept of a body that there is no room for. The API server writes the uid into the first 200 bytes.
-pub(super) const PREFIX: usize = 8 * 1024;
+pub(super) const KEPT_PREFIX: usize = 8 * 1024;
 /// A body up to this size is parsed where it was read. What is larger has a thread for it, so that it keeps none waiting
 /// that answers probes, renews the lease or follows a watch.
 pub(super) const SMALL: usize = 64 * 1024;
@@ -43,29 +43,29 @@ pub(super) const TURN: Duration = Duration::from_millis(200);
 /// is 30 s, and what takes a third of it will not come.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What is left of the caller's patience for the answer to travel.
-const MARGIN: Duration = Duration::from_millis(200);
+const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
 
 /// A request's body.
-pub(super) enum Received {
+pub(super) enum ReceivedBody {
     /// All of it. The permit is its share of the budget.
-    Whole(Bytes, Option<OwnedSemaphorePermit>),
+    Complete(Bytes, Option<OwnedSemaphorePermit>),
     /// The beginning of it, and what there was none of for the rest.
-    Beginning(Vec<u8>, Lack),
+    Truncated(Vec<u8>, Lack),
 }
 
 /// The memory that bodies may take, and the processors that parse large ones.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct MemoryBudget {
     memory: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
 
-impl Default for Budget {
+impl Default for MemoryBudget {
     /// All processors but one parse large bodies, and at least one does.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
-            memory: Arc::new(Semaphore::new(BUDGET - BEGINNINGS)),
+            memory: Arc::new(Semaphore::new(MEMORY_BUDGET - KEPT_PREFIXES)),
             turns: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
                 .parse()
                 .ok()
         })
-        .map(|seconds: u32| Duration::from_secs(seconds.into()).saturating_sub(MARGIN));
+        .map(|seconds: u32| Duration::from_secs(seconds.into()).saturating_sub(RESPONSE_MARGIN));
     now + given.map_or(TIMEOUT, |given| given.min(TIMEOUT))
 }
 
@@ -91,16 +91,16 @@ pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
 pub(super) async fn receive(
     headers: &HeaderMap,
     mut body: Body,
-    budget: &Budget,
+    budget: &MemoryBudget,
     deadline: Instant,
-) -> Result<Received, Refused> {
+) -> Result<ReceivedBody, RequestError> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY) {
         return Err(too_large());
     }
-    let mut reading = Reading {
+    let mut reader = BodyReader {
         budget,
         announced: announced.unwrap_or_default(),
         read: 0,
@@ -118,37 +118,37 @@ pub(super) async fn receive(
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(error))) => {
-                return Err(Refused(
+                return Err(RequestError(
                     StatusCode::BAD_REQUEST,
                     format!("the body broke off: {error}"),
                 ));
             }
             Err(_) => {
-                reading.shed(Lack::Time);
+                reader.shed(Lack::Time);
                 break;
             }
         };
         let chunk = frame.into_data().unwrap_or_default();
         // The usual case: all of it came with the headers, and is not copied.
-        if reading.read == 0
+        if reader.read == 0
             && announced == Some(chunk.len())
             && let Some(permit) = budget.take(chunk.len())
         {
-            return Ok(Received::Whole(chunk, Some(permit)));
+            return Ok(ReceivedBody::Complete(chunk, Some(permit)));
         }
-        reading.take(&chunk)?;
+        reader.take(&chunk)?;
     }
-    Ok(reading.finish())
+    Ok(reader.finish())
 }
 
-fn too_large() -> Refused {
-    Refused(
+fn too_large() -> RequestError {
+    RequestError(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("the body is over the length limit of {MAX_BODY} bytes"),
     )
 }
 
-impl Budget {
+impl MemoryBudget {
     /// All memory that is left.
     #[cfg(test)]
     pub(super) fn take_all(&self) -> OwnedSemaphorePermit {
@@ -189,8 +189,8 @@ impl Budget {
     }
 }
 
-struct Reading<'a> {
-    budget: &'a Budget,
+struct BodyReader<'a> {
+    budget: &'a MemoryBudget,
     announced: usize,
     read: usize,
     buffer: Vec<u8>,
@@ -198,8 +198,8 @@ struct Reading<'a> {
     shed: Option<Lack>,
 }
 
-impl Reading<'_> {
-    fn take(&mut self, chunk: &[u8]) -> Result<(), Refused> {
+impl BodyReader<'_> {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), RequestError> {
         self.read = self.read.saturating_add(chunk.len());
         if self.read > MAX_BODY {
             return Err(too_large());
@@ -216,7 +216,7 @@ impl Reading<'_> {
             }
         }
         let room = if self.shed.is_some() {
-            PREFIX.saturating_sub(self.buffer.len())
+            KEPT_PREFIX.saturating_sub(self.buffer.len())
         } else {
             chunk.len()
         };
@@ -227,15 +227,15 @@ impl Reading<'_> {
 
     fn shed(&mut self, lack: Lack) {
         self.shed.get_or_insert(lack);
-        self.buffer.truncate(PREFIX);
+        self.buffer.truncate(KEPT_PREFIX);
         self.buffer.shrink_to_fit();
         self.permit = None;
     }
 
-    fn finish(self) -> Received {
+    fn finish(self) -> ReceivedBody {
         match self.shed {
-            Some(lack) => Received::Beginning(self.buffer, lack),
-            None => Received::Whole(self.buffer.into(), self.permit),
+            Some(lack) => ReceivedBody::Truncated(self.buffer, lack),
+            None => ReceivedBody::Complete(self.buffer.into(), self.permit),
         }
     }
 }
@@ -264,29 +264,31 @@ mod tests {
         Body::from_stream(stream::iter((0..bytes / 8192).map(move |_| chunk())))
     }
 
-    async fn read(body: Body, budget: &Budget) -> Result<Received, Refused> {
+    async fn read(body: Body, budget: &MemoryBudget) -> Result<ReceivedBody, RequestError> {
         receive(&HeaderMap::new(), body, budget, Instant::now() + TIMEOUT).await
     }
 
     #[tokio::test]
     async fn what_there_is_no_room_for_is_read_to_its_end_and_only_its_beginning_kept() {
-        let budget = Budget::default();
+        let budget = MemoryBudget::default();
         let mut held = Vec::new();
-        for _ in 0..(BUDGET - BEGINNINGS) / (MAX_BODY / 8192 * 8192 * COST) {
-            let Ok(Received::Whole(body, permit)) = read(chunked(MAX_BODY), &budget).await else {
+        for _ in 0..(MEMORY_BUDGET - KEPT_PREFIXES) / (MAX_BODY / 8192 * 8192 * COST) {
+            let Ok(ReceivedBody::Complete(body, permit)) = read(chunked(MAX_BODY), &budget).await
+            else {
                 panic!("there is room");
             };
             held.push((body, permit));
         }
-        let Ok(Received::Beginning(prefix, Lack::Memory)) = read(chunked(MAX_BODY), &budget).await
+        let Ok(ReceivedBody::Truncated(prefix, Lack::Memory)) =
+            read(chunked(MAX_BODY), &budget).await
         else {
             panic!("there is no room left");
         };
-        assert_eq!(prefix.len(), PREFIX);
-        assert!(prefix.capacity() < 2 * PREFIX);
+        assert_eq!(prefix.len(), KEPT_PREFIX);
+        assert!(prefix.capacity() < 2 * KEPT_PREFIX);
         assert!(matches!(
             read(chunked(MAX_BODY + 8192), &budget).await,
-            Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, _))
+            Err(RequestError(StatusCode::PAYLOAD_TOO_LARGE, _))
         ));
         drop(held);
         assert_eq!(budget.in_use(), (0, 0), "all of it comes back");
@@ -294,10 +296,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_gives_up_its_room_in_time() {
-        let budget = Budget::default();
+        let budget = MemoryBudget::default();
         let begun = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{}"))]);
         let endless = Body::from_stream(futures::StreamExt::chain(begun, stream::pending()));
-        let Ok(Received::Beginning(prefix, Lack::Time)) = read(endless, &budget).await else {
+        let Ok(ReceivedBody::Truncated(prefix, Lack::Time)) = read(endless, &budget).await else {
             panic!("it never ends");
         };
         assert_eq!(prefix, b"{}");

@@ -11,7 +11,7 @@ mod scalar;
 mod tests;
 mod text;
 
-pub(super) use text::{Text, beginning};
+pub(super) use text::{JsonStr, beginning};
 
 use text::plain;
 
@@ -80,7 +80,7 @@ impl<'a> Json<'a> {
     /// Reads an object; what stands by each key is read by `each`, which has to read all of it.
     pub(super) fn object(
         &mut self,
-        mut each: impl FnMut(Text<'a>, &mut Self) -> Result<(), Invalid>,
+        mut each: impl FnMut(JsonStr<'a>, &mut Self) -> Result<(), Invalid>,
     ) -> Result<(), Invalid> {
         self.eat(b'{', "no object")?;
         if self.peek() == Some(b'}') {
@@ -143,7 +143,7 @@ impl<'a> Json<'a> {
     }
 
     /// Reads a string.
-    pub(super) fn text(&mut self) -> Result<Text<'a>, Invalid> {
+    pub(super) fn text(&mut self) -> Result<JsonStr<'a>, Invalid> {
         self.eat(b'"', "no string")?;
         let start = self.at;
         let mut escaped = false;
@@ -162,7 +162,7 @@ impl<'a> Json<'a> {
         }
         let raw = self.text.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        Ok(Text { raw, escaped })
+        Ok(JsonStr { raw, escaped })
     }
 
     fn escape(&mut self) -> Result<(), Invalid> {
@@ -182,7 +182,7 @@ impl<'a> Json<'a> {
         Ok(())
     }
 
-    fn key(&mut self) -> Result<Text<'a>, Invalid> {
+    fn key(&mut self) -> Result<JsonStr<'a>, Invalid> {
         self.peek();
         let key = self.text()?;
         self.eat(b':', "no colon after a key")?;

@@ -16,18 +16,18 @@ use json_patch::Patch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-mod answer;
 mod body;
+mod deployment_view;
 mod json;
-mod object;
+mod partial_review;
 mod patch;
-mod prefix;
+mod response;
 mod review;
 mod serve;
 mod validate;
 
-pub use answer::{Answer, Refused};
-pub use body::{Budget, MAX_BODY};
+pub use body::{MAX_BODY, MemoryBudget};
+pub use response::{RequestError, ReviewResponse};
 pub use serve::router;
 
 use crate::hold::Gate;
@@ -39,7 +39,7 @@ use headstart_core::api::mode::{
 };
 use headstart_core::hold::HoldDecision;
 use headstart_core::limits::{ANSWER_BYTES, shown};
-use review::{Parsed, Write};
+use review::{DeploymentWrite, ParsedReview};
 
 /// What an answer needs.
 #[derive(Debug)]
@@ -51,47 +51,49 @@ pub struct Webhook {
     /// headstart's own namespace, which is left alone.
     pub own_namespace: Arc<str>,
     /// What the bodies of all requests may take.
-    pub budget: Budget,
+    pub memory_budget: MemoryBudget,
     /// Decides what waits; `None` if nothing ever does.
     pub gate: Option<Gate>,
 }
 
 impl Webhook {
     /// Answers a review of a write that may ask for pulls.
-    pub fn mutate(&self, body: &[u8]) -> Result<Answer, Refused> {
+    pub fn mutate(&self, body: &[u8]) -> Result<ReviewResponse, RequestError> {
         self.admit(body, NamespaceMode::Enabled)
     }
 
     /// The same, in a namespace that asks for holds.
-    pub fn hold(&self, body: &[u8]) -> Result<Answer, Refused> {
+    pub fn hold(&self, body: &[u8]) -> Result<ReviewResponse, RequestError> {
         self.admit(body, NamespaceMode::Hold)
     }
 
-    fn admit(&self, body: &[u8], namespace: NamespaceMode) -> Result<Answer, Refused> {
-        let (uid, outcome) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
-            Parsed::Other { uid } => (uid, Outcome::of(Decision::Ignored)),
-            Parsed::Deployment(write) => (write.uid.clone(), self.note(*write, namespace)),
+    fn admit(&self, body: &[u8], namespace: NamespaceMode) -> Result<ReviewResponse, RequestError> {
+        let (uid, reviewed) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
+            ParsedReview::Other { uid } => (uid, ReviewDecision::of(Decision::Ignored)),
+            ParsedReview::Deployment(write) => {
+                (write.uid.clone(), self.review_deployment(*write, namespace))
+            }
         };
-        let Outcome {
+        let ReviewDecision {
             decision,
             warnings,
             patch,
-        } = outcome;
+        } = reviewed;
         self.metrics.admission(decision);
         debug!(%uid, ?decision, "answered a review");
-        let answer = Answer::allow(uid, warnings);
+        let response = ReviewResponse::allow(uid, warnings);
         Ok(match patch {
-            Some(patch) => answer.patched(&patch),
-            None => answer,
+            Some(patch) => response.with_patch(&patch),
+            None => response,
         })
     }
 
     /// Answers a review of a Deployment that asks for what its namespace has not consented to: nothing is noted, and the person who
     /// writes is told what is missing.
-    pub fn without_consent(&self, body: &[u8]) -> Result<Answer, Refused> {
+    pub fn without_consent(&self, body: &[u8]) -> Result<ReviewResponse, RequestError> {
         let (uid, warning) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
-            Parsed::Other { uid } => (uid, None),
-            Parsed::Deployment(write) => {
+            ParsedReview::Other { uid } => (uid, None),
+            ParsedReview::Deployment(write) => {
                 let namespace = &write.new.namespace;
                 let asks = !is_exempt(namespace, &self.own_namespace)
                     && lacks_consent(&mode_from_labels(write.new.labels()), None);
@@ -100,36 +102,43 @@ impl Webhook {
             }
         };
         self.metrics.admission(Decision::Ignored);
-        Ok(Answer::allow(uid, warning))
+        Ok(ReviewResponse::allow(uid, warning))
     }
 
     /// Answers a review of a write that may set headstart's label or annotations.
-    pub fn validate(&self, body: &[u8]) -> Result<Answer, Refused> {
-        let (uid, complaints) = match review::parse(body, &self.own_namespace)
-            .map_err(bad_request)?
-        {
-            Parsed::Other { uid } => (uid, Vec::new()),
-            Parsed::Deployment(write) if is_exempt(&write.new.namespace, &self.own_namespace) => {
+    pub fn validate(&self, body: &[u8]) -> Result<ReviewResponse, RequestError> {
+        let (uid, errors) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
+            ParsedReview::Other { uid } => (uid, Vec::new()),
+            ParsedReview::Deployment(write)
+                if is_exempt(&write.new.namespace, &self.own_namespace) =>
+            {
                 (write.uid, Vec::new())
             }
-            Parsed::Deployment(write) => {
-                let complaints = validate::complaints(&write.new, write.old.as_ref());
-                (write.uid, complaints)
+            ParsedReview::Deployment(write) => {
+                let errors = validate::validation_errors(&write.new, write.old.as_ref());
+                (write.uid, errors)
             }
         };
-        if complaints.is_empty() {
+        if errors.is_empty() {
             self.metrics.admission(Decision::Valid);
-            return Ok(Answer::allow(uid, []));
+            return Ok(ReviewResponse::allow(uid, []));
         }
         self.metrics.admission(Decision::Denied);
         debug!(%uid, "refused a malformed label or annotation");
-        let message = complaints.join("; ");
-        Ok(Answer::deny(uid, shown(&message, ANSWER_BYTES).into()))
+        let message = errors.join("; ");
+        Ok(ReviewResponse::deny(
+            uid,
+            shown(&message, ANSWER_BYTES).into(),
+        ))
     }
 
     /// Everything that is not a change of a Deployment's images is none of our business.
-    fn note(&self, write: Write<'_>, namespace: NamespaceMode) -> Outcome {
-        let Write {
+    fn review_deployment(
+        &self,
+        write: DeploymentWrite<'_>,
+        namespace: NamespaceMode,
+    ) -> ReviewDecision {
+        let DeploymentWrite {
             uid,
             dry_run,
             new,
@@ -137,13 +146,15 @@ impl Webhook {
         } = write;
         let mode = effective_mode(&mode_from_labels(new.labels()), Some(namespace));
         let gate = self.gate.as_ref().filter(|_| mode == Mode::Hold);
-        let target = gate.map(|gate| {
-            let lands_alike = old.as_ref().is_some_and(|old| old.lands_like(&new));
-            (gate, new.target.clone(), lands_alike)
+        let patch_base = gate.map(|gate| {
+            let same_constraints = old
+                .as_ref()
+                .is_some_and(|old| old.same_constraints_and_credentials(&new));
+            (gate, new.patch_base.clone(), same_constraints)
         });
         let Some(new) = new.into_workload() else {
             debug!(%uid, "the review holds nothing that could be a Deployment");
-            return Outcome::of(Decision::Ignored);
+            return ReviewDecision::of(Decision::Ignored);
         };
         let old = old.and_then(|old| old.into_workload());
         if is_exempt(&new.key.namespace, &self.own_namespace)
@@ -151,22 +162,22 @@ impl Webhook {
                 .as_ref()
                 .is_some_and(|old| old.image_set == new.image_set)
         {
-            return Outcome::of(Decision::Ignored);
+            return ReviewDecision::of(Decision::Ignored);
         }
-        let mut warnings = answer::warnings(&new);
-        let patch = target.and_then(|(gate, target, lands_alike)| {
-            match gate.admit(&new, old.as_ref(), lands_alike) {
+        let mut warnings = response::warnings(&new);
+        let patch = patch_base.and_then(|(gate, patch_base, same_constraints)| {
+            match gate.admit(&new, old.as_ref(), same_constraints) {
                 HoldDecision::Unchanged => None,
-                HoldDecision::Release => target.end(),
+                HoldDecision::Release => patch_base.release_patch(),
                 HoldDecision::Hold { since, until } => {
                     warnings.insert(0, gate.warning(&new, until));
-                    target.hold(since, until)
+                    patch_base.hold_patch(since, until)
                 }
             }
         });
         // It shows what the write would become, and is never stored: there is nothing to wait for.
         if dry_run {
-            return Outcome {
+            return ReviewDecision {
                 decision: Decision::DryRun,
                 warnings,
                 patch,
@@ -178,18 +189,22 @@ impl Webhook {
             Decision::Noted
         };
         // With generateName there is no name yet: the watch brings the object once it has one.
-        let noted = new.key.name.is_empty() || {
+        let recorded = new.key.name.is_empty() || {
             let hint = Hint {
                 revision: new.image_set,
                 admitted: Instant::now(),
             };
             self.hints.note(new.key.clone(), hint)
         };
-        if !noted {
+        if !recorded {
             warn!(deployment = %new.key, "too many unconfirmed reviews; this one waits for the watch");
         }
-        Outcome {
-            decision: if noted { decision } else { Decision::Overflow },
+        ReviewDecision {
+            decision: if recorded {
+                decision
+            } else {
+                Decision::Overflow
+            },
             warnings,
             patch,
         }
@@ -197,13 +212,13 @@ impl Webhook {
 }
 
 /// What came of a review.
-struct Outcome {
+struct ReviewDecision {
     decision: Decision,
     warnings: Vec<String>,
     patch: Option<Patch>,
 }
 
-impl Outcome {
+impl ReviewDecision {
     fn of(decision: Decision) -> Self {
         Self {
             decision,
@@ -213,8 +228,8 @@ impl Outcome {
     }
 }
 
-fn bad_request(reason: String) -> Refused {
-    Refused(StatusCode::BAD_REQUEST, reason)
+fn bad_request(reason: String) -> RequestError {
+    RequestError(StatusCode::BAD_REQUEST, reason)
 }
 
 /// The command comes first: what is too long for a warning is cut at its end.

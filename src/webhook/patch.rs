@@ -14,7 +14,7 @@ use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_V
 
 /// The part of an object that a patch touches.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Target {
+pub(super) struct PatchBase {
     /// headstart's own labels, `None` if the object has no labels at all.
     pub(super) labels: Option<BTreeMap<String, String>>,
     /// headstart's own annotations, likewise.
@@ -23,9 +23,9 @@ pub(super) struct Target {
     pub(super) paused: Option<bool>,
 }
 
-impl Target {
+impl PatchBase {
     /// Pauses the rollout and marks it as held.
-    pub(super) fn hold(&self, since: Timestamp, until: Timestamp) -> Option<Patch> {
+    pub(super) fn hold_patch(&self, since: Timestamp, until: Timestamp) -> Option<Patch> {
         let mut operations = Vec::new();
         if self.paused != Some(true) {
             operations.push(add(&["spec", "paused"], json!(true)));
@@ -37,11 +37,11 @@ impl Target {
             (HELD_UNTIL, until.to_string()),
         ];
         operations.extend(set("annotations", self.annotations.as_ref(), &marks));
-        self.checked(operations)
+        self.apply_check(operations)
     }
 
     /// Resumes the rollout and takes the marks away.
-    pub(super) fn end(&self) -> Option<Patch> {
+    pub(super) fn release_patch(&self) -> Option<Patch> {
         let mut operations = Vec::new();
         if self.paused == Some(true) {
             operations.push(remove(&["spec", "paused"]));
@@ -56,11 +56,11 @@ impl Target {
                 operations.push(remove(&["metadata", map, key]));
             }
         }
-        self.checked(operations)
+        self.apply_check(operations)
     }
 
     /// `None` if there is nothing to change, or the change could not be made.
-    fn checked(&self, operations: Vec<PatchOperation>) -> Option<Patch> {
+    fn apply_check(&self, operations: Vec<PatchOperation>) -> Option<Patch> {
         if operations.is_empty() {
             return None;
         }
@@ -124,13 +124,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn target(object: &Value) -> Target {
+    fn base(object: &Value) -> PatchBase {
         let map = |name: &str| {
             let map = object["metadata"].get(name)?.as_object()?.clone();
             let text = |(key, value): (String, Value)| (key, value.as_str().unwrap().to_owned());
             Some(map.into_iter().map(text).collect())
         };
-        Target {
+        PatchBase {
             labels: map("labels"),
             annotations: map("annotations"),
             paused: object["spec"].get("paused").and_then(Value::as_bool),
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_hold_goes_onto_an_object_without_maps() {
         let object = json!({ "metadata": { "name": "web" }, "spec": {} });
-        let patch = target(&object).hold(at(10), at(60));
+        let patch = base(&object).hold_patch(at(10), at(60));
         let mut wanted = held();
         wanted["metadata"]["name"] = json!("web");
         assert_eq!(patched(&object, patch), wanted);
@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn what_is_held_already_needs_no_patch() {
-        assert!(target(&held()).hold(at(10), at(60)).is_none());
-        assert!(target(&json!({"spec": {}})).end().is_none());
+        assert!(base(&held()).hold_patch(at(10), at(60)).is_none());
+        assert!(base(&json!({"spec": {}})).release_patch().is_none());
     }
 
     fn optional_map(own: &'static [&'static str]) -> impl Strategy<Value = Option<Value>> {
@@ -202,11 +202,11 @@ mod tests {
             if let Some(paused) = paused {
                 object["spec"]["paused"] = json!(paused);
             }
-            let on = patched(&object, target(&object).hold(at(10), at(60)));
+            let on = patched(&object, base(&object).hold_patch(at(10), at(60)));
             prop_assert_eq!(&on["metadata"]["labels"][HELD_LABEL], "true");
             prop_assert_eq!(&on["metadata"]["annotations"][HELD_UNTIL], "1970-01-01T00:01:00Z");
             prop_assert_eq!(&on["spec"]["paused"], true);
-            let off = patched(&on, target(&on).end());
+            let off = patched(&on, base(&on).release_patch());
             let mut wanted = object;
             for (map, keys) in [("labels", &[HELD_LABEL][..]), ("annotations", &[HELD_SINCE, HELD_UNTIL])] {
                 let metadata = wanted["metadata"].as_object_mut().unwrap();

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
+use super::deployment_view::{RawDeployment, ReviewedDeployment};
 use super::json::{Invalid, Json, beginning};
-use super::object::{Object, Subject};
 use headstart_core::api::mode::is_exempt;
 use headstart_core::limits::VALUE_BYTES;
 
@@ -20,21 +20,21 @@ pub(super) const MAX_UID: usize = 128;
 pub(super) const MAX_NAME: usize = 253;
 
 /// What a write does to a Deployment.
-pub(super) struct Write<'a> {
+pub(super) struct DeploymentWrite<'a> {
     /// Identifies the review.
     pub(super) uid: String,
     /// Whether it is never stored.
     pub(super) dry_run: bool,
     /// As it is to be.
-    pub(super) new: Subject<'a>,
+    pub(super) new: ReviewedDeployment<'a>,
     /// As it was, of an update.
-    pub(super) old: Option<Subject<'a>>,
+    pub(super) old: Option<ReviewedDeployment<'a>>,
 }
 
 /// A review that was understood.
-pub(super) enum Parsed<'a> {
+pub(super) enum ParsedReview<'a> {
     /// A write of a Deployment.
-    Deployment(Box<Write<'a>>),
+    Deployment(Box<DeploymentWrite<'a>>),
     /// Something else, to be allowed.
     Other {
         /// Identifies the review.
@@ -59,13 +59,13 @@ struct Request<'a> {
     name: Option<Cow<'a, str>>,
     namespace: Option<Cow<'a, str>>,
     dry_run: bool,
-    object: Option<Object<'a>>,
-    old_object: Option<Object<'a>>,
+    object: Option<RawDeployment<'a>>,
+    old_object: Option<RawDeployment<'a>>,
 }
 
 /// Reads a review; an error says in words what is wrong with it. One of a namespace that is left alone is not read further
 /// than that; `own` is headstart's.
-pub(super) fn parse<'a>(body: &'a [u8], own: &str) -> Result<Parsed<'a>, String> {
+pub(super) fn parse<'a>(body: &'a [u8], own: &str) -> Result<ParsedReview<'a>, String> {
     let review =
         Review::read(body, own).map_err(|error| format!("the body is not an {KIND}: {error}"))?;
     let Review {
@@ -139,12 +139,16 @@ impl<'a> Request<'a> {
     }
 
     /// Passes over it if it is known by now that it does not matter. Of another kind of object, `None`.
-    fn read_object(&self, json: &mut Json<'a>, own: &str) -> Result<Option<Object<'a>>, Invalid> {
+    fn read_object(
+        &self,
+        json: &mut Json<'a>,
+        own: &str,
+    ) -> Result<Option<RawDeployment<'a>>, Invalid> {
         if self.is_of_others(own) {
             json.skip()?;
             return Ok(None);
         }
-        Ok(json.attempt(Object::read)?.ok())
+        Ok(json.attempt(RawDeployment::read)?.ok())
     }
 
     /// Returns whether the fields read so far show that it is no write of a Deployment, or one in an exempt namespace.
@@ -159,7 +163,7 @@ impl<'a> Request<'a> {
             || !is(&self.operation, &["CREATE", "UPDATE"])
     }
 
-    fn parsed(self, own: &str) -> Parsed<'a> {
+    fn parsed(self, own: &str) -> ParsedReview<'a> {
         let known = self.group.is_some() && self.kind.is_some() && self.operation.is_some();
         let of_others = !known || self.is_of_others(own);
 
@@ -174,14 +178,15 @@ impl<'a> Request<'a> {
         } = self;
         let uid = uid.into_owned();
         if of_others {
-            return Parsed::Other { uid };
+            return ParsedReview::Other { uid };
         }
-        let subject =
-            |object: Object<'a>| Subject::new(object, name.as_deref(), namespace.as_deref());
-        let Some(new) = object.and_then(subject) else {
-            return Parsed::Other { uid };
+        let subject = |object: RawDeployment<'a>| {
+            ReviewedDeployment::new(object, name.as_deref(), namespace.as_deref())
         };
-        Parsed::Deployment(Box::new(Write {
+        let Some(new) = object.and_then(subject) else {
+            return ParsedReview::Other { uid };
+        };
+        ParsedReview::Deployment(Box::new(DeploymentWrite {
             uid,
             dry_run,
             new,

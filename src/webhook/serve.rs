@@ -12,8 +12,8 @@ use futures::FutureExt;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::body::{self, Received};
-use super::{Answer, Refused, Webhook, prefix};
+use super::body::{self, ReceivedBody};
+use super::{RequestError, ReviewResponse, Webhook, partial_review};
 use crate::metrics::{Decision, Lack};
 
 /// Where the API server posts reviews of what may have to be pulled.
@@ -35,37 +35,43 @@ pub fn router(webhook: Webhook) -> Router {
         .with_state(Arc::new(webhook))
 }
 
-async fn mutate(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
+async fn mutate(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<ReviewResponse, RequestError> {
     webhook.serve(request, Webhook::mutate).await
 }
 
-async fn hold(State(webhook): State<Arc<Webhook>>, request: Request) -> Result<Answer, Refused> {
+async fn hold(
+    State(webhook): State<Arc<Webhook>>,
+    request: Request,
+) -> Result<ReviewResponse, RequestError> {
     webhook.serve(request, Webhook::hold).await
 }
 
 async fn without_consent(
     State(webhook): State<Arc<Webhook>>,
     request: Request,
-) -> Result<Answer, Refused> {
+) -> Result<ReviewResponse, RequestError> {
     webhook.serve(request, Webhook::without_consent).await
 }
 
 async fn validate(
     State(webhook): State<Arc<Webhook>>,
     request: Request,
-) -> Result<Answer, Refused> {
+) -> Result<ReviewResponse, RequestError> {
     webhook.serve(request, Webhook::validate).await
 }
 
 /// What answers a review, by its path.
-type Decide = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+type Decide = fn(&Webhook, &[u8]) -> Result<ReviewResponse, RequestError>;
 
 impl Webhook {
     pub(super) async fn serve(
         self: Arc<Self>,
         request: Request,
         decide: Decide,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<ReviewResponse, RequestError> {
         let answer = AssertUnwindSafe(self.answer(request, decide));
         let answer = answer.catch_unwind().await.unwrap_or_else(|_| Err(bug()));
         if answer.is_err() {
@@ -74,16 +80,20 @@ impl Webhook {
         answer
     }
 
-    async fn answer(self: &Arc<Self>, request: Request, decide: Decide) -> Result<Answer, Refused> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request,
+        decide: Decide,
+    ) -> Result<ReviewResponse, RequestError> {
         let (body, room) = match self.receive(request).await? {
-            Received::Whole(body, _room) if body.len() <= body::SMALL => {
+            ReceivedBody::Complete(body, _room) if body.len() <= body::SMALL => {
                 return decide(self, &body);
             }
-            Received::Whole(body, room) => (body, room),
-            Received::Beginning(prefix, lack) => return self.shed(&prefix, lack),
+            ReceivedBody::Complete(body, room) => (body, room),
+            ReceivedBody::Truncated(prefix, lack) => return self.shed(&prefix, lack),
         };
-        let Some(turn) = self.budget.turn().await else {
-            return self.shed(&body[..body::PREFIX], Lack::Processor);
+        let Some(turn) = self.memory_budget.turn().await else {
+            return self.shed(&body[..body::KEPT_PREFIX], Lack::Processor);
         };
         let webhook = self.clone();
         let deciding = tokio::task::spawn_blocking(move || {
@@ -94,37 +104,37 @@ impl Webhook {
         deciding.await.unwrap_or_else(|_| Err(bug()))
     }
 
-    async fn receive(&self, request: Request) -> Result<Received, Refused> {
+    async fn receive(&self, request: Request) -> Result<ReceivedBody, RequestError> {
         let (parts, body) = request.into_parts();
         let content_type = parts.headers.get(CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.to_str().is_ok_and(is_json)) {
-            return Err(Refused(
+            return Err(RequestError(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Content-Type must be application/json".into(),
             ));
         }
         let deadline = body::deadline(&parts.uri, Instant::now());
-        body::receive(&parts.headers, body, &self.budget, deadline).await
+        body::receive(&parts.headers, body, &self.memory_budget, deadline).await
     }
 
     /// Allows a review that cannot be read for want of something.
-    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<Answer, Refused> {
-        let Some(uid) = prefix::uid_of_prefix(prefix) else {
-            return Err(Refused(
+    fn shed(&self, prefix: &[u8], lack: Lack) -> Result<ReviewResponse, RequestError> {
+        let Some(uid) = partial_review::uid_of_prefix(prefix) else {
+            return Err(RequestError(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no room or no time to read this".into(),
             ));
         };
         self.metrics.shed(lack);
         debug!(%uid, ?lack, "a review is not read; it is allowed, and left to the watch");
-        Ok(Answer::allow(uid, []))
+        Ok(ReviewResponse::allow(uid, []))
     }
 }
 
 /// What a caller is told after a panic.
-fn bug() -> Refused {
+fn bug() -> RequestError {
     let what = "this is a bug; the log says where".into();
-    Refused(StatusCode::INTERNAL_SERVER_ERROR, what)
+    RequestError(StatusCode::INTERNAL_SERVER_ERROR, what)
 }
 
 fn is_json(content_type: &str) -> bool {

@@ -1,18 +1,18 @@
 use super::*;
-use answer::{MAX_WARNING, MAX_WARNINGS};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request as HttpRequest;
 use axum::http::header::CONTENT_TYPE;
 use headstart_core::workload::Workload;
 use http_body_util::BodyExt;
+use response::{MAX_WARNING, MAX_WARNINGS};
 use serde_json::{Value, json};
 use serve::{HOLD, MUTATE, VALIDATE, WITHOUT_CONSENT};
 use tower::ServiceExt;
 
 struct Served {
     hints: Arc<Hints>,
-    budget: Budget,
+    budget: MemoryBudget,
     router: Router,
 }
 
@@ -29,7 +29,7 @@ fn serve_through(gate: Option<Gate>) -> Served {
     let webhook = webhook(gate);
     Served {
         hints: webhook.hints.clone(),
-        budget: webhook.budget.clone(),
+        budget: webhook.memory_budget.clone(),
         router: router(webhook),
     }
 }
@@ -39,7 +39,7 @@ fn webhook(gate: Option<Gate>) -> Webhook {
         hints: Arc::default(),
         metrics: Arc::default(),
         own_namespace: "headstart".into(),
-        budget: Budget::default(),
+        memory_budget: MemoryBudget::default(),
         gate,
     }
 }

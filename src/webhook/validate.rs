@@ -5,19 +5,25 @@
 
 use std::collections::BTreeMap;
 
-use super::object::Subject;
+use super::deployment_view::ReviewedDeployment;
 use headstart_core::api::annotations::Annotations;
 use headstart_core::api::mode::mode_from_labels;
 
 /// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
-pub(super) fn complaints(new: &Subject<'_>, old: Option<&Subject<'_>>) -> Vec<String> {
-    let labels = changed(new.labels(), old.and_then(Subject::labels));
-    let annotations = changed(new.annotations(), old.and_then(Subject::annotations));
+pub(super) fn validation_errors(
+    new: &ReviewedDeployment<'_>,
+    old: Option<&ReviewedDeployment<'_>>,
+) -> Vec<String> {
+    let labels = changed(new.labels(), old.and_then(ReviewedDeployment::labels));
+    let annotations = changed(
+        new.annotations(),
+        old.and_then(ReviewedDeployment::annotations),
+    );
     let mode = mode_from_labels(Some(&labels)).err();
-    let malformed = Annotations::read(Some(&annotations)).invalid;
+    let invalid = Annotations::read(Some(&annotations)).invalid;
     let mode = mode.map(|unknown| unknown.to_string());
     mode.into_iter()
-        .chain(malformed.iter().map(ToString::to_string))
+        .chain(invalid.iter().map(ToString::to_string))
         .collect()
 }
 

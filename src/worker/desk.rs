@@ -23,8 +23,8 @@ use super::turns::Turns;
 use super::upkeep::Swept;
 use super::work::{Begin, Work};
 use crate::cluster::{Place, asks_the_same};
+use crate::event_recorder::EventReason;
 use crate::puller::Created;
-use crate::report::Reason;
 use headstart_core::plan::{PlacementContext, Plan, plan};
 use headstart_core::workload::{DeploymentKey, Workload};
 
@@ -297,7 +297,7 @@ impl Desk {
             &situation,
             &self.worker.settings,
         );
-        self.worker.metrics.planned();
+        self.worker.metrics.prefetch_planned();
         let mut work = Work::new(Begin {
             id: self.number(),
             started: hint.map_or_else(Instant::now, |hint| hint.admitted),
@@ -328,7 +328,7 @@ impl Desk {
             let note = notes::opening(&work, &skipped);
             self.worker
                 .reporter
-                .report(&workload, Reason::PrefetchStarted, "", note);
+                .publish(&workload, EventReason::PrefetchStarted, "", note);
         }
         let key = workload.key.clone();
         self.works.insert(key.clone(), work);
@@ -349,7 +349,7 @@ impl Desk {
         for (reason, subject, note) in notes::complaints(workload) {
             self.worker
                 .reporter
-                .report(workload, reason, &subject, note);
+                .publish(workload, reason, &subject, note);
         }
     }
 

@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::desk::Desk;
 use super::notes;
+use crate::event_recorder::EventReason;
 use crate::hold::{Resumed, resume};
-use crate::report::Reason;
 use headstart_core::api::hold_mark::HoldMark;
 use headstart_core::api::mode::Mode;
 use headstart_core::hold::{HoldEndReason, end_reason};
@@ -130,7 +130,7 @@ impl Desk {
             warn!(deployment = %key, "the mark of a hold was taken away, and the pause was not");
             let reporter = &self.worker.reporter;
             let note = notes::mark_is_gone();
-            reporter.report(now, Reason::RolloutLeftPaused, &began(hold.held), note);
+            reporter.publish(now, EventReason::RolloutLeftPaused, &began(hold.held), note);
             return;
         }
         let ending = if hold.workload.image_set == now.image_set {
@@ -160,7 +160,7 @@ impl Desk {
         info!(deployment = %key, until = ?hold.held.until, "held");
         self.worker
             .reporter
-            .report(workload, Reason::RolloutHeld, &began(hold.held), note);
+            .publish(workload, EventReason::RolloutHeld, &began(hold.held), note);
     }
 
     fn end_if_due(&mut self, key: &DeploymentKey, mode: Mode) {
@@ -256,7 +256,12 @@ impl Desk {
             Resumed::StaysPaused => {
                 info!(deployment = %key, "stays paused: its manifest says so");
                 let note = notes::left_paused(&detail);
-                reporter.report(&workload, Reason::RolloutLeftPaused, &began(held), note);
+                reporter.publish(
+                    &workload,
+                    EventReason::RolloutLeftPaused,
+                    &began(held),
+                    note,
+                );
             }
             Resumed::NotHeld => {}
             // The watch brings what it is now.
@@ -264,7 +269,12 @@ impl Desk {
             Resumed::Failed(reason) => {
                 warn!(deployment = %key, error = %reason, "cannot resume a rollout");
                 let note = notes::not_resumed(key, &reason);
-                reporter.report(&workload, Reason::RolloutNotResumed, &began(held), note);
+                reporter.publish(
+                    &workload,
+                    EventReason::RolloutNotResumed,
+                    &began(held),
+                    note,
+                );
             }
         }
     }
@@ -287,7 +297,7 @@ impl Desk {
         let note = notes::resumed(after, detail);
         self.worker
             .reporter
-            .report(workload, Reason::RolloutResumed, &began(held), note);
+            .publish(workload, EventReason::RolloutResumed, &began(held), note);
     }
 }
 

@@ -37,10 +37,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::event_recorder::EventRecorder;
 use crate::metrics::Metrics;
 use crate::puller::{Puller, RESULTS};
 use crate::queue::Hints;
-use crate::report::Reporter;
 use crate::whereabouts::Whereabouts;
 use desk::{Answers, Desk};
 use headstart_core::hold;
@@ -70,7 +70,7 @@ pub struct Worker {
     /// Looks where Deployments' own pods are.
     pub whereabouts: Whereabouts,
     /// Writes events.
-    pub reporter: Reporter,
+    pub reporter: EventRecorder,
     /// Resumes rollouts.
     pub client: Client,
     /// Counts.

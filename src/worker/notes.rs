@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::work::Work;
-use crate::report::Reason;
+use crate::event_recorder::EventReason;
 use headstart_core::api::annotations::HoldUntil;
 use headstart_core::api::hold_mark::HoldMark;
 use headstart_core::api::well_known::{HELD_LABEL, PREFETCH_LABEL};
@@ -91,12 +91,12 @@ fn image_list(workload: &Workload) -> String {
 
 /// What is said of a Deployment before anything is done for it: the reason, what tells it from others of that reason, and
 /// the note.
-pub(super) fn complaints(workload: &Workload) -> Vec<(Reason, String, String)> {
+pub(super) fn complaints(workload: &Workload) -> Vec<(EventReason, String, String)> {
     let mut complaints = Vec::new();
     if let Some(why) = workload.too_large {
         let note =
             format!("Nothing is prefetched for this Deployment, and no rollout of it held: {why}");
-        complaints.push((Reason::ImageNotPrefetched, String::new(), note));
+        complaints.push((EventReason::ImageNotPrefetched, String::new(), note));
     }
     for UnsupportedImage {
         as_written: given,
@@ -104,17 +104,21 @@ pub(super) fn complaints(workload: &Workload) -> Vec<(Reason, String, String)> {
     } in workload.unsupported.iter().take(NAMED_IMAGES)
     {
         let note = format!("Image {given:?} is not prefetched: {reason}");
-        complaints.push((Reason::ImageNotPrefetched, given.clone(), note));
+        complaints.push((EventReason::ImageNotPrefetched, given.clone(), note));
     }
     let refused = workload.unsupported.len() + workload.more_unsupported;
     let more = refused.saturating_sub(NAMED_IMAGES);
     if more > 0 {
         let note = format!("And {} not prefetched", count(more, "more image"));
-        complaints.push((Reason::ImageNotPrefetched, "more".to_owned(), note));
+        complaints.push((EventReason::ImageNotPrefetched, "more".to_owned(), note));
     }
     for malformed in &workload.annotations.invalid {
         let subject = malformed.annotation.to_owned();
-        complaints.push((Reason::InvalidAnnotation, subject, malformed.to_string()));
+        complaints.push((
+            EventReason::InvalidAnnotation,
+            subject,
+            malformed.to_string(),
+        ));
     }
     complaints
 }
@@ -206,7 +210,7 @@ mod tests {
     use headstart_core::testing::workload;
     use serde_json::json;
 
-    fn said(web: &Workload) -> Vec<(Reason, String)> {
+    fn said(web: &Workload) -> Vec<(EventReason, String)> {
         let complaints = complaints(web).into_iter();
         complaints.map(|(reason, _, note)| (reason, note)).collect()
     }
@@ -219,7 +223,7 @@ mod tests {
         assert_eq!(said.len(), 4);
         assert!(
             said.iter()
-                .all(|(reason, _)| *reason == Reason::ImageNotPrefetched)
+                .all(|(reason, _)| *reason == EventReason::ImageNotPrefetched)
         );
         assert!(
             said[2].1.starts_with("Image \"Not Valid 2\" is not"),
@@ -236,7 +240,7 @@ mod tests {
         let said = said(&workload(json!({
             "containers": [{"name": "a", "image": "Not Valid"}], "tolerations": tolerations,
         })));
-        let [(Reason::ImageNotPrefetched, note)] = said.as_slice() else {
+        let [(EventReason::ImageNotPrefetched, note)] = said.as_slice() else {
             panic!("{said:?}");
         };
         assert!(note.ends_with("more than 64 tolerations"), "{note}");

@@ -11,7 +11,7 @@ use super::notes;
 use super::spots::{Stage, failed_stage};
 use crate::cluster::verdict::{Verdict, judge};
 use crate::cluster::{Place, PrefetchPod};
-use crate::report::Reason;
+use crate::event_recorder::EventReason;
 use headstart_core::pod::status::{Failure, FailureKind};
 use headstart_core::workload::DeploymentKey;
 
@@ -58,7 +58,7 @@ impl Desk {
                 work.spots.set(node, Stage::Warm);
                 // What was warm when we came says nothing of how long it took.
                 if stage != Stage::Waiting {
-                    self.worker.metrics.node_warm(work.started.elapsed());
+                    self.worker.metrics.node_pulled(work.started.elapsed());
                     self.count(place);
                 }
                 self.free(place);
@@ -173,7 +173,7 @@ impl Desk {
                 let note = notes::closing(work);
                 self.worker
                     .reporter
-                    .report(&work.workload, Reason::Prefetched, "", note);
+                    .publish(&work.workload, EventReason::Prefetched, "", note);
             }
         }
         self.check_hold(key);
@@ -200,9 +200,12 @@ impl Desk {
             work.trouble = Some(note.clone());
             info!(deployment = %place.key, %image, node = %place.node, reason, "an image failed");
             let subject = format!("{image} {reason}");
-            self.worker
-                .reporter
-                .report(&work.workload, Reason::PrefetchFailed, &subject, note);
+            self.worker.reporter.publish(
+                &work.workload,
+                EventReason::PrefetchFailed,
+                &subject,
+                note,
+            );
         }
     }
 }

@@ -13,8 +13,8 @@ use super::ledger::Full;
 use super::spots::Stage;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
+use crate::event_recorder::EventReason;
 use crate::puller::{Created, Job, Refusal, namespace_is_going};
-use crate::report::Reason;
 use headstart_core::limits::{NOTE_BYTES, printed};
 use headstart_core::plan::plan;
 use headstart_core::pod::pod_name;
@@ -222,7 +222,7 @@ impl Desk {
         work.trouble = Some(note.clone());
         self.worker
             .reporter
-            .report(&work.workload, Reason::PrefetchBlocked, "", note);
+            .publish(&work.workload, EventReason::PrefetchBlocked, "", note);
         self.wake_at(until, Wake::Work(place.key.clone()));
         self.check_hold(&place.key);
     }

@@ -12,7 +12,7 @@ use super::expectations::Expectation;
 use super::sweep::due_at;
 use crate::cluster::Place;
 use crate::cluster::verdict::{Verdict, judge};
-use crate::metrics::Backlog;
+use crate::metrics::QueueStats;
 use headstart_core::workload::{DeploymentKey, Workload};
 
 /// Deletions under way at most: they share the API server with creates, which are in more of a hurry.
@@ -48,7 +48,7 @@ impl Desk {
     pub(super) fn on_sweep(&mut self) {
         let unconfirmed = self.worker.hints.expire(Instant::now());
         if unconfirmed > 0 {
-            self.worker.metrics.unconfirmed(unconfirmed);
+            self.worker.metrics.reviews_expired(unconfirmed);
             info!(unconfirmed, "reviews whose object was never stored");
         }
         if !self.deleting.is_empty() {
@@ -210,7 +210,7 @@ impl Desk {
             .map(|work| now.duration_since(work.started))
             .max();
         let depth = cluster.rollouts.len() + open.clone().count();
-        self.worker.metrics.backlog(Backlog {
+        self.worker.metrics.set_queue_stats(QueueStats {
             deployments: depth,
             oldest: oldest.unwrap_or_default().max(cluster.rollouts.age(now)),
             places: open.map(|work| work.spots.open()).sum(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use headstart::testing::{Authority, Resolver, Shutdown, serve_tls};
+use headstart::testing::{Ca, Resolver, Shutdown, serve_tls};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, WebhookClientConfig,
 };
@@ -181,7 +181,7 @@ impl Imposter {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (now, hour) = (OffsetDateTime::now_utc(), Duration::from_secs(3600));
-        let authority = Authority::generate(now, hour).unwrap();
+        let authority = Ca::generate(now, hour).unwrap();
         let leaf = authority.issue(&["127.0.0.1".into()], now, hour).unwrap();
         let resolver = Arc::new(Resolver::default());
         resolver.serve(&leaf).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart::testing::{Answer, MAX_BODY, Refused, Webhook};
+use headstart::testing::{MAX_BODY, RequestError, ReviewResponse, Webhook};
 
 use crate::contract::{check, webhook};
 use crate::{KIB, MIB, list, peak, time, turn};
@@ -258,7 +258,7 @@ const SHAPES: &[(&str, Shape)] = &[
     }),
 ];
 
-type Path = fn(&Webhook, &[u8]) -> Result<Answer, Refused>;
+type Path = fn(&Webhook, &[u8]) -> Result<ReviewResponse, RequestError>;
 
 const PATHS: [(&str, Path); 3] = [
     ("/mutate", Webhook::mutate),

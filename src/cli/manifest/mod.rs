@@ -28,14 +28,14 @@ const MAX_WRONG: usize = 5;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The place of its document in the file.
-    pub place: Place,
+    pub location: Location,
     /// All that the file says of it.
     pub value: Value,
 }
 
 /// The place of a document in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// Counted from 1, without documents that say nothing.
     pub document: usize,
     /// The line where it begins, counted from 1.
@@ -46,7 +46,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// Where.
-    pub place: Place,
+    pub location: Location,
     /// Why.
     pub reason: Reason,
 }
@@ -75,14 +75,14 @@ pub fn silence_parser() {
 pub fn read(bytes: &[u8]) -> Vec<Result<Object, Broken>> {
     let mut found = Vec::new();
     for (index, document) in stream::documents(bytes).into_iter().enumerate() {
-        let place = Place {
+        let place = Location {
             document: index + 1,
             line: document.line,
         };
         match document.content {
             Ok(value) => collect(value, place, &mut found),
             Err((line, message)) => found.push(Err(Broken {
-                place,
+                location: place,
                 reason: Reason::Syntax { line, message },
             })),
         }
@@ -91,10 +91,10 @@ pub fn read(bytes: &[u8]) -> Vec<Result<Object, Broken>> {
 }
 
 /// Takes lists apart. The items of a typed list (`DeploymentList`) need not say what they are.
-fn collect(value: Value, place: Place, found: &mut Vec<Result<Object, Broken>>) {
+fn collect(value: Value, place: Location, found: &mut Vec<Result<Object, Broken>>) {
     let broken = |what| {
         Err(Broken {
-            place,
+            location: place,
             reason: Reason::NoObject(what),
         })
     };
@@ -113,7 +113,10 @@ fn collect(value: Value, place: Place, found: &mut Vec<Result<Object, Broken>>) 
     let items = match object.remove("items") {
         None => {
             let value = Value::Object(object);
-            return found.push(Ok(Object { place, value }));
+            return found.push(Ok(Object {
+                location: place,
+                value,
+            }));
         }
         Some(Value::Null) => Vec::new(),
         Some(Value::Array(items)) => items,

@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::input::Found;
-use super::remarks;
+use super::input::ManifestFile;
+use super::warnings;
 use crate::cli::manifest::Object;
 use headstart_core::workload::Workload;
 
@@ -15,12 +15,12 @@ const REMOVED: &[&str] = &["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"]
 pub(super) struct Planned {
     pub(super) workload: Workload,
     /// What a person should know of it.
-    pub(super) remarks: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads those of a file, each or what is wrong with it. `namespace` is that of objects that name none.
 pub(super) fn read<'a>(
-    found: &'a Found,
+    found: &'a ManifestFile,
     namespace: &'a str,
 ) -> impl Iterator<Item = Result<Planned, String>> + 'a {
     let planned = found.of_kind::<Deployment>().map(move |(object, decoded)| {
@@ -43,7 +43,7 @@ fn removed_version(object: &Object) -> Option<&str> {
 }
 
 fn plannable(mut deployment: Deployment, namespace: &str) -> Result<Planned, &'static str> {
-    let mut remarks = remarks::of(&deployment);
+    let mut warnings = warnings::of(&deployment);
     let metadata = &mut deployment.metadata;
     let filled = |text: &mut Option<String>| text.take().filter(|text| !text.is_empty());
     metadata.name = match (
@@ -51,7 +51,7 @@ fn plannable(mut deployment: Deployment, namespace: &str) -> Result<Planned, &'s
         filled(&mut metadata.generate_name),
     ) {
         (None, Some(generated)) => {
-            remarks.push("the API server adds to its name, which is generated".to_owned());
+            warnings.push("the API server adds to its name, which is generated".to_owned());
             Some(generated)
         }
         (name, _) => name,
@@ -64,7 +64,7 @@ fn plannable(mut deployment: Deployment, namespace: &str) -> Result<Planned, &'s
         );
     }
     match Workload::from_deployment(&deployment) {
-        Some(workload) => Ok(Planned { workload, remarks }),
+        Some(workload) => Ok(Planned { workload, warnings }),
         None => Err(
             "it has no spec.template.spec; if it is a patch, plan what comes of it: \
              kubectl kustomize DIRECTORY | headstart plan -f -",

@@ -6,7 +6,7 @@ use std::path::Path;
 use k8s_openapi::Resource;
 use serde::de::DeserializeOwned;
 
-use crate::cli::Usage;
+use crate::cli::UsageError;
 use crate::cli::manifest::{self, Broken, Object, Reason};
 
 /// What is said of a document with `{{` in it.
@@ -14,7 +14,7 @@ const TEMPLATE: &str = "; it looks like a template: render it first, for instanc
 
 /// What a file holds.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ManifestFile {
     /// The file, for messages.
     pub(super) name: String,
     /// Its objects, those of lists included.
@@ -24,7 +24,7 @@ pub(super) struct Found {
 }
 
 /// Reads a file, or standard input if it is `-`.
-pub(super) fn read(path: &Path) -> Result<Found, Usage> {
+pub(super) fn read(path: &Path) -> Result<ManifestFile, UsageError> {
     let (name, bytes) = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
         let read = std::io::stdin().read_to_end(&mut bytes);
@@ -34,9 +34,9 @@ pub(super) fn read(path: &Path) -> Result<Found, Usage> {
     };
     let bytes = bytes.map_err(|error| {
         let instead = instead(path).unwrap_or_default();
-        Usage(format!("cannot read {name}: {error}{instead}"))
+        UsageError(format!("cannot read {name}: {error}{instead}"))
     })?;
-    let mut found = Found {
+    let mut found = ManifestFile {
         name,
         objects: Vec::new(),
         broken: Vec::new(),
@@ -73,13 +73,13 @@ fn looks_like_template(bytes: &[u8], broken: &Broken) -> bool {
         return false;
     };
     let lines = bytes.split(|byte| *byte == b'\n');
-    let before = broken.place.line.saturating_sub(1);
+    let before = broken.location.line.saturating_sub(1);
     let mut lines = lines.skip(before).take(line.saturating_sub(before));
     lines.any(|line| line.windows(2).any(|pair| pair == b"{{"))
 }
 
 fn describe(file: &str, broken: &Broken) -> String {
-    let document = broken.place.document;
+    let document = broken.location.document;
     match &broken.reason {
         Reason::Syntax { line, message } => {
             format!(
@@ -88,12 +88,12 @@ fn describe(file: &str, broken: &Broken) -> String {
         }
         Reason::NoObject(what) => format!(
             "document {document} of {file} (line {}) is no Kubernetes object: {what}",
-            broken.place.line
+            broken.location.line
         ),
     }
 }
 
-impl Found {
+impl ManifestFile {
     /// The objects of one kind, and a line for each that has a wrong value.
     pub(super) fn of_kind<T: Resource + DeserializeOwned>(
         &self,
@@ -126,7 +126,7 @@ impl Found {
             ("", generated) => generated,
             (name, _) => name,
         };
-        let place = object.place;
+        let place = object.location;
         format!(
             "{}: {kind} {name} (document {}, line {})",
             self.name, place.document, place.line

@@ -94,7 +94,7 @@ impl Namespaces {
     }
 
     /// Why nothing comes of a plan, or on what it depends, as far as its namespace goes.
-    pub(super) fn remark(&self, workload: &Workload) -> Option<String> {
+    pub(super) fn warning(&self, workload: &Workload) -> Option<String> {
         let namespace = &workload.key.namespace;
         // One that is opted out, or asks for nothing that there is, is told so anyway.
         let asks = match workload.mode {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 
-use super::remarks::meant;
+use super::warnings::meant;
 use crate::config::DEFAULT_NAMESPACE;
 use headstart_core::api::mode::{Mode, is_exempt};
 use headstart_core::api::well_known::PREFETCH_LABEL;
@@ -61,7 +61,7 @@ impl<'a> Document<'a> {
     pub(super) fn new(
         workload: &'a Workload,
         nodes: &[NodeInfo],
-        situation: &PlacementContext,
+        context: &PlacementContext,
         settings: &PodSettings,
     ) -> Self {
         if is_exempt(&workload.key.namespace, DEFAULT_NAMESPACE) {
@@ -70,7 +70,7 @@ impl<'a> Document<'a> {
         let Plan {
             nodes: targets,
             skipped,
-        } = plan(workload, nodes, situation, settings);
+        } = plan(workload, nodes, context, settings);
         let pods = targets
             .iter()
             .map(|(node, method)| prefetch_pod(workload, node, *method, settings))
@@ -131,12 +131,12 @@ impl<'a> Document<'a> {
     }
 
     /// The same with what else there is to say of it.
-    pub(super) fn with_remarks(self, further: Vec<String>) -> Self {
+    pub(super) fn with_warnings(self, further: Vec<String>) -> Self {
         Self { further, ..self }
     }
 
     /// What a person should know that has no place in the document.
-    fn remarks(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         let namespace = &self.workload.key.namespace;
         let exempt = is_exempt(namespace, DEFAULT_NAMESPACE);
         let exempt = exempt.then(|| {
@@ -151,12 +151,12 @@ impl<'a> Document<'a> {
         };
         let too_large = self.workload.too_large.as_ref();
         let too_large = too_large.map(|why| format!("{why}: nothing is prefetched for it"));
-        let malformed = self.workload.annotations.invalid.iter();
+        let invalid = self.workload.annotations.invalid.iter();
         let more = Some(self.workload.more_unsupported).filter(|more| *more > 0);
         let more = more.map(|more| format!("and {more} more images are not prefetched"));
-        let refused = self.workload.unsupported.iter().map(|refused| {
-            let reason = meant(&refused.as_written).unwrap_or_else(|| refused.reason.to_string());
-            format!("image {:?} is not prefetched: {reason}", refused.as_written)
+        let unsupported = self.workload.unsupported.iter().map(|image| {
+            let reason = meant(&image.as_written).unwrap_or_else(|| image.reason.to_string());
+            format!("image {:?} is not prefetched: {reason}", image.as_written)
         });
         // Whatever else keeps a namespace out comes after that.
         let consent = self.consent.clone().filter(|_| exempt.is_none());
@@ -173,16 +173,16 @@ impl<'a> Document<'a> {
             .chain(no_nodes)
             .chain(self.further.iter().cloned())
             .chain(too_large)
-            .chain(malformed.map(ToString::to_string))
-            .chain(refused)
+            .chain(invalid.map(ToString::to_string))
+            .chain(unsupported)
             .chain(more)
             .collect()
     }
 
     /// Says on standard error what has no place in the document.
     pub(super) fn report_refused(&self) {
-        for remark in self.remarks() {
-            eprintln!("headstart: {}: {remark}", self.deployment);
+        for warning in self.warnings() {
+            eprintln!("headstart: {}: {warning}", self.deployment);
         }
     }
 
@@ -210,8 +210,8 @@ impl<'a> Document<'a> {
             writeln!(out, "  {image}")?;
         }
         let (yellow, reset) = paint(YELLOW);
-        for remark in self.remarks() {
-            writeln!(out, "  {yellow}{remark}{reset}")?;
+        for warning in self.warnings() {
+            writeln!(out, "  {yellow}{warning}{reset}")?;
         }
         if self.nodes.is_empty() {
             return Ok(());
@@ -221,7 +221,9 @@ impl<'a> Document<'a> {
         writeln!(out, "\n{:width$}  {:8}  HOW, OR WHY NOT", "NODE", "ACTION")?;
         for Row { name, action } in &self.nodes {
             let (code, action, detail) = match action {
-                Action::Prefetch { method } => (GREEN, "prefetch", how(*method).to_owned()),
+                Action::Prefetch { method } => {
+                    (GREEN, "prefetch", method_label(*method).to_owned())
+                }
                 Action::Skip { reason, message } => {
                     (YELLOW, "skip", format!("{reason}: {message}"))
                 }
@@ -233,7 +235,7 @@ impl<'a> Document<'a> {
     }
 }
 
-fn how(method: PullMethod) -> &'static str {
+fn method_label(method: PullMethod) -> &'static str {
     match method {
         PullMethod::ImageVolume => "image volumes",
         PullMethod::Container => "containers",

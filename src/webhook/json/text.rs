@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A string as it was written.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::webhook) struct Text<'a> {
+pub(in crate::webhook) struct JsonStr<'a> {
     pub(super) raw: &'a [u8],
     pub(super) escaped: bool,
 }
@@ -16,7 +16,7 @@ pub(in crate::webhook) fn beginning(text: &str, bytes: usize) -> &str {
     text.get(..end).unwrap_or(text)
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonStr<'a> {
     /// What it says. Of a text with escapes that is longer than so many bytes, only the beginning, which is longer too;
     /// without escapes it is all there, but takes nothing.
     pub(in crate::webhook) fn up_to(self, bytes: usize) -> Cow<'a, str> {

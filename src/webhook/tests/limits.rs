@@ -38,7 +38,7 @@ async fn a_review_that_there_is_no_room_for_is_allowed_unread() {
 #[test]
 fn the_uid_is_found_in_the_beginning_of_a_review_and_nowhere_else() {
     let whole = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"705ab4f5","kind":{"group":"apps"}}}"#;
-    let found = |prefix: &str| prefix::uid_of_prefix(prefix.as_bytes());
+    let found = |prefix: &str| partial_review::uid_of_prefix(prefix.as_bytes());
     for end in 0..=whole.len() {
         let known = end > whole.find("\",\"kind\":{").unwrap();
         assert_eq!(found(&whole[..end]).is_some(), known, "{}", &whole[..end]);
@@ -93,9 +93,9 @@ async fn a_bug_costs_one_answer_and_no_connection() {
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(body))
             .unwrap();
-        let budget = webhook.budget.clone();
+        let budget = webhook.memory_budget.clone();
         let answer = webhook.serve(request, |_, _| panic!("on purpose")).await;
-        let Err(Refused(status, _)) = answer else {
+        let Err(RequestError(status, _)) = answer else {
             panic!("there can be no answer");
         };
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);

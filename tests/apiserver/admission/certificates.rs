@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use headstart::testing::{
-    Channels, Clock, Keeper, KeeperSettings, Lifetimes, Metrics, Resolver, Trusted,
+    CaController, CaSettings, Channels, Clock, Lifetimes, Metrics, Resolver, TrustedRoots,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -147,12 +147,12 @@ async fn two_replicas_that_start_at_once_end_with_one_ca() {
             ["tls.crt", "tls.key"],
             "one CA, no rotation"
         );
-        let authority = String::from_utf8(secret["tls.crt"].0.clone()).unwrap();
+        let ca = String::from_utf8(secret["tls.crt"].0.clone()).unwrap();
         for bundle in installation.bundles().await {
-            assert_eq!(bundle.trim(), authority.trim());
+            assert_eq!(bundle.trim(), ca.trim());
         }
         for replica in [&one, &two] {
-            Tls::trusting(&authority)
+            Tls::trusting(&ca)
                 .connect(replica.port)
                 .await
                 .expect("both serve a leaf of that CA");
@@ -181,21 +181,14 @@ async fn what_a_person_breaks_by_hand_heals_and_is_said() {
         let started = Instant::now();
         let wait = Wait::new("another CA that is published and signs", PATIENCE);
         loop {
-            let authority = installation.secret().await.and_then(|secret| secret.data);
-            let authority = authority.map(|mut data| data.remove("tls.crt").unwrap_or_default().0);
-            let authority = String::from_utf8(authority.unwrap_or_default()).unwrap();
+            let ca = installation.secret().await.and_then(|secret| secret.data);
+            let ca = ca.map(|mut data| data.remove("tls.crt").unwrap_or_default().0);
+            let ca = String::from_utf8(ca.unwrap_or_default()).unwrap();
             let bundles = installation.bundles().await;
-            if authority.contains("BEGIN")
-                && !before
-                    .iter()
-                    .any(|bundle| bundle.contains(authority.trim()))
-                && bundles
-                    .iter()
-                    .all(|bundle| bundle.contains(authority.trim()))
-                && Tls::trusting(&authority)
-                    .connect(forwarder.port)
-                    .await
-                    .is_ok()
+            if ca.contains("BEGIN")
+                && !before.iter().any(|bundle| bundle.contains(ca.trim()))
+                && bundles.iter().all(|bundle| bundle.contains(ca.trim()))
+                && Tls::trusting(&ca).connect(forwarder.port).await.is_ok()
             {
                 return started.elapsed();
             }
@@ -267,7 +260,7 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         }
     });
     let bundle = watch::Sender::new(None);
-    let trusted = watch::Sender::new(Trusted::default());
+    let trusted = watch::Sender::new(TrustedRoots::default());
     let registered = watch::Sender::new(false);
     let leading = watch::Sender::new(true);
     let channels = Channels {
@@ -281,21 +274,21 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
     tokio::spawn(async move {
         while to_publish.changed().await.is_ok() {
             let bundle: Option<String> = to_publish.borrow_and_update().clone();
-            trusted.send_replace(Trusted::of(bundle.unwrap_or_default().as_bytes()));
+            trusted.send_replace(TrustedRoots::of(bundle.unwrap_or_default().as_bytes()));
         }
     });
     let metrics = Arc::new(Metrics::default());
-    let settings = KeeperSettings {
+    let settings = CaSettings {
         namespace: OWN.into(),
         secret: "clock-ca".into(),
         names: vec!["127.0.0.1".into()],
         lifetimes: Lifetimes {
-            authority: Duration::from_secs(160),
+            ca: Duration::from_secs(160),
             leaf: Duration::from_secs(40),
         },
     };
     let resolver = Arc::new(Resolver::default());
-    let keeper = Keeper::start(
+    let controller = CaController::start(
         installation.client.clone(),
         settings,
         clock,
@@ -303,7 +296,7 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         metrics.clone(),
         channels,
     );
-    let keeping = tokio::spawn(keeper.await.unwrap().run());
+    let keeping = tokio::spawn(controller.await.unwrap().run());
     let mut registration = registered.subscribe();
     registration
         .wait_for(|registered| *registered)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart::testing::Authority;
+use headstart::testing::Ca;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -144,9 +144,9 @@ async fn the_api_server_asks_when_it_should_and_understands_the_answers() {
 #[tokio::test]
 async fn with_a_client_ca_only_its_clients_are_answered() {
     let installation = Installation::new().await;
-    let ours = &installation.callers.authority;
+    let ours = &installation.callers.ca;
     let now = time::OffsetDateTime::now_utc();
-    let theirs = Authority::generate(now, Duration::from_secs(3600)).unwrap();
+    let theirs = Ca::generate(now, Duration::from_secs(3600)).unwrap();
     let file = installation.cluster.dir().join("client-ca.pem");
     std::fs::write(&file, ours.cert()).unwrap();
     let replica = installation.replica("replica", &["--client-ca", file.to_str().unwrap()]);

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use headstart::testing::{
-    Answer, Budget, Cluster, ClusterSettings, Gate, Hints, MAX_HINTS, Metrics, Refused, Webhook,
+    Cluster, ClusterSettings, Gate, Hints, MAX_HINTS, MemoryBudget, Metrics, RequestError,
+    ReviewResponse, Webhook,
 };
 use headstart_core::hold::HoldLimits;
 use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
@@ -23,7 +24,7 @@ pub(crate) fn webhook() -> &'static Webhook {
         hints: Hints::default().into(),
         metrics: Metrics::default().into(),
         own_namespace: "headstart".into(),
-        budget: Budget::default(),
+        memory_budget: MemoryBudget::default(),
         gate: Some(gate()),
     })
 }
@@ -155,7 +156,7 @@ fn without_hold(mut object: Value) -> Value {
     object
 }
 
-fn verdict(answer: Result<Answer, Refused>) -> Option<Value> {
+fn verdict(answer: Result<ReviewResponse, RequestError>) -> Option<Value> {
     let answer = match answer {
         Ok(answer) => serde_json::to_value(answer).expect("an answer is JSON"),
         Err(refused) => {

@@ -42,7 +42,7 @@ async fn policy_follows_headstart_to_another_namespace_and_name() {
     let path =
         format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{NAME}");
     let bundle = json!([{ "op": "add", "path": "/webhooks/0/clientConfig/caBundle",
-        "value": k8s_openapi::ByteString(installation.callers.authority.cert().as_bytes().to_vec()) }]);
+        "value": k8s_openapi::ByteString(installation.callers.ca.cert().as_bytes().to_vec()) }]);
     Request::patch(&path, bundle).send(&own).await.unwrap();
 
     // Flags, selectors and flow schemas follow.

@@ -186,7 +186,7 @@ pub(super) async fn allowed(installation: &Installation) -> Vec<Request> {
         let count = stored["webhooks"].as_array().unwrap().len();
         let set = |index| {
             let path = format!("/webhooks/{index}/clientConfig/caBundle");
-            json!({ "op": "add", "path": path, "value": ByteString(installation.callers.authority.cert().as_bytes().to_vec()) })
+            json!({ "op": "add", "path": path, "value": ByteString(installation.callers.ca.cert().as_bytes().to_vec()) })
         };
         let guard = json!({ "op": "test", "path": "/metadata/resourceVersion", "value": stored["metadata"]["resourceVersion"] });
         let operations: Vec<_> = std::iter::once(guard).chain((0..count).map(set)).collect();

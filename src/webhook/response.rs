@@ -22,15 +22,15 @@ const USUAL_LENGTH: usize = 512;
 /// An AdmissionReview with a response.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct ReviewResponse {
     api_version: &'static str,
     kind: &'static str,
-    response: Verdict,
+    response: AdmissionResponse,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Verdict {
+struct AdmissionResponse {
     uid: String,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ struct Status {
     message: String,
 }
 
-impl Answer {
+impl ReviewResponse {
     /// The write goes on.
     pub(super) fn allow(uid: String, warnings: impl IntoIterator<Item = String>) -> Self {
         let warnings = warnings
@@ -61,7 +61,7 @@ impl Answer {
             .map(|warning| warning.chars().take(MAX_WARNING).collect())
             .take(MAX_WARNINGS)
             .collect();
-        Self::new(Verdict {
+        Self::new(AdmissionResponse {
             uid,
             allowed: true,
             status: None,
@@ -72,7 +72,7 @@ impl Answer {
     }
 
     /// The write goes on with this change.
-    pub(super) fn patched(mut self, patch: &Patch) -> Self {
+    pub(super) fn with_patch(mut self, patch: &Patch) -> Self {
         match serde_json::to_vec(patch) {
             Ok(json) => {
                 self.response.patch_type = Some("JSONPatch");
@@ -90,7 +90,7 @@ impl Answer {
             reason: "Invalid",
             message,
         };
-        Self::new(Verdict {
+        Self::new(AdmissionResponse {
             uid,
             allowed: false,
             status: Some(status),
@@ -100,7 +100,7 @@ impl Answer {
         })
     }
 
-    fn new(response: Verdict) -> Self {
+    fn new(response: AdmissionResponse) -> Self {
         Self {
             api_version: API_VERSION,
             kind: KIND,
@@ -109,7 +109,7 @@ impl Answer {
     }
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for ReviewResponse {
     fn into_response(self) -> Response {
         let mut body = Vec::with_capacity(USUAL_LENGTH);
         if let Err(error) = serde_json::to_writer(&mut body, &self) {
@@ -123,9 +123,9 @@ impl IntoResponse for Answer {
 
 /// What a request that is no review is told.
 #[derive(Debug)]
-pub struct Refused(pub(super) StatusCode, pub(super) String);
+pub struct RequestError(pub(super) StatusCode, pub(super) String);
 
-impl IntoResponse for Refused {
+impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let Self(status, reason) = self;
         // One line, without the body: it may hold anything.
@@ -141,19 +141,17 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
         .as_ref()
         .err()
         .map(|error| format!("headstart: {error}"));
-    let refused = workload.unsupported.iter().map(|refused| {
-        format!(
-            "headstart: image {}: {}",
-            refused.as_written, refused.reason
-        )
-    });
+    let unsupported = workload
+        .unsupported
+        .iter()
+        .map(|image| format!("headstart: image {}: {}", image.as_written, image.reason));
     let too_large = workload.too_large;
     let too_large = too_large.map(|why| format!("headstart: no prefetch, no hold: {why}"));
-    let malformed = workload.annotations.invalid.iter();
+    let invalid = workload.annotations.invalid.iter();
     mode.into_iter()
         .chain(too_large)
-        .chain(malformed.map(|malformed| format!("headstart: {malformed}")))
-        .chain(refused)
+        .chain(invalid.map(|invalid| format!("headstart: {invalid}")))
+        .chain(unsupported)
         .take(MAX_WARNINGS)
         .collect()
 }

@@ -12,18 +12,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tracing::{error, info, warn};
 
-use super::authority::Validity;
-use super::store::{Shell, Store, Stored};
-use super::trust::{Trust, Trusted};
-use super::{Authority, Lifetimes, Resolver, TlsError};
+use super::ca::Validity;
+use super::ca_secret::{CaSecret, SecretMeta, SecretState};
+use super::trust::{CaState, TrustedRoots};
+use super::{Ca, Lifetimes, Resolver, TlsError};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 mod rotation;
 
-/// What the keeper is told.
+/// What the CA controller is told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct CaSettings {
     /// headstart's namespace.
     pub namespace: String,
     /// The Secret's name.
@@ -34,13 +34,13 @@ pub struct Settings {
     pub lifetimes: Lifetimes,
 }
 
-/// Where the keeper and the registration of the webhook meet.
+/// Where the CA controller and the CA injector meet.
 #[derive(Debug)]
 pub struct Channels {
     /// Whether this replica leads.
     pub leading: watch::Receiver<bool>,
     /// What every `caBundle` carries, as far as it was read back.
-    pub trusted: watch::Receiver<Trusted>,
+    pub trusted: watch::Receiver<TrustedRoots>,
     /// What every `caBundle` is to be.
     pub bundle: watch::Sender<Option<String>>,
     /// Whether callers trust the leaf that is served.
@@ -48,65 +48,65 @@ pub struct Channels {
 }
 
 /// The leaf that is served.
-struct Served {
-    issuer: Arc<Authority>,
+struct ServingCert {
+    issuer: Arc<Ca>,
     validity: Validity,
 }
 
 /// Looks after one replica's certificate.
-pub struct Keeper {
-    store: Store,
-    settings: Settings,
+pub struct CaController {
+    secret: CaSecret,
+    settings: CaSettings,
     clock: Clock,
     resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
     channels: Channels,
-    stored: Stored,
-    served: Option<Served>,
+    secret_state: SecretState,
+    serving: Option<ServingCert>,
     /// Since when every `caBundle` carries the next CA, and which.
-    published: Option<(Arc<Authority>, Instant)>,
+    published: Option<(Arc<Ca>, Instant)>,
 }
 
-impl Keeper {
+impl CaController {
     /// Reads the CA, or makes the first one, and serves a leaf. Of replicas that start at once, one creates the
     /// Secret and the others read it.
     pub async fn start(
         client: Client,
-        settings: Settings,
+        settings: CaSettings,
         clock: Clock,
         resolver: Arc<Resolver>,
         metrics: Arc<Metrics>,
         channels: Channels,
     ) -> Result<Self, TlsError> {
-        let mut keeper = Self {
-            store: Store::new(client, &settings.namespace, &settings.secret),
+        let mut controller = Self {
+            secret: CaSecret::new(client, &settings.namespace, &settings.secret),
             settings,
             clock,
             resolver,
             metrics,
             channels,
-            stored: Stored::Absent,
-            served: None,
+            secret_state: SecretState::Absent,
+            serving: None,
             published: None,
         };
-        keeper.read().await?;
-        if matches!(keeper.stored, Stored::Absent) {
-            let trust = Trust::generate(keeper.clock.now(), &keeper.settings.lifetimes)?;
-            if keeper.write(Shell::default(), trust).await? {
-                info!(secret = %keeper.store.name(), "made a CA");
+        controller.read().await?;
+        if matches!(controller.secret_state, SecretState::Absent) {
+            let trust = CaState::generate(controller.clock.now(), &controller.settings.lifetimes)?;
+            if controller.write(SecretMeta::default(), trust).await? {
+                info!(secret = %controller.secret.name(), "made a CA");
             } else {
-                keeper.read().await?;
+                controller.read().await?;
             }
         }
-        keeper.turn().await?;
-        Ok(keeper)
+        controller.reconcile().await?;
+        Ok(controller)
     }
 
     /// Goes on until the process ends.
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(self.settings.lifetimes.check_interval());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changes = std::pin::pin!(self.store.follow());
+        let mut changes = std::pin::pin!(self.secret.watch());
         loop {
             let propagation = self.settings.lifetimes.propagation();
             let settled = self
@@ -117,11 +117,11 @@ impl Keeper {
             tokio::select! {
                 Some(change) = changes.next() => match change {
                     Ok(secret) => {
-                        self.stored = secret;
-                        self.complain();
+                        self.secret_state = secret;
+                        self.log_secret_state();
                     }
                     Err(error) => {
-                        warn!(secret = %self.store.name(), %error, "cannot watch the Secret with the CA");
+                        warn!(secret = %self.secret.name(), %error, "cannot watch the Secret with the CA");
                         continue;
                     }
                 },
@@ -132,38 +132,38 @@ impl Keeper {
                 // The next CA has been in every caBundle for long enough.
                 () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => {}
             }
-            if let Err(error) = self.turn().await {
+            if let Err(error) = self.reconcile().await {
                 let error = anyhow::Error::from(error);
                 error!(error = %format_args!("{error:#}"), "cannot look after the certificates; trying again");
             }
         }
     }
 
-    fn complain(&self) {
-        match &self.stored {
-            Stored::Good(..) => {}
-            Stored::Absent => {
-                warn!(secret = %self.store.name(), "the Secret with the CA is gone; the leader writes it anew");
+    fn log_secret_state(&self) {
+        match &self.secret_state {
+            SecretState::Valid(..) => {}
+            SecretState::Absent => {
+                warn!(secret = %self.secret.name(), "the Secret with the CA is gone; the leader writes it anew");
             }
-            Stored::Garbage(_) => {
-                warn!(secret = %self.store.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
+            SecretState::Invalid(_) => {
+                warn!(secret = %self.secret.name(), "the Secret with the CA holds none that can be used; the leader writes it anew");
             }
         }
     }
 
     /// Does what is to be done now.
-    async fn turn(&mut self) -> Result<(), TlsError> {
+    async fn reconcile(&mut self) -> Result<(), TlsError> {
         if *self.channels.leading.borrow() {
-            self.lead().await?;
+            self.reconcile_secret().await?;
         }
-        if self.must_sign() {
+        if self.needs_new_leaf() {
             // What the watch brought may be old, and a leaf of a CA that is retired by now would outlive its trust.
             self.read().await?;
-            if self.must_sign() {
+            if self.needs_new_leaf() {
                 self.sign()?;
             }
         }
-        if let Stored::Good(_, trust) = &self.stored {
+        if let SecretState::Valid(_, trust) = &self.secret_state {
             let bundle = Some(trust.bundle());
             self.channels.bundle.send_if_modified(|current| {
                 let differs = *current != bundle;
@@ -171,12 +171,12 @@ impl Keeper {
                 differs
             });
             self.metrics
-                .authority_expires(trust.current.validity().until.unix_timestamp());
+                .ca_expires(trust.current.validity().until.unix_timestamp());
         }
         let now = self.clock.now();
         let trusted = self.channels.trusted.borrow_and_update();
-        let registered = self.served.as_ref().is_some_and(|leaf| {
-            leaf.validity.holds_at(now) && trusted.contains(leaf.issuer.cert())
+        let registered = self.serving.as_ref().is_some_and(|leaf| {
+            leaf.validity.is_valid_at(now) && trusted.contains(leaf.issuer.cert())
         });
         drop(trusted);
         self.channels.registered.send_if_modified(|current| {
@@ -187,37 +187,37 @@ impl Keeper {
         Ok(())
     }
 
-    fn must_sign(&self) -> bool {
-        let Stored::Good(_, trust) = &self.stored else {
+    fn needs_new_leaf(&self) -> bool {
+        let SecretState::Valid(_, trust) = &self.secret_state else {
             return false;
         };
         let now = self.clock.now();
-        let Some(leaf) = &self.served else {
+        let Some(leaf) = &self.serving else {
             return true;
         };
-        if !leaf.validity.holds_at(now) {
-            return trust.current.validity().holds_at(now);
+        if !leaf.validity.is_valid_at(now) {
+            return trust.current.validity().is_valid_at(now);
         }
         if leaf.issuer.cert() != trust.current.cert() {
             let trusted = self.channels.trusted.borrow();
             return trusted.contains(trust.current.cert());
         }
         leaf.validity
-            .is_half_over(now, self.settings.lifetimes.leaf)
+            .needs_renewal(now, self.settings.lifetimes.leaf)
             // The last leaf of a CA ends with it, and so would another one.
             && leaf.validity.until < trust.current.validity().until
     }
 
     fn sign(&mut self) -> Result<(), TlsError> {
-        let Stored::Good(_, trust) = &self.stored else {
+        let SecretState::Valid(_, trust) = &self.secret_state else {
             return Ok(());
         };
-        let Settings {
+        let CaSettings {
             names, lifetimes, ..
         } = &self.settings;
         let now = self.clock.now();
-        if let Some(old) = &self.served
-            && !old.validity.holds_at(now)
+        if let Some(old) = &self.serving
+            && !old.validity.is_valid_at(now)
         {
             warn!(expired = %old.validity.until, "the serving certificate is not valid any more; signing another");
         }
@@ -227,7 +227,7 @@ impl Keeper {
         self.metrics
             .certificate_expires(validity.until.unix_timestamp());
         info!(expires = %validity.until, "serving a new certificate");
-        self.served = Some(Served {
+        self.serving = Some(ServingCert {
             issuer: trust.current.clone(),
             validity,
         });
@@ -235,13 +235,13 @@ impl Keeper {
     }
 
     async fn read(&mut self) -> Result<(), TlsError> {
-        self.stored = self.store.read().await?;
+        self.secret_state = self.secret.read().await?;
         Ok(())
     }
 
     /// Writes the Secret if it is still the one that was seen, or still absent; whether it was.
-    async fn write(&mut self, shell: Shell, trust: Trust) -> Result<bool, TlsError> {
-        let written = self.store.write(shell, trust).await?;
-        Ok(written.map(|stored| self.stored = stored).is_some())
+    async fn write(&mut self, meta: SecretMeta, trust: CaState) -> Result<bool, TlsError> {
+        let written = self.secret.write(meta, trust).await?;
+        Ok(written.map(|state| self.secret_state = state).is_some())
     }
 }

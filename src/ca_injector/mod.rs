@@ -19,15 +19,15 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{info, warn};
 
-use crate::tls::trust::Trusted;
+use crate::tls::trust::TrustedRoots;
 use bundle::Configuration;
 
 /// How long the API server may take to answer.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the registration is told.
+/// What the CA injector is told.
 #[derive(Debug)]
-pub(crate) struct Registration {
+pub(crate) struct CaInjector {
     /// The name of both configurations.
     pub name: String,
     /// How often a write that failed is tried again.
@@ -37,33 +37,33 @@ pub(crate) struct Registration {
     /// What every `caBundle` is to be.
     pub bundle: watch::Receiver<Option<String>>,
     /// What every `caBundle` carries.
-    pub trusted: watch::Sender<Trusted>,
+    pub trusted: watch::Sender<TrustedRoots>,
 }
 
 /// One configuration, as far as it is known.
-enum Seen<K> {
+enum ConfigState<K> {
     Unknown,
     Absent,
     Present(Box<K>),
 }
 
-impl<K: Configuration> Seen<K> {
+impl<K: Configuration> ConfigState<K> {
     /// What its webhooks' callers trust. `None` where there are no callers, which so have nothing to learn.
-    fn trusted(&self) -> Option<Trusted> {
+    fn trusted(&self) -> Option<TrustedRoots> {
         match self {
-            Self::Unknown => Some(Trusted::default()),
+            Self::Unknown => Some(TrustedRoots::default()),
             Self::Absent => None,
-            Self::Present(configuration) => Some(Trusted::by_all(
+            Self::Present(configuration) => Some(TrustedRoots::by_all(
                 configuration
                     .bundles()
                     .into_iter()
-                    .map(|bundle| Trusted::of(bundle.unwrap_or_default())),
+                    .map(|bundle| TrustedRoots::of(bundle.unwrap_or_default())),
             )),
         }
     }
 }
 
-impl Registration {
+impl CaInjector {
     /// Runs until the process ends.
     pub(crate) async fn run(self, client: Client) {
         let Self {
@@ -75,15 +75,15 @@ impl Registration {
         } = self;
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
         let validating: Api<ValidatingWebhookConfiguration> = Api::all(client);
-        let mut mutating_changes = pin!(follow(&mutating, &name));
-        let mut validating_changes = pin!(follow(&validating, &name));
-        let mut seen = (Seen::Unknown, Seen::Unknown);
+        let mut mutating_changes = pin!(watch(&mutating, &name));
+        let mut validating_changes = pin!(watch(&validating, &name));
+        let mut seen = (ConfigState::Unknown, ConfigState::Unknown);
         let mut tick = tokio::time::interval(retry);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(change) = mutating_changes.next() => if !see(&name, change, &mut seen.0) { continue },
-                Some(change) = validating_changes.next() => if !see(&name, change, &mut seen.1) { continue },
+                Some(change) = mutating_changes.next() => if !observe(&name, change, &mut seen.0) { continue },
+                Some(change) = validating_changes.next() => if !observe(&name, change, &mut seen.1) { continue },
                 // Ends only with those who send, and so with the process.
                 Ok(()) = leading.changed() => {}
                 Ok(()) = bundle.changed() => {}
@@ -92,8 +92,10 @@ impl Registration {
             }
             let now = match &seen.0 {
                 // Without it nobody calls, and being ready would hide that.
-                Seen::Absent => Trusted::default(),
-                _ => Trusted::by_all([seen.0.trusted(), seen.1.trusted()].into_iter().flatten()),
+                ConfigState::Absent => TrustedRoots::default(),
+                _ => {
+                    TrustedRoots::by_all([seen.0.trusted(), seen.1.trusted()].into_iter().flatten())
+                }
             };
             trusted.send_if_modified(|current| {
                 let differs = *current != now;
@@ -102,14 +104,14 @@ impl Registration {
             });
             let due = bundle.borrow().clone().filter(|_| *leading.borrow());
             if let Some(bundle) = due {
-                publish(&mutating, &name, &mut seen.0, bundle.as_bytes()).await;
-                publish(&validating, &name, &mut seen.1, bundle.as_bytes()).await;
+                inject(&mutating, &name, &mut seen.0, bundle.as_bytes()).await;
+                inject(&validating, &name, &mut seen.1, bundle.as_bytes()).await;
             }
         }
     }
 }
 
-fn follow<K: Configuration>(
+fn watch<K: Configuration>(
     api: &Api<K>,
     name: &str,
 ) -> impl Stream<Item = watcher::Result<Option<K>>> + use<K> {
@@ -117,16 +119,16 @@ fn follow<K: Configuration>(
 }
 
 /// Takes note of a change; whether there was one.
-fn see<K: Configuration>(
+fn observe<K: Configuration>(
     name: &str,
     change: watcher::Result<Option<K>>,
-    seen: &mut Seen<K>,
+    seen: &mut ConfigState<K>,
 ) -> bool {
     match change {
-        Ok(Some(configuration)) => *seen = Seen::Present(Box::new(configuration)),
+        Ok(Some(configuration)) => *seen = ConfigState::Present(Box::new(configuration)),
         Ok(None) => {
             warn!(%name, kind = %K::kind(&()), "there is no such webhook configuration; apply the manifests");
-            *seen = Seen::Absent;
+            *seen = ConfigState::Absent;
         }
         Err(error) => {
             warn!(%name, kind = %K::kind(&()), %error, "cannot watch the webhook configuration");
@@ -137,8 +139,13 @@ fn see<K: Configuration>(
 }
 
 /// Writes the bundle if it is not there, and if the configuration is still the one that was seen.
-async fn publish<K: Configuration>(api: &Api<K>, name: &str, seen: &mut Seen<K>, bundle: &[u8]) {
-    let Seen::Present(configuration) = seen else {
+async fn inject<K: Configuration>(
+    api: &Api<K>,
+    name: &str,
+    seen: &mut ConfigState<K>,
+    bundle: &[u8],
+) {
+    let ConfigState::Present(configuration) = seen else {
         return;
     };
     if configuration

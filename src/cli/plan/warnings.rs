@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn remarks(metadata: &Value, paused: bool, pod: &Value) -> Vec<String> {
+    fn warnings(metadata: &Value, paused: bool, pod: &Value) -> Vec<String> {
         let template = json!({"spec": pod});
         of(&serde_json::from_value(json!({
             "metadata": metadata, "spec": {"paused": paused, "template": template, "selector": {}},
@@ -96,14 +96,14 @@ mod tests {
         let pod = json!({"initContainers": [never], "containers": [{"name": "b"}, {"name": "c", "image": "c:1"}],
             "volumes": [{"name": "d", "image": {"reference": "d:1", "pullPolicy": "Never"}}]});
         assert_eq!(
-            remarks(&json!({}), false, &pod),
+            warnings(&json!({}), false, &pod),
             [
                 "image \"a:1\" is never pulled (imagePullPolicy: Never)",
                 "container \"b\" names no image",
                 "image \"d:1\" is never pulled (imagePullPolicy: Never)",
             ]
         );
-        let nothing = remarks(&json!({}), false, &json!({"containers": []}));
+        let nothing = warnings(&json!({}), false, &json!({"containers": []}));
         assert_eq!(nothing, ["it has no containers"]);
     }
 
@@ -114,14 +114,14 @@ mod tests {
             json!({"labels": {HELD_LABEL: "true"}}),
             json!({"annotations": {HELD_UNTIL: "2030-01-01T00:00:00Z"}}),
         ] {
-            let said = remarks(&held, true, &pod);
+            let said = warnings(&held, true, &pod);
             assert!(
                 said.len() == 1 && said[0].contains("stays paused"),
                 "{said:?}"
             );
-            assert!(remarks(&held, false, &pod).is_empty());
+            assert!(warnings(&held, false, &pod).is_empty());
         }
-        assert!(remarks(&json!({}), true, &pod).is_empty());
+        assert!(warnings(&json!({}), true, &pod).is_empty());
     }
 
     #[test]

@@ -15,11 +15,11 @@ const SHARED: usize = 1024;
 /// Most namespaces that wait. A new leader may find a rollout in each.
 const NAMESPACES: usize = 1024;
 /// Most that wait in all, of some 1.5 KiB each; beyond it there is still room for one in each namespace.
-const IN_ALL: usize = 4096;
+const QUEUE_SIZE: usize = 4096;
 
 /// What waits.
 #[derive(Debug)]
-pub(super) struct Backlog<T> {
+pub(super) struct EventQueue<T> {
     /// Never held across an await: every critical section is a few map operations.
     state: Mutex<State<T>>,
     changed: Notify,
@@ -36,7 +36,7 @@ struct State<T> {
     closed: bool,
 }
 
-impl<T> Default for Backlog<T> {
+impl<T> Default for EventQueue<T> {
     fn default() -> Self {
         let state = State {
             waiting: HashMap::new(),
@@ -51,11 +51,11 @@ impl<T> Default for Backlog<T> {
     }
 }
 
-impl<T> Backlog<T> {
+impl<T> EventQueue<T> {
     /// Adds one, unless there is no room for it; whether there was. Never waits.
     pub(super) fn push(&self, namespace: &str, item: T) -> bool {
         let mut state = self.lock();
-        let (shared, full) = (state.count >= SHARED, state.count >= IN_ALL);
+        let (shared, full) = (state.count >= SHARED, state.count >= QUEUE_SIZE);
         let namespaces = state.waiting.len();
         match state.waiting.get_mut(namespace) {
             Some(queue)
@@ -131,52 +131,52 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn next(backlog: &Backlog<u32>) -> Option<(String, u32)> {
-        backlog.next().now_or_never().flatten()
+    fn next(queue: &EventQueue<u32>) -> Option<(String, u32)> {
+        queue.next().now_or_never().flatten()
     }
 
     #[test]
     fn namespaces_take_turns_and_each_has_one_on_its_way() {
-        let backlog = Backlog::default();
+        let queue = EventQueue::default();
         for item in 0..3 {
-            assert!(backlog.push("a", item));
+            assert!(queue.push("a", item));
         }
-        assert!(backlog.push("b", 10));
-        assert_eq!(next(&backlog), Some(("a".into(), 0)));
-        assert_eq!(next(&backlog), Some(("b".into(), 10)));
-        assert_eq!(next(&backlog), None, "both have one on its way");
-        backlog.done("b");
-        backlog.done("a");
-        assert!(backlog.push("b", 11));
-        assert_eq!(next(&backlog), Some(("a".into(), 1)));
-        assert_eq!(next(&backlog), Some(("b".into(), 11)));
+        assert!(queue.push("b", 10));
+        assert_eq!(next(&queue), Some(("a".into(), 0)));
+        assert_eq!(next(&queue), Some(("b".into(), 10)));
+        assert_eq!(next(&queue), None, "both have one on its way");
+        queue.done("b");
+        queue.done("a");
+        assert!(queue.push("b", 11));
+        assert_eq!(next(&queue), Some(("a".into(), 1)));
+        assert_eq!(next(&queue), Some(("b".into(), 11)));
     }
 
     #[test]
     fn each_namespace_has_its_room_and_all_together_have() {
-        let backlog = Backlog::default();
-        let taken = |namespace: &str| (0..5000).filter(|i| backlog.push(namespace, *i)).count();
+        let queue = EventQueue::default();
+        let taken = |namespace: &str| (0..5000).filter(|i| queue.push(namespace, *i)).count();
         assert_eq!(taken("noisy"), SHARED);
         assert_eq!(taken("other"), PER_NAMESPACE);
         let mut all = SHARED + PER_NAMESPACE;
         for number in 2..NAMESPACES {
             all += taken(&number.to_string());
         }
-        let after_full = NAMESPACES - 1 - (IN_ALL - SHARED) / PER_NAMESPACE;
-        assert_eq!(all, IN_ALL + after_full, "one in each");
+        let after_full = NAMESPACES - 1 - (QUEUE_SIZE - SHARED) / PER_NAMESPACE;
+        assert_eq!(all, QUEUE_SIZE + after_full, "one in each");
         assert_eq!(taken("one too many"), 0);
     }
 
     #[tokio::test]
     async fn it_ends_when_all_is_taken_and_no_more_can_come() {
-        let backlog = Backlog::default();
-        backlog.push("a", 1);
-        backlog.push("a", 2);
-        backlog.close();
-        assert!(backlog.next().await.is_some());
-        assert_eq!(next(&backlog), None, "one is on its way");
-        backlog.done("a");
-        assert!(backlog.next().await.is_some());
-        assert!(backlog.next().await.is_none());
+        let queue = EventQueue::default();
+        queue.push("a", 1);
+        queue.push("a", 2);
+        queue.close();
+        assert!(queue.next().await.is_some());
+        assert_eq!(next(&queue), None, "one is on its way");
+        queue.done("a");
+        assert!(queue.next().await.is_some());
+        assert!(queue.next().await.is_none());
     }
 }

@@ -28,8 +28,8 @@ use tracing::{debug, info, warn};
 const RENEW_DEADLINE: (u32, u32) = (2, 3);
 const RETRY_PERIOD: (u32, u32) = (2, 15);
 
-/// A candidate for the lease.
-pub(crate) struct Candidate {
+/// Takes part in the election by one lease.
+pub(crate) struct LeaderElector {
     /// Speaks to the API server.
     pub client: Client,
     /// The lease's namespace.
@@ -43,12 +43,12 @@ pub(crate) struct Candidate {
 }
 
 /// What was last seen of the lease, and when by our own clock it last changed.
-struct Observed {
+struct ObservedLease {
     lease: Option<Lease>,
     changed: Instant,
 }
 
-impl Observed {
+impl ObservedLease {
     fn update(&mut self, lease: Option<Lease>) {
         let version = |lease: &Option<Lease>| {
             lease
@@ -73,7 +73,7 @@ impl Observed {
     }
 
     /// When someone else's lease runs out, if nobody renews it.
-    fn free_at(&self, ours: Duration) -> Instant {
+    fn expires_at(&self, ours: Duration) -> Instant {
         let spec = self.lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let theirs = spec
             .and_then(|spec| spec.lease_duration_seconds)
@@ -82,7 +82,7 @@ impl Observed {
     }
 }
 
-impl Candidate {
+impl LeaderElector {
     /// Takes part until cancelled, telling through `leading` whether we lead. Once cancelled it goes on renewing
     /// until `finished` is, so that the work can end under the lease, then releases it.
     pub(crate) async fn run(
@@ -94,7 +94,7 @@ impl Candidate {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let retry = self.duration * RETRY_PERIOD.0 / RETRY_PERIOD.1;
         let deadline = self.duration * RENEW_DEADLINE.0 / RENEW_DEADLINE.1;
-        let mut observed = Observed {
+        let mut observed = ObservedLease {
             lease: None,
             changed: Instant::now(),
         };
@@ -130,7 +130,7 @@ impl Candidate {
             let theirs = observed
                 .holder()
                 .is_some_and(|holder| holder != self.identity);
-            if theirs && !leads && Instant::now() < observed.free_at(self.duration) {
+            if theirs && !leads && Instant::now() < observed.expires_at(self.duration) {
                 continue;
             }
             // The time that counts is when we asked: the answer may be late.
@@ -140,7 +140,7 @@ impl Candidate {
             } else {
                 deadline
             };
-            match timeout(budget, self.acquire(&api, &mut observed)).await {
+            match timeout(budget, self.try_acquire_or_renew(&api, &mut observed)).await {
                 Ok(Ok(true)) => {
                     renewed = asked;
                     if !leads && asked.elapsed() < deadline {
@@ -167,7 +167,11 @@ impl Candidate {
     }
 
     /// Takes or renews the lease if it is free, expired or ours; whether we hold it.
-    async fn acquire(&self, api: &Api<Lease>, observed: &mut Observed) -> kube::Result<bool> {
+    async fn try_acquire_or_renew(
+        &self,
+        api: &Api<Lease>,
+        observed: &mut ObservedLease,
+    ) -> kube::Result<bool> {
         observed.update(api.get_opt(&self.name).await?);
         let Some(current) = &observed.lease else {
             let lease = self.lease(None, 0);
@@ -181,7 +185,9 @@ impl Candidate {
             };
         };
         let ours = observed.holder() == Some(self.identity.as_str());
-        if observed.holder().is_some() && !ours && Instant::now() < observed.free_at(self.duration)
+        if observed.holder().is_some()
+            && !ours
+            && Instant::now() < observed.expires_at(self.duration)
         {
             return Ok(false);
         }

@@ -6,25 +6,25 @@ use super::review::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
 /// The uid in the first part of a review, the rest of which there was no room or time for. The API server writes
 /// version and kind first, and the uid at the beginning of the request.
 pub(super) fn uid_of_prefix(prefix: &[u8]) -> Option<String> {
-    let mut probe = Probe::default();
+    let mut finder = UidFinder::default();
     // Fails where the prefix ends.
-    let _ = probe.read(&mut Json::new(prefix));
-    let Probe {
+    let _ = finder.read(&mut Json::new(prefix));
+    let UidFinder {
         versioned,
         kind,
         uid,
-    } = probe;
+    } = finder;
     uid.filter(|uid| versioned && kind && (1..=MAX_UID).contains(&uid.len()))
 }
 
 #[derive(Default)]
-struct Probe {
+struct UidFinder {
     versioned: bool,
     kind: bool,
     uid: Option<String>,
 }
 
-impl Probe {
+impl UidFinder {
     fn read(&mut self, json: &mut Json<'_>) -> Result<(), Invalid> {
         json.object(|key, json| {
             match &*key.up_to(MAX_NAME) {

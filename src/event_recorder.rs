@@ -18,12 +18,12 @@ use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 use crate::puller::namespace_is_going;
-use backlog::Backlog;
 use headstart_core::hash::short_hash;
 use headstart_core::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
 use headstart_core::workload::Workload;
+use queue::EventQueue;
 
-mod backlog;
+mod queue;
 
 /// The reporting controller, in the form that Kubernetes wants.
 const CONTROLLER: &str = "headstart.dev/headstart";
@@ -36,7 +36,7 @@ const DROPS_LOGGED: Duration = Duration::from_secs(60);
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum EventReason {
     /// Prefetch pods are being created.
     PrefetchStarted,
     /// Every planned node is decided, and all are warm.
@@ -63,7 +63,7 @@ pub(crate) enum Reason {
     WebhookMisdirected,
 }
 
-impl Reason {
+impl EventReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::PrefetchStarted => "PrefetchStarted",
@@ -111,7 +111,7 @@ impl Reason {
 
 /// Takes events and writes them in the background.
 #[derive(Clone, Debug)]
-pub(crate) struct Reporter {
+pub(crate) struct EventRecorder {
     inlet: Arc<Inlet>,
     instance: Arc<str>,
 }
@@ -119,7 +119,7 @@ pub(crate) struct Reporter {
 /// Where events come in. When it is dropped, no more will come.
 #[derive(Debug)]
 struct Inlet {
-    backlog: Arc<Backlog<Event>>,
+    queue: Arc<EventQueue<Event>>,
     metrics: Arc<Metrics>,
     /// When it was last said that events are dropped, and how many were since.
     drops: Mutex<(Option<Instant>, u64)>,
@@ -127,35 +127,41 @@ struct Inlet {
 
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.backlog.close();
+        self.queue.close();
     }
 }
 
-impl Reporter {
-    /// A reporter, and the task that writes for it; the task ends when the last reporter is dropped.
+impl EventRecorder {
+    /// A recorder, and the task that writes for it; the task ends when the last recorder is dropped.
     pub(crate) fn new(
         client: Client,
         instance: &str,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
-        let backlog = Arc::new(Backlog::default());
+        let queue = Arc::new(EventQueue::default());
         let inlet = Inlet {
-            backlog: backlog.clone(),
+            queue: queue.clone(),
             metrics,
             drops: Mutex::default(),
         };
-        let reporter = Self {
+        let recorder = Self {
             inlet: inlet.into(),
             instance: instance.into(),
         };
-        (reporter, write(client, backlog))
+        (recorder, write(client, queue))
     }
 
     /// Reports about a Deployment. `subject` tells reports of one reason apart: the same Deployment, images, reason
     /// and subject are reported once.
-    pub(crate) fn report(&self, workload: &Workload, reason: Reason, subject: &str, note: String) {
+    pub(crate) fn publish(
+        &self,
+        workload: &Workload,
+        reason: EventReason,
+        subject: &str,
+        note: String,
+    ) {
         let event = event(workload, reason, subject, note, &self.instance);
-        if !self.inlet.backlog.push(&workload.key.namespace, event) {
+        if !self.inlet.queue.push(&workload.key.namespace, event) {
             self.inlet.dropped(workload, reason);
         }
     }
@@ -163,7 +169,7 @@ impl Reporter {
 
 impl Inlet {
     /// Whoever causes thousands of events gets a line a minute for them.
-    fn dropped(&self, workload: &Workload, reason: Reason) {
+    fn dropped(&self, workload: &Workload, reason: EventReason) {
         self.metrics.event_dropped();
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
         let (logged, count) = &mut *drops;
@@ -181,7 +187,7 @@ impl Inlet {
 
 fn event(
     workload: &Workload,
-    reason: Reason,
+    reason: EventReason,
     subject: &str,
     note: String,
     instance: &str,
@@ -220,17 +226,17 @@ fn event(
     }
 }
 
-async fn write(client: Client, backlog: Arc<Backlog<Event>>) {
-    let next = |backlog: Arc<Backlog<Event>>| async {
-        let next = backlog.next().await?;
-        Some((next, backlog))
+async fn write(client: Client, queue: Arc<EventQueue<Event>>) {
+    let next = |queue: Arc<EventQueue<Event>>| async {
+        let next = queue.next().await?;
+        Some((next, queue))
     };
-    futures::stream::unfold(backlog.clone(), next)
+    futures::stream::unfold(queue.clone(), next)
         .for_each_concurrent(WRITERS, |(namespace, event)| {
-            let (client, backlog) = (client.clone(), &backlog);
+            let (client, queue) = (client.clone(), &queue);
             async move {
                 write_one(client, event).await;
-                backlog.done(&namespace);
+                queue.done(&namespace);
             }
         })
         .await;
@@ -275,16 +281,16 @@ mod tests {
                 .name
         };
         assert_eq!(
-            name(Reason::PrefetchFailed, "app:1", "on n1"),
-            name(Reason::PrefetchFailed, "app:1", "on n2"),
+            name(EventReason::PrefetchFailed, "app:1", "on n1"),
+            name(EventReason::PrefetchFailed, "app:1", "on n2"),
         );
         assert_ne!(
-            name(Reason::PrefetchFailed, "app:1", ""),
-            name(Reason::PrefetchFailed, "app:2", "")
+            name(EventReason::PrefetchFailed, "app:1", ""),
+            name(EventReason::PrefetchFailed, "app:2", "")
         );
         assert_ne!(
-            name(Reason::Prefetched, "", ""),
-            name(Reason::PrefetchStarted, "", "")
+            name(EventReason::Prefetched, "", ""),
+            name(EventReason::PrefetchStarted, "", "")
         );
     }
 
@@ -292,7 +298,7 @@ mod tests {
     fn notes_fit() {
         let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
         let note = |note: String| {
-            let event = event(&web, Reason::Prefetched, "", note, "pod-1");
+            let event = event(&web, EventReason::Prefetched, "", note, "pod-1");
             event.note.unwrap()
         };
         let long = note("é".repeat(1000));
@@ -324,7 +330,7 @@ mod tests {
     async fn a_namespace_that_says_much_or_writes_slowly_silences_no_other() {
         let (client, mut written) = slow_for_noisy();
         let metrics = Arc::new(Metrics::default());
-        let (reporter, writer) = Reporter::new(client, "pod-1", metrics.clone());
+        let (recorder, writer) = EventRecorder::new(client, "pod-1", metrics.clone());
         let writer = tokio::spawn(writer);
         let in_namespace = |namespace: &str| {
             let mut web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
@@ -334,9 +340,9 @@ mod tests {
         let noisy = in_namespace("noisy");
         for number in 0..20_000 {
             let subject = number.to_string();
-            reporter.report(
+            recorder.publish(
                 &noisy,
-                Reason::ImageNotPrefetched,
+                EventReason::ImageNotPrefetched,
                 &subject,
                 subject.clone(),
             );
@@ -344,9 +350,9 @@ mod tests {
         assert_eq!(written.recv().await.as_deref(), Some("noisy"));
         let before = tokio::time::Instant::now();
         for namespace in ["a", "b", "c", "d", "e", "f"] {
-            reporter.report(
+            recorder.publish(
                 &in_namespace(namespace),
-                Reason::RolloutHeld,
+                EventReason::RolloutHeld,
                 "",
                 String::new(),
             );
@@ -359,7 +365,7 @@ mod tests {
         );
         let dropped = format!("headstart_events_dropped_total {}\n", 20_000 - 1024);
         assert!(metrics.encode().contains(&dropped), "{}", metrics.encode());
-        drop(reporter);
+        drop(recorder);
         writer.await.unwrap();
     }
 }

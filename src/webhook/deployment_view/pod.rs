@@ -16,7 +16,7 @@ pub(super) struct Pod<'a> {
     init_containers: Option<Items<'a, ImageRequest<'a>>>,
     containers: Option<Items<'a, ImageRequest<'a>>>,
     volumes: Option<Items<'a, Option<ImageRequest<'a>>>>,
-    placement: Placement<'a>,
+    constraints: ConstraintsAndCredentials<'a>,
 }
 
 /// A list: its first elements, and if there are more, all of it as it was written.
@@ -57,7 +57,7 @@ impl<'a, T: Clone> Items<'a, T> {
 
 /// Where pods may land, and with whose credentials they pull: only compared and measured.
 #[derive(Default, PartialEq, Eq)]
-struct Placement<'a> {
+struct ConstraintsAndCredentials<'a> {
     node_name: Option<&'a [u8]>,
     node_selector: Option<&'a [u8]>,
     affinity: Option<&'a [u8]>,
@@ -84,13 +84,13 @@ impl<'a> Pod<'a> {
                     pod.volumes = json.optional(|json| Items::read(json, mounted))?;
                     return Ok(());
                 }
-                "nodeName" => &mut pod.placement.node_name,
-                "nodeSelector" => &mut pod.placement.node_selector,
-                "affinity" => &mut pod.placement.affinity,
-                "tolerations" => &mut pod.placement.tolerations,
-                "imagePullSecrets" => &mut pod.placement.image_pull_secrets,
-                "serviceAccountName" => &mut pod.placement.service_account_name,
-                "runtimeClassName" => &mut pod.placement.runtime_class_name,
+                "nodeName" => &mut pod.constraints.node_name,
+                "nodeSelector" => &mut pod.constraints.node_selector,
+                "affinity" => &mut pod.constraints.affinity,
+                "tolerations" => &mut pod.constraints.tolerations,
+                "imagePullSecrets" => &mut pod.constraints.image_pull_secrets,
+                "serviceAccountName" => &mut pod.constraints.service_account_name,
+                "runtimeClassName" => &mut pod.constraints.runtime_class_name,
                 _ => {
                     json.skip()?;
                     return Ok(());
@@ -115,17 +115,17 @@ impl<'a> Pod<'a> {
     }
 
     /// Returns whether pods of both may land on the same nodes and pull with the same credentials.
-    pub(super) fn lands_like(&self, other: &Self) -> bool {
-        self.placement == other.placement
+    pub(super) fn same_constraints_and_credentials(&self, other: &Self) -> bool {
+        self.constraints == other.constraints
     }
 
     /// What is over its limit, as far as can be told from how it was written.
     pub(super) fn too_large(&self) -> Option<TooLarge> {
-        self.placement.too_large()
+        self.constraints.too_large()
     }
 }
 
-impl Placement<'_> {
+impl ConstraintsAndCredentials<'_> {
     fn too_large(&self) -> Option<TooLarge> {
         let count = |list: Option<&[u8]>| list.map_or(0, |list| each(list, Json::skip).count());
         let counts = (count(self.tolerations), count(self.image_pull_secrets));

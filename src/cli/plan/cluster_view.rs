@@ -12,9 +12,9 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::input::Found;
+use super::input::ManifestFile;
 use super::namespaces::Namespaces;
-use crate::cli::Usage;
+use crate::cli::UsageError;
 use crate::whereabouts::nodes_running;
 use headstart_core::plan::PlacementContext;
 use headstart_core::pod::PodSettings;
@@ -32,7 +32,7 @@ const WRITE_NODES: &str = "write it with: kubectl get nodes -o yaml";
 
 /// The cluster, as far as plans read it.
 #[derive(Debug, Default)]
-pub(super) struct Surroundings {
+pub(super) struct ClusterView {
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) namespaces: Namespaces,
     /// Pods of a file.
@@ -48,15 +48,18 @@ struct RunningPod {
     labels: Labels,
 }
 
-impl Surroundings {
+impl ClusterView {
     /// The nodes, pods, namespaces and ServiceAccounts of a file. `namespace` is that of objects that name none.
-    pub(super) fn from_file(found: &Found, namespace: &str) -> Result<Self, Usage> {
+    pub(super) fn from_file(found: &ManifestFile, namespace: &str) -> Result<Self, UsageError> {
         if let Some(broken) = found.broken.first() {
-            return Err(Usage(format!("{broken}; {WRITE_NODES}")));
+            return Err(UsageError(format!("{broken}; {WRITE_NODES}")));
         }
         let nodes = all::<Node>(found)?;
         if nodes.is_empty() {
-            return Err(Usage(format!("no Node in {}; {WRITE_NODES}", found.name)));
+            return Err(UsageError(format!(
+                "no Node in {}; {WRITE_NODES}",
+                found.name
+            )));
         }
         let pods = all::<Pod>(found)?;
         let mut namespaces = Namespaces::default();
@@ -84,7 +87,7 @@ impl Surroundings {
             let client = crate::run::client(kubeconfig)
                 .await
                 .context("no cluster to plan for; give --nodes FILE to plan without one")?;
-            let mut surroundings = Self {
+            let mut view = Self {
                 nodes: list_nodes(&client).await?,
                 namespaces: answer(async {
                     Ok(Namespaces::ask(&client, workloads, settings).await)
@@ -100,35 +103,37 @@ impl Surroundings {
                 let nodes = answer(nodes_running(&client, key, pods))
                     .await
                     .with_context(|| format!("cannot list the pods of {key}"))?;
-                surroundings.running_on.insert(key.clone(), nodes);
+                view.running_on.insert(key.clone(), nodes);
             }
-            Ok(surroundings)
+            Ok(view)
         })
     }
 
     /// What is known, for one Deployment.
-    pub(super) fn situation(&self, workload: &Workload) -> PlacementContext {
-        let mut situation = PlacementContext::default();
+    pub(super) fn placement_context(&self, workload: &Workload) -> PlacementContext {
+        let mut context = PlacementContext::default();
         for pod in &self.pods {
-            *situation.pods_on.entry(pod.node.clone()).or_default() += 1;
+            *context.pods_on.entry(pod.node.clone()).or_default() += 1;
             let ours = pod.namespace == workload.key.namespace
                 && workload
                     .selector_for_max_nodes()
                     .is_some_and(|pods| pods.matches(&pod.labels));
             if ours {
-                situation.running_on.insert(pod.node.clone());
+                context.running_on.insert(pod.node.clone());
             }
         }
         if let Some(nodes) = self.running_on.get(&workload.key) {
-            situation.running_on.extend(nodes.iter().cloned());
+            context.running_on.extend(nodes.iter().cloned());
         }
-        situation
+        context
     }
 }
 
 /// The objects of one kind. A plan without some of them would be another plan, so one that is wrong is refused.
-fn all<T: Resource + DeserializeOwned>(found: &Found) -> Result<Vec<T>, Usage> {
-    let objects = found.of_kind().map(|(_, object)| object.map_err(Usage));
+fn all<T: Resource + DeserializeOwned>(found: &ManifestFile) -> Result<Vec<T>, UsageError> {
+    let objects = found
+        .of_kind()
+        .map(|(_, object)| object.map_err(UsageError));
     objects.collect()
 }
 
@@ -222,9 +227,9 @@ mod tests {
             pod("shop", "other", "n1", "Running"),
             pod("elsewhere", "web", "n3", "Running"),
         ];
-        let surroundings = Surroundings {
+        let view = ClusterView {
             pods: pods.into_iter().flatten().collect(),
-            ..Surroundings::default()
+            ..ClusterView::default()
         };
         let deployment = |annotations: Value| {
             let deployment = serde_json::from_value(json!({
@@ -234,11 +239,11 @@ mod tests {
             Workload::from_deployment(&deployment.unwrap()).unwrap()
         };
         let limited = deployment(json!({"headstart.dev/max-nodes": "2"}));
-        let situation = surroundings.situation(&limited);
-        assert_eq!(situation.running_on, ["n1".to_owned()].into());
+        let context = view.placement_context(&limited);
+        assert_eq!(context.running_on, ["n1".to_owned()].into());
         let counts = [("n1".to_owned(), 2), ("n3".to_owned(), 1)];
-        assert_eq!(situation.pods_on, counts.into());
-        let unlimited = surroundings.situation(&deployment(json!({})));
+        assert_eq!(context.pods_on, counts.into());
+        let unlimited = view.placement_context(&deployment(json!({})));
         assert!(unlimited.running_on.is_empty());
     }
 }

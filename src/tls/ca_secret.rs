@@ -14,54 +14,54 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::TlsError;
-use super::trust::Trust;
+use super::trust::CaState;
 use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
 
 /// How long the API server may take to answer.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The Secret as it was last seen.
-pub(super) enum Stored {
+pub(super) enum SecretState {
     /// There is none.
     Absent,
     /// It cannot be used: what is to be kept of it when it is written anew.
-    Garbage(Shell),
+    Invalid(SecretMeta),
     /// In order.
-    Good(Shell, Trust),
+    Valid(SecretMeta, CaState),
 }
 
 /// What stays of a Secret whose content is replaced: its type cannot be changed.
 #[derive(Clone, Default)]
-pub(super) struct Shell {
+pub(super) struct SecretMeta {
     metadata: ObjectMeta,
     kind: Option<String>,
 }
 
-impl From<Option<Secret>> for Stored {
+impl From<Option<Secret>> for SecretState {
     fn from(secret: Option<Secret>) -> Self {
         let Some(secret) = secret else {
             return Self::Absent;
         };
-        let trust = Trust::from_secret(&secret);
-        let shell = Shell {
+        let trust = CaState::from_secret(&secret);
+        let meta = SecretMeta {
             metadata: secret.metadata,
             kind: secret.type_,
         };
         match trust {
-            Some(trust) => Self::Good(shell, trust),
-            None => Self::Garbage(shell),
+            Some(trust) => Self::Valid(meta, trust),
+            None => Self::Invalid(meta),
         }
     }
 }
 
 /// Where the Secret is.
-pub(super) struct Store {
+pub(super) struct CaSecret {
     api: Api<Secret>,
     namespace: String,
     secret: String,
 }
 
-impl Store {
+impl CaSecret {
     pub(super) fn new(client: Client, namespace: &str, secret: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -76,25 +76,25 @@ impl Store {
     }
 
     /// What it comes to be. By a list and watch of this one name, which RBAC can be limited to.
-    pub(super) fn follow(&self) -> impl Stream<Item = watcher::Result<Stored>> + use<> {
+    pub(super) fn watch(&self) -> impl Stream<Item = watcher::Result<SecretState>> + use<> {
         watch_object(self.api.clone(), &self.secret)
             .default_backoff()
-            .map(|change| change.map(Stored::from))
+            .map(|change| change.map(SecretState::from))
     }
 
     /// What it is.
-    pub(super) async fn read(&self) -> Result<Stored, TlsError> {
+    pub(super) async fn read(&self) -> Result<SecretState, TlsError> {
         let secret = self.ask(self.api.get_opt(&self.secret)).await?;
         Ok(secret.into())
     }
 
-    /// Writes it if it is still the one of this shell, or still absent; what it then is.
+    /// Writes it if it is still the one with this metadata, or still absent; what it then is.
     pub(super) async fn write(
         &self,
-        shell: Shell,
-        trust: Trust,
-    ) -> Result<Option<Stored>, TlsError> {
-        let Shell { metadata, kind } = shell;
+        meta: SecretMeta,
+        trust: CaState,
+    ) -> Result<Option<SecretState>, TlsError> {
+        let SecretMeta { metadata, kind } = meta;
         let replaces = metadata.resource_version.is_some();
         let secret = Secret {
             metadata: ObjectMeta {
@@ -115,11 +115,11 @@ impl Store {
         };
         match written {
             Ok(secret) => {
-                let shell = Shell {
+                let meta = SecretMeta {
                     metadata: secret.metadata,
                     kind: secret.type_,
                 };
-                Ok(Some(Stored::Good(shell, trust)))
+                Ok(Some(SecretState::Valid(meta, trust)))
             }
             Err(TlsError::Secret(name, error)) => match *error {
                 // Already there, changed, or deleted meanwhile.

@@ -10,13 +10,13 @@ use crate::metrics::Metrics;
 
 /// Counts what passes through.
 #[derive(Clone)]
-pub(crate) struct CountCalls(pub Arc<Metrics>);
+pub(crate) struct RequestMetricsLayer(pub Arc<Metrics>);
 
-impl<S> Layer<S> for CountCalls {
-    type Service = Counting<S>;
+impl<S> Layer<S> for RequestMetricsLayer {
+    type Service = RequestMetrics<S>;
 
-    fn layer(&self, inner: S) -> Counting<S> {
-        Counting {
+    fn layer(&self, inner: S) -> RequestMetrics<S> {
+        RequestMetrics {
             inner,
             metrics: self.0.clone(),
         }
@@ -25,12 +25,12 @@ impl<S> Layer<S> for CountCalls {
 
 /// A service whose answers are counted.
 #[derive(Clone)]
-pub(crate) struct Counting<S> {
+pub(crate) struct RequestMetrics<S> {
     inner: S,
     metrics: Arc<Metrics>,
 }
 
-impl<S, A, B> Service<http::Request<A>> for Counting<S>
+impl<S, A, B> Service<http::Request<A>> for RequestMetrics<S>
 where
     S: Service<http::Request<A>, Response = http::Response<B>>,
     S::Future: Send + 'static,
@@ -97,7 +97,7 @@ mod tests {
             };
             Ok::<_, std::io::Error>(http::Response::builder().status(code).body(()).unwrap())
         });
-        let mut counted = CountCalls(metrics.clone()).layer(server);
+        let mut counted = RequestMetricsLayer(metrics.clone()).layer(server);
         for (method, uri) in [
             ("POST", "/api/v1/pods"),
             ("GET", "/api/v1/pods?&watch=true"),

@@ -18,14 +18,14 @@ use super::TlsError;
 const BACKDATE: Duration = Duration::from_secs(300);
 
 /// A certificate authority.
-pub struct Authority {
+pub struct Ca {
     cert: String,
     key: String,
     issuer: Issuer<'static, KeyPair>,
     validity: Validity,
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for Ca {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the key.
         f.debug_struct("Authority")
@@ -36,7 +36,7 @@ impl fmt::Debug for Authority {
 }
 
 /// A certificate and its key, as PEM.
-pub struct Leaf {
+pub struct LeafCert {
     /// The certificate.
     pub cert: String,
     /// The private key.
@@ -45,7 +45,7 @@ pub struct Leaf {
     pub validity: Validity,
 }
 
-impl fmt::Debug for Leaf {
+impl fmt::Debug for LeafCert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the key.
         f.debug_struct("Leaf")
@@ -89,17 +89,17 @@ impl Validity {
     }
 
     /// Whether it is valid.
-    pub fn holds_at(&self, now: OffsetDateTime) -> bool {
+    pub fn is_valid_at(&self, now: OffsetDateTime) -> bool {
         (self.from..self.until).contains(&now)
     }
 
     /// Whether half of `lifetime` is over, or the clock says that it has not begun.
-    pub fn is_half_over(&self, now: OffsetDateTime, lifetime: Duration) -> bool {
-        !self.holds_at(now) || self.until - now <= lifetime / 2
+    pub fn needs_renewal(&self, now: OffsetDateTime, lifetime: Duration) -> bool {
+        !self.is_valid_at(now) || self.until - now <= lifetime / 2
     }
 }
 
-impl Authority {
+impl Ca {
     /// Makes a new one.
     pub fn generate(now: OffsetDateTime, lifetime: Duration) -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
@@ -152,7 +152,7 @@ impl Authority {
         names: &[String],
         now: OffsetDateTime,
         lifetime: Duration,
-    ) -> Result<Leaf, TlsError> {
+    ) -> Result<LeafCert, TlsError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.to_vec())?;
         let validity = Validity::starting(now, lifetime);
@@ -169,7 +169,7 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "headstart webhook");
         let cert = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Leaf {
+        Ok(LeafCert {
             cert,
             key: key.serialize_pem(),
             validity,
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn an_authority_reads_back_and_signs_on() {
         let now = OffsetDateTime::now_utc();
-        let first = Authority::generate(now, HOUR).unwrap();
-        let again = Authority::from_pem(first.cert().into(), first.key().into()).unwrap();
+        let first = Ca::generate(now, HOUR).unwrap();
+        let again = Ca::from_pem(first.cert().into(), first.key().into()).unwrap();
         assert_eq!(first.validity(), again.validity());
         let leaf = again.issue(&["headstart.headstart.svc".into()], now, HOUR / 4);
         let leaf = leaf.unwrap();
@@ -201,22 +201,20 @@ mod tests {
     #[test]
     fn a_leaf_does_not_outlive_its_authority() {
         let now = OffsetDateTime::now_utc();
-        let authority = Authority::generate(now, HOUR).unwrap();
-        let leaf = authority
-            .issue(&["headstart".into()], now, HOUR * 2)
-            .unwrap();
-        assert_eq!(leaf.validity.until, authority.validity().until);
+        let ca = Ca::generate(now, HOUR).unwrap();
+        let leaf = ca.issue(&["headstart".into()], now, HOUR * 2).unwrap();
+        assert_eq!(leaf.validity.until, ca.validity().until);
     }
 
     #[test]
     fn half_of_a_life_is_over_after_half_of_it_and_before_it_began() {
         let now = OffsetDateTime::now_utc();
         let validity = Validity::starting(now, HOUR);
-        assert!(!validity.is_half_over(now + HOUR / 3, HOUR));
-        assert!(validity.is_half_over(now + HOUR / 2, HOUR));
-        assert!(validity.is_half_over(now + HOUR * 100, HOUR));
+        assert!(!validity.needs_renewal(now + HOUR / 3, HOUR));
+        assert!(validity.needs_renewal(now + HOUR / 2, HOUR));
+        assert!(validity.needs_renewal(now + HOUR * 100, HOUR));
         assert!(
-            validity.is_half_over(now - HOUR, HOUR),
+            validity.needs_renewal(now - HOUR, HOUR),
             "the clock was set back"
         );
     }
@@ -224,9 +222,9 @@ mod tests {
     #[test]
     fn nothing_that_is_printed_holds_a_key() {
         let now = OffsetDateTime::now_utc();
-        let authority = Authority::generate(now, HOUR).unwrap();
-        let leaf = authority.issue(&["headstart".into()], now, HOUR).unwrap();
-        for shown in [format!("{authority:?}"), format!("{leaf:?}")] {
+        let ca = Ca::generate(now, HOUR).unwrap();
+        let leaf = ca.issue(&["headstart".into()], now, HOUR).unwrap();
+        for shown in [format!("{ca:?}"), format!("{leaf:?}")] {
             assert!(!shown.contains("PRIVATE KEY"), "{shown}");
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 
 use super::json::{Invalid, Json, beginning, each};
-use super::patch::Target;
+use super::patch::PatchBase;
 use super::review::{MAX_NAME, name};
 use headstart_core::api::annotations::longest_value;
 use headstart_core::api::well_known::{KEYS, PREFIX};
@@ -29,20 +29,20 @@ const PROGRESSING: &str = "Progressing";
 
 /// A Deployment as it was written.
 #[derive(Default)]
-pub(super) struct Object<'a> {
+pub(super) struct RawDeployment<'a> {
     metadata: Option<Metadata<'a>>,
     spec: Option<Spec<'a>>,
     status: Option<DeploymentStatus>,
 }
 
 /// One state of a Deployment.
-pub(super) struct Subject<'a> {
+pub(super) struct ReviewedDeployment<'a> {
     /// Its namespace.
     pub(super) namespace: String,
     name: Option<String>,
     generation: Option<i64>,
     /// What a patch would meet, of headstart's own.
-    pub(super) target: Target,
+    pub(super) patch_base: PatchBase,
     replicas: Option<i32>,
     pod: Option<Pod<'a>>,
     status: Option<DeploymentStatus>,
@@ -64,7 +64,7 @@ struct Spec<'a> {
     pod: Option<Pod<'a>>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> RawDeployment<'a> {
     pub(super) fn read(json: &mut Json<'a>) -> Result<Self, Invalid> {
         let mut object = Self::default();
         json.object(|key, json| {
@@ -80,15 +80,15 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'a> Subject<'a> {
+impl<'a> ReviewedDeployment<'a> {
     /// What an object says, if it is a Deployment. The review's own name and namespace are the ones the API server vouches
     /// for.
     pub(super) fn new(
-        object: Object<'a>,
+        object: RawDeployment<'a>,
         name: Option<&str>,
         namespace: Option<&str>,
     ) -> Option<Self> {
-        let Object {
+        let RawDeployment {
             metadata,
             spec,
             status,
@@ -114,7 +114,7 @@ impl<'a> Subject<'a> {
             namespace: given(namespace, own_namespace, MAX_NAMESPACE)?,
             name: given(name, own_name, MAX_NAME),
             generation,
-            target: Target {
+            patch_base: PatchBase {
                 labels,
                 annotations,
                 paused,
@@ -127,19 +127,19 @@ impl<'a> Subject<'a> {
 
     /// headstart's labels.
     pub(super) fn labels(&self) -> Option<&BTreeMap<String, String>> {
-        self.target.labels.as_ref()
+        self.patch_base.labels.as_ref()
     }
 
     /// headstart's annotations.
     pub(super) fn annotations(&self) -> Option<&BTreeMap<String, String>> {
-        self.target.annotations.as_ref()
+        self.patch_base.annotations.as_ref()
     }
 
     /// Whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
     /// without reading how that is said.
-    pub(super) fn lands_like(&self, other: &Self) -> bool {
+    pub(super) fn same_constraints_and_credentials(&self, other: &Self) -> bool {
         let pods = self.pod.as_ref().zip(other.pod.as_ref());
-        pods.is_some_and(|(a, b)| a.lands_like(b))
+        pods.is_some_and(|(a, b)| a.same_constraints_and_credentials(b))
     }
 
     /// What a prefetch would see in it; its name is empty if `generateName` gives it later. `None` without a template.
@@ -151,9 +151,9 @@ impl<'a> Subject<'a> {
                 name: self.name.unwrap_or_default(),
             },
             generation: self.generation,
-            labels: self.target.labels.as_ref(),
-            annotations: self.target.annotations.as_ref(),
-            paused: self.target.paused,
+            labels: self.patch_base.labels.as_ref(),
+            annotations: self.patch_base.annotations.as_ref(),
+            paused: self.patch_base.paused,
             replicas: self.replicas,
             status: self.status.as_ref(),
             too_large: pod.too_large(),
@@ -170,8 +170,8 @@ impl<'a> Metadata<'a> {
                 "name" => metadata.name = json.optional(name)?,
                 "namespace" => metadata.namespace = json.optional(name)?,
                 "generation" => metadata.generation = json.optional(Json::whole)?,
-                "labels" => metadata.labels = json.optional(own)?,
-                "annotations" => metadata.annotations = json.optional(own)?,
+                "labels" => metadata.labels = json.optional(own_entries)?,
+                "annotations" => metadata.annotations = json.optional(own_entries)?,
                 _ => drop(json.skip()?),
             }
             Ok(())
@@ -181,7 +181,7 @@ impl<'a> Metadata<'a> {
 }
 
 /// Labels or annotations, of which only headstart's own are kept; of a value that is too long, so much that it is seen to be.
-fn own(json: &mut Json<'_>) -> Result<BTreeMap<String, String>, Invalid> {
+fn own_entries(json: &mut Json<'_>) -> Result<BTreeMap<String, String>, Invalid> {
     let mut own = BTreeMap::new();
     let mut foreign = 0;
     json.object(|key, json| {
