@@ -19,7 +19,7 @@ use crate::tls::{Lifetimes, Resolver};
 /// The certificate that is served, and whether callers trust it.
 pub(super) struct Certificate {
     pub(super) tls: Arc<ServerConfig>,
-    /// Whether every `caBundle` carries the CA of the certificate.
+    /// True while every `caBundle` carries the CA of the certificate.
     pub(super) registered: watch::Sender<bool>,
 }
 

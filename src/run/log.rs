@@ -117,7 +117,7 @@ impl Share {
 impl<S: Subscriber> Layer<S> for Share {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let about = event.metadata();
-        // Who asks for more than info wants all of it.
+        // A filter below info asks for every line.
         *about.level() > Level::INFO
             || about.target() == COUNTS
             || self.has_room(about.callsite(), Instant::now(), || words(event))
@@ -146,7 +146,7 @@ mod tests {
     use std::io::Write;
     use tracing::{debug, warn};
 
-    /// What is written, for the test to read.
+    /// The lines that were written, for the test to read.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 

@@ -62,7 +62,7 @@ pub fn run(config: Config) -> Result<()> {
     runtime.block_on(serve(config))
 }
 
-/// What all parts of this replica share.
+/// The handles that all parts of this replica share.
 struct Replica {
     client: Client,
     metrics: Arc<Metrics>,
@@ -72,13 +72,13 @@ struct Replica {
     identity: String,
     /// Tasks that may end with the process.
     tasks: TaskTracker,
-    /// Whether this replica leads.
+    /// True while this replica leads.
     leading: watch::Sender<bool>,
     /// Cancelled when the process is told to stop.
     stop: CancellationToken,
 }
 
-/// What the webhook and the controller share.
+/// The parts that the webhook and the controller share.
 struct Shared {
     cluster: Arc<Cluster>,
     hints: Arc<Hints>,
