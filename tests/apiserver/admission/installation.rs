@@ -65,7 +65,7 @@ pub(crate) struct Installation {
 impl Installation {
     /// Applies the manifests, with nothing left of the test before. Nobody is called yet.
     pub(crate) async fn new() -> Self {
-        let only = alone().await;
+        let only = TURNS.as_it_is().await;
         let (cluster, callers, kubeconfig) = CLUSTER.get_or_init(start_cluster).await;
         let client = cluster.client().unwrap();
         let installation = Self {

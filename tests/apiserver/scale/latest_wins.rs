@@ -13,28 +13,21 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use testbed::harness::length;
 
 use crate::scale::cluster::{
     TestCluster, cluster, deployment, images, node, phase, third_of_slice, until,
 };
 use crate::scale::proxy::{Manner, Proxy};
 
-/// Deployments that change at once, in the short form and in the long. Many more would make more finished pods than
-/// Kubernetes keeps: its collector takes the oldest beyond 12,500 (`--terminated-pod-gc-threshold`), and those that are
-/// there are counted.
-const COUNTS: [usize; 2] = [100, 200];
+/// Deployments that change at once. Many more would make more finished pods than Kubernetes keeps: its collector takes
+/// the oldest beyond 12,500 (`--terminated-pod-gc-threshold`), and those that are there are counted.
+const COUNT: usize = 200;
 
 fn selector(deployment: usize) -> String {
     format!("third=true,slice={}", deployment % 20)
 }
 
-async fn rollout(
-    cluster: &TestCluster,
-    count: usize,
-    version: usize,
-    which: impl Fn(usize) -> bool,
-) {
+async fn rollout(cluster: &TestCluster, version: usize, which: impl Fn(usize) -> bool) {
     let version = format!("acme/web:{version}");
     let apply = |n: usize| {
         let name = format!("web-{n}");
@@ -42,7 +35,7 @@ async fn rollout(
         let object = deployment("many", &name, &selector(n), &images);
         async move { cluster.apply(&object).await }
     };
-    join_all((0..count).filter(|n| which(*n)).map(apply)).await;
+    join_all((0..COUNT).filter(|n| which(*n)).map(apply)).await;
 }
 
 /// When the last of these pods was done.
@@ -62,10 +55,9 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     cluster.keep_pods().await;
     cluster.namespace("many").await;
     cluster.namespace("few").await;
-    let count = length("Deployments", COUNTS[0], COUNTS[1]);
     let started = Instant::now();
-    rollout(cluster, count, 1, |_| true).await;
-    rollout(cluster, count, 2, |n| n % 4 == 0).await;
+    rollout(cluster, 1, |_| true).await;
+    rollout(cluster, 2, |n| n % 4 == 0).await;
     let small = deployment("few", "web", "slice=0,third=true", &["acme/small:1"]);
     cluster.apply(&small).await;
     until("the small one to be warm", async || {
@@ -78,7 +70,7 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     let newest = |n: usize| format!("acme/web:{}", if n.is_multiple_of(4) { 2 } else { 1 });
     let complete = async || {
         let warm = cluster.warm("many").await;
-        (0..count)
+        (0..COUNT)
             .filter(|n| {
                 let of = warm.get(&format!("web-{n}"));
                 let has = |image: &str| {
@@ -91,7 +83,7 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
             .count()
     };
     until("the newest images to be everywhere", async || {
-        complete().await == count
+        complete().await == COUNT
     })
     .await;
     // By the kubelets' clock: this test may look late.
@@ -100,7 +92,7 @@ async fn the_newest_images_win_and_a_small_deployment_is_done_early() {
     let small_done = last_end(&cluster.pods("few", None).await).duration_since(begun);
     let all_done = last_end(&cluster.pods("many", None).await).duration_since(begun);
     eprintln!(
-        "{count} Deployments, every fourth updated again: {:.1} s; of the last {all_done:?} the small one took {small_done:?}",
+        "{COUNT} Deployments, every fourth updated again: {:.1} s; of the last {all_done:?} the small one took {small_done:?}",
         started.elapsed().as_secs_f64(),
     );
     assert!(small_done < all_done / 2, "begun last, done early");

@@ -4,8 +4,9 @@
 //! depends on what the whole cluster does. A test that sets flags, restarts a component, changes what all namespaces have
 //! in common, or counts what the cluster does takes a turn alone ([`ClusterLock::alone`]).
 //!
-//! Shared turns go first. A suite with as many threads as tests (`RUST_TEST_THREADS`) so runs all tests that share, and
-//! then the others one by one in the order in which they asked.
+//! Shared turns go first. A suite with as many threads as tests (`RUST_TEST_THREADS`) so runs all tests that share, then the
+//! others one by one in the order in which they asked, and last those that have a cluster of their own
+//! ([`ClusterLock::without_cluster`]).
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::times;
+
+/// In this time after the first test asks, libtest starts those that can start: those that share are to be among the first.
+const GATHERING: Duration = Duration::from_millis(500);
 
 /// A cluster, and whose turn it is. The first turn starts the cluster.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl<T> ClusterLock<T> {
     ///
     /// A test that fails leaves the cluster in an unknown state: the next turn starts another.
     pub async fn alone(&'static self, start: impl AsyncFnOnce() -> T) -> Alone<T> {
-        let mut turn = self.alone_as_is().await;
+        let mut turn = self.turn(Kind::Alone).await;
         if turn.cluster.is_none() {
             *turn.cluster = Some(timed(start).await);
             turn.turn.begins();
@@ -65,15 +69,20 @@ impl<T> ClusterLock<T> {
         turn
     }
 
-    /// Waits for a turn without any other test, and ends the cluster: for a test with a cluster of its own.
+    /// Waits for a turn without any other test, and leaves the cluster as it is: there may be none.
+    pub async fn as_it_is(&'static self) -> Alone<T> {
+        self.turn(Kind::Alone).await
+    }
+
+    /// Waits until no other test has a turn or waits for one, and ends the cluster: for a test with a cluster of its own.
     pub async fn without_cluster(&'static self) -> Alone<T> {
-        let mut turn = self.alone_as_is().await;
+        let mut turn = self.turn(Kind::Last).await;
         turn.cluster.take();
         turn
     }
 
-    async fn alone_as_is(&'static self) -> Alone<T> {
-        let turn = self.queue.turn(Kind::Alone).await;
+    async fn turn(&'static self, kind: Kind) -> Alone<T> {
+        let turn = self.queue.turn(kind).await;
         Alone {
             cluster: self.cluster.write().await,
             turn,
@@ -163,6 +172,8 @@ impl<T> Drop for Alone<T> {
 enum Kind {
     Shared,
     Alone,
+    /// Alone, when no other kind waits.
+    Last,
 }
 
 /// Who has a turn and who waits for one. It knows nothing of runtimes: each test has its own.
@@ -179,9 +190,10 @@ struct State {
     shared: usize,
     alone: bool,
     shared_waiting: usize,
-    /// Tickets of those that wait to be alone, in the order in which they asked.
-    alone_waiting: BTreeSet<u64>,
+    /// Those that wait to be alone: first by whether they are the last, then in the order in which they asked.
+    alone_waiting: BTreeSet<(bool, u64)>,
     next_ticket: u64,
+    first_asked: Option<Instant>,
 }
 
 impl Queue {
@@ -194,6 +206,7 @@ impl Queue {
                 shared_waiting: 0,
                 alone_waiting: BTreeSet::new(),
                 next_ticket: 0,
+                first_asked: None,
             }),
             changed: Notify::const_new(),
         }
@@ -205,7 +218,10 @@ impl Queue {
 
     async fn turn(&'static self, kind: Kind) -> Turn {
         let asked = Instant::now();
-        let ticket = self.enter(kind);
+        let (ticket, first) = self.enter(kind);
+        if kind != Kind::Shared {
+            tokio::time::sleep(GATHERING.saturating_sub(first.elapsed())).await;
+        }
         loop {
             let mut changed = pin!(self.changed.notified());
             // From here on a change is not missed.
@@ -225,15 +241,19 @@ impl Queue {
         }
     }
 
-    fn enter(&self, kind: Kind) -> u64 {
+    /// Returns the ticket, and when the first test asked.
+    fn enter(&self, kind: Kind) -> (u64, Instant) {
         let mut state = self.state();
+        let first = *state.first_asked.get_or_insert_with(Instant::now);
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         match kind {
             Kind::Shared => state.shared_waiting += 1,
-            Kind::Alone => drop(state.alone_waiting.insert(ticket)),
+            Kind::Alone | Kind::Last => {
+                state.alone_waiting.insert((kind == Kind::Last, ticket));
+            }
         }
-        ticket
+        (ticket, first)
     }
 
     fn try_turn(&self, kind: Kind, ticket: u64) -> bool {
@@ -247,12 +267,13 @@ impl Queue {
                 }
                 free
             }
-            Kind::Alone => {
+            Kind::Alone | Kind::Last => {
+                let place = (kind == Kind::Last, ticket);
                 let free = !state.alone && state.shared == 0 && state.shared_waiting == 0;
-                let first = free && state.alone_waiting.first() == Some(&ticket);
+                let first = free && state.alone_waiting.first() == Some(&place);
                 if first {
                     state.alone = true;
-                    state.alone_waiting.remove(&ticket);
+                    state.alone_waiting.remove(&place);
                 }
                 first
             }
@@ -263,7 +284,7 @@ impl Queue {
         let mut state = self.state();
         match kind {
             Kind::Shared => state.shared -= 1,
-            Kind::Alone => state.alone = false,
+            Kind::Alone | Kind::Last => state.alone = false,
         }
         drop(state);
         self.changed.notify_waiters();
@@ -336,6 +357,8 @@ mod tests {
     async fn shared_turns_go_first_and_the_others_in_the_order_in_which_they_asked() {
         let queue = queue(4);
         let first = queue.turn(Kind::Alone).await;
+        let last = tokio::spawn(queue.turn(Kind::Last));
+        tokio::task::yield_now().await;
         let second = tokio::spawn(queue.turn(Kind::Alone));
         tokio::task::yield_now().await;
         let third = tokio::spawn(queue.turn(Kind::Alone));
@@ -350,6 +373,9 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!third.is_finished());
         drop(second);
-        third.await.unwrap();
+        let third = third.await.unwrap();
+        assert!(!last.is_finished());
+        drop(third);
+        last.await.unwrap();
     }
 }
