@@ -99,7 +99,7 @@ fn planning(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("plan/{kind}"));
         for size in SIZES {
             let nodes: Vec<NodeInfo> = (0..size).map(node).collect();
-            let situation = PlacementContext {
+            let context = PlacementContext {
                 running_on: nodes
                     .iter()
                     .step_by(10)
@@ -112,7 +112,7 @@ fn planning(criterion: &mut Criterion) {
                 BenchmarkId::from_parameter(size),
                 &nodes,
                 |bencher, nodes| {
-                    bencher.iter(|| plan(black_box(web), black_box(nodes), &situation, &settings));
+                    bencher.iter(|| plan(black_box(web), black_box(nodes), &context, &settings));
                 },
             );
         }

@@ -9,8 +9,8 @@
 //! machine disturbs all of them. Every update is to an image that no node has a layer of.
 
 mod rollout {
-    pub(crate) mod bed;
     pub(crate) mod chart;
+    pub(crate) mod cluster;
     pub(crate) mod goals;
     pub(crate) mod sample;
     pub(crate) mod table;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use rollout::bed::Bed;
+use rollout::cluster::TestCluster;
 use rollout::sample::{Sample, Samples, Strategy, Variant};
 use rollout::{chart, goals, table};
 use testbed::{assets, nodes, progress};
@@ -102,10 +102,10 @@ async fn run(arguments: &Arguments) -> Result<bool> {
 
 async fn measure(nodes: u16, rounds: usize, samples: &mut Samples) -> Result<()> {
     let step = progress::Progress::start(format!("starting a cluster with {nodes} real nodes"));
-    let mut bed = Bed::start(nodes).await?;
+    let mut cluster = TestCluster::start(nodes).await?;
     step.done();
     for round in 0..rounds {
-        let pull = bed.one_pull().await?;
+        let pull = cluster.one_pull().await?;
         progress::say(&format!(
             "{nodes} nodes, round {} of {rounds}: one pull takes {pull:.2} s",
             round + 1
@@ -114,7 +114,7 @@ async fn measure(nodes: u16, rounds: usize, samples: &mut Samples) -> Result<()>
             for turn in 0..Variant::ALL.len() {
                 // Nobody is always the first.
                 let variant = Variant::ALL[(turn + round) % Variant::ALL.len()];
-                let update = bed.update(variant, strategy).await?;
+                let update = cluster.update(variant, strategy).await?;
                 let sample = Sample {
                     nodes,
                     strategy,

@@ -273,7 +273,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     #[test]
-    fn the_same_thing_has_the_same_name_and_another_another() {
+    fn event_name_is_unique_per_reason_and_subject() {
         let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
         let name = |reason, subject: &str, note: &str| {
             event(&web, reason, subject, note.into(), "pod-1")

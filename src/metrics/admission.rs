@@ -12,7 +12,7 @@ pub(super) struct AdmissionMetrics {
     /// One for each [`Decision`]: there from the start, and found without a lock.
     admissions: [Counter; Decision::ALL.len()],
     shed: Family<LackLabel, Counter>,
-    unconfirmed: Counter,
+    reviews_expired: Counter,
 }
 
 impl AdmissionMetrics {
@@ -34,16 +34,16 @@ impl AdmissionMetrics {
             "Reviews allowed unread, by what there was none of",
             shed.clone(),
         );
-        let unconfirmed = Counter::default();
+        let reviews_expired = Counter::default();
         registry.register(
             "admission_reviews_unconfirmed",
             "Reviews whose object was never seen stored: refused further on, or forged",
-            unconfirmed.clone(),
+            reviews_expired.clone(),
         );
         Self {
             admissions,
             shed,
-            unconfirmed,
+            reviews_expired,
         }
     }
 }
@@ -63,7 +63,7 @@ impl Metrics {
     /// Reviews expired without a stored object.
     pub fn reviews_expired(&self, count: usize) {
         self.admission
-            .unconfirmed
+            .reviews_expired
             .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 }

@@ -222,7 +222,7 @@ impl Connection {
         });
         let io = TokioIo::new(TimeoutStream::new(stream, guard.state.clone()));
         let mut builder = http1::Builder::new();
-        // Watched keeps the time of heads: hyper's own also runs between requests.
+        // TimeoutStream keeps the time of heads: hyper's own also runs between requests.
         builder.header_read_timeout(None).max_buf_size(READ_BUFFER);
         let ended = watcher.watch(builder.serve_connection(io, service)).await;
         if let Err(error) = ended {

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_life_is_over_after_half_of_it_and_before_it_began() {
+    fn certificate_is_due_after_half_its_lifetime_or_before_it_is_valid() {
         let now = OffsetDateTime::now_utc();
         let validity = Validity::starting(now, HOUR);
         assert!(!validity.needs_renewal(now + HOUR / 3, HOUR));

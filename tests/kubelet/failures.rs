@@ -128,7 +128,7 @@ async fn a_webhook_that_is_gone_wrong_or_hangs_never_fails_a_write() {
     let hanging = create_until(cluster, "hanging", || !accepted.lock().unwrap().is_empty()).await;
     accepting.abort();
 
-    // Answers, with a certificate of an authority that nobody told the API server of.
+    // Answers, with a certificate of a CA that nobody told the API server of.
     let imposter = Imposter::start().await;
     call_at(cluster, &imposter.url).await;
     let before = failed_open(cluster).await;
@@ -170,7 +170,7 @@ async fn a_webhook_that_is_gone_wrong_or_hangs_never_fails_a_write() {
     cluster.kubectl(&["delete", "namespace", "failures"]).await;
 }
 
-/// headstart's own server with another authority's certificate.
+/// headstart's own server with another CA's certificate.
 struct Imposter {
     url: String,
     closing: CancellationToken,
@@ -181,8 +181,8 @@ impl Imposter {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (now, hour) = (OffsetDateTime::now_utc(), Duration::from_secs(3600));
-        let authority = Ca::generate(now, hour).unwrap();
-        let leaf = authority.issue(&["127.0.0.1".into()], now, hour).unwrap();
+        let ca = Ca::generate(now, hour).unwrap();
+        let leaf = ca.issue(&["127.0.0.1".into()], now, hour).unwrap();
         let resolver = Arc::new(Resolver::default());
         resolver.serve(&leaf).unwrap();
         let tls = resolver.server_config(None).unwrap();

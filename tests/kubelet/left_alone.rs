@@ -170,7 +170,7 @@ async fn forge(cluster: &Cluster, object: &Value) -> Value {
     let client = cluster.control_plane().client().unwrap();
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
     let configuration = configurations.get("headstart").await.unwrap();
-    let authority = configuration.webhooks.unwrap()[0]
+    let ca = configuration.webhooks.unwrap()[0]
         .client_config
         .ca_bundle
         .clone()
@@ -189,9 +189,7 @@ async fn forge(cluster: &Cluster, object: &Value) -> Value {
 
     let mut config = Config::new(format!("https://{address}:8443").parse().unwrap());
     config.root_cert = Some(vec![
-        CertificateDer::from_pem_slice(&authority.0)
-            .unwrap()
-            .to_vec(),
+        CertificateDer::from_pem_slice(&ca.0).unwrap().to_vec(),
     ]);
     config.tls_server_name = Some("headstart.headstart.svc".into());
     let review = json!({

@@ -76,8 +76,8 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
             ),
         ),
     ] {
-        let situation = PlacementContext::default();
-        let planned = plan(&web, &nodes, &situation, &settings);
+        let context = PlacementContext::default();
+        let planned = plan(&web, &nodes, &context, &settings);
         assert_eq!(planned.skipped.len(), NODES);
         for (_, why) in &planned.skipped {
             assert_eq!(why.reason(), reason);
@@ -85,7 +85,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
             assert!(sentence.len() < KIB, "{sentence}");
         }
         drop(planned);
-        let taken = peak(|| plan(&web, &nodes, &situation, &settings));
+        let taken = peak(|| plan(&web, &nodes, &context, &settings));
         assert!(taken <= 256 * NODES, "{reason}: {taken} bytes");
     }
 }

@@ -77,14 +77,14 @@ impl Load {
     }
 }
 
-struct Bed {
+struct TestCluster {
     plane: ControlPlane,
     client: Client,
     replicas: Vec<Replica>,
     kubeconfig: std::path::PathBuf,
 }
 
-impl Bed {
+impl TestCluster {
     async fn start(load: Load) -> Self {
         let plane = ControlPlane::start(Options::default()).await.unwrap();
         let nodes = FakeNodes {
@@ -108,18 +108,18 @@ impl Bed {
             plane.kubectl_with_input(&apply, &namespace).await.unwrap();
             plane.takes_pods(name).await.unwrap();
         }
-        let mut bed = Self {
+        let mut cluster = Self {
             client: plane.client().unwrap(),
             plane,
             replicas: Vec::new(),
             kubeconfig,
         };
         for name in ["one", "two"] {
-            let replica = bed.spawn(name, released().await);
+            let replica = cluster.spawn(name, released().await);
             replica.ready().await;
-            bed.replicas.push(replica);
+            cluster.replicas.push(replica);
         }
-        bed
+        cluster
     }
 
     fn spawn(&self, name: &str, command: Command) -> Replica {
@@ -357,32 +357,41 @@ async fn forged_holds(tls: Tls, ports: [u16; 2]) {
 async fn hostile_bodies_objects_and_connections_harm_nobody() {
     let _only = alone().await;
     let load = Load::chosen();
-    let bed = Bed::start(load).await;
+    let cluster = TestCluster::start(load).await;
     let forwarder = Forwarder::start().await;
-    bed.replicas
+    cluster
+        .replicas
         .iter()
         .for_each(|replica| forwarder.add(replica));
-    Local::register(&bed.plane, forwarder.port).await.unwrap();
-    let tls = bed.tls().await;
+    Local::register(&cluster.plane, forwarder.port)
+        .await
+        .unwrap();
+    let tls = cluster.tls().await;
     // The first has what is done once: connections, caches of the API server.
-    bed.prefetched("web-0").await;
+    cluster.prefetched("web-0").await;
     let now = CancellationToken::new();
     now.cancel();
-    let usual = bed.rollouts("before", &now).await;
-    let before: Vec<u64> = bed.replicas.iter().map(|r| r.memory("VmRSS")).collect();
-    let lease = bed.lease().await;
+    let usual = cluster.rollouts("before", &now).await;
+    let before: Vec<u64> = cluster.replicas.iter().map(|r| r.memory("VmRSS")).collect();
+    let lease = cluster.lease().await;
 
-    Local::register(&bed.plane, 1).await.unwrap();
-    bed.store_hostile_objects().await;
-    Local::register(&bed.plane, forwarder.port).await.unwrap();
+    Local::register(&cluster.plane, 1).await.unwrap();
+    cluster.store_hostile_objects().await;
+    Local::register(&cluster.plane, forwarder.port)
+        .await
+        .unwrap();
 
-    let ports = [bed.replicas[0].port, bed.replicas[1].port];
-    let probing: Vec<_> = bed.replicas.iter().map(Probing::start).collect();
+    let ports = [cluster.replicas[0].port, cluster.replicas[1].port];
+    let probing: Vec<_> = cluster.replicas.iter().map(Probing::start).collect();
     let healthy = ports.map(|port| Healthy::start(&tls, port));
     let end = CancellationToken::new();
     let attack = {
         let end = end.clone();
-        let probes: Vec<u16> = bed.replicas.iter().map(|replica| replica.probes).collect();
+        let probes: Vec<u16> = cluster
+            .replicas
+            .iter()
+            .map(|replica| replica.probes)
+            .collect();
         elsewhere(async move {
             // Ends also when one of them fails.
             let _end = end.drop_guard();
@@ -395,7 +404,7 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
             );
         })
     };
-    let meanwhile = bed.rollouts("meanwhile", &end).await;
+    let meanwhile = cluster.rollouts("meanwhile", &end).await;
     tokio::task::spawn_blocking(|| attack.join())
         .await
         .unwrap()
@@ -408,20 +417,20 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
         probing.stop().await;
     }
 
-    for (replica, before) in bed.replicas.iter().zip(&before) {
+    for (replica, before) in cluster.replicas.iter().zip(&before) {
         assert!(replica.runs(), "{}", replica.log());
         let (peak, now) = (replica.memory("VmHWM"), replica.memory("VmRSS"));
         println!("memory: {before} MiB before, {peak} at most, {now} now");
         assert!(peak <= before + BOUND, "{peak} MiB, {before} before");
     }
-    assert_eq!(bed.lease().await, lease, "the leader stays one");
+    assert_eq!(cluster.lease().await, lease, "the leader stays one");
     println!("a rollout took {usual:.1?} before, {meanwhile:.1?} meanwhile");
     assert!(meanwhile <= usual * 2, "{meanwhile:?}, {usual:?} before");
     for median in medians {
         assert!(median < MEDIAN, "{median:?}");
     }
     // What is stored is there when a replica starts, too.
-    let third = bed.spawn("three", released().await);
+    let third = cluster.spawn("three", released().await);
     third.ready().await;
     let peak = third.memory("VmHWM");
     println!("memory: {peak} MiB at most by the start among hostile objects");

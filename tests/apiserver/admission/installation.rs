@@ -28,7 +28,7 @@ use crate::admission::callers::Callers;
 use crate::admission::replica::Replica;
 
 /// One test's turn.
-pub(crate) type Turn = Alone<crate::scale::TestCluster>;
+pub(crate) type LockedCluster = Alone<crate::scale::TestCluster>;
 
 /// headstart's namespace, and that of the Deployments.
 pub(crate) const OWN: &str = "headstart";
@@ -41,7 +41,7 @@ static CLUSTER: OnceCell<(ControlPlane, Callers, PathBuf)> = OnceCell::const_new
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Waits for a turn, for a test with a cluster of its own, which has the machine to itself.
-pub(crate) async fn alone() -> Turn {
+pub(crate) async fn alone() -> LockedCluster {
     TURNS.without_cluster().await
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Installation {
     pub(crate) callers: &'static Callers,
     pub(crate) client: Client,
     kubeconfig: &'static Path,
-    _only: Turn,
+    _only: LockedCluster,
 }
 
 impl Installation {

@@ -55,7 +55,7 @@ pub(crate) fn third_of_slice() -> usize {
 }
 
 /// One test's turn.
-pub(crate) type Turn = Alone<TestCluster>;
+pub(crate) type LockedCluster = Alone<TestCluster>;
 
 /// The cluster.
 pub(crate) struct TestCluster {
@@ -70,7 +70,7 @@ pub(crate) struct TestCluster {
 }
 
 /// Waits for a turn on the cluster.
-pub(crate) async fn cluster() -> Turn {
+pub(crate) async fn cluster() -> LockedCluster {
     let mut turn = TURNS
         .alone(async || TestCluster::start(nodes()).await)
         .await;
@@ -79,7 +79,7 @@ pub(crate) async fn cluster() -> Turn {
 }
 
 /// Waits for a turn, for a test with a cluster of its own, which has the machine to itself.
-pub(crate) async fn alone() -> Turn {
+pub(crate) async fn alone() -> LockedCluster {
     TURNS.without_cluster().await
 }
 

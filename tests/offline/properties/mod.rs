@@ -35,15 +35,15 @@ fn read<T: serde::de::DeserializeOwned>(values: &[Value]) -> Vec<T> {
         .collect()
 }
 
-fn candidates(nodes: &[Value]) -> Vec<NodeInfo> {
-    let mut candidates: Vec<NodeInfo> = read::<Node>(nodes)
+fn node_infos(nodes: &[Value]) -> Vec<NodeInfo> {
+    let mut node_infos: Vec<NodeInfo> = read::<Node>(nodes)
         .iter()
         .filter_map(NodeInfo::from_node)
         .collect();
     // In a cluster no two have one name.
-    candidates.sort_by(|a, b| a.name.cmp(&b.name));
-    candidates.dedup_by(|a, b| a.name == b.name);
-    candidates
+    node_infos.sort_by(|a, b| a.name.cmp(&b.name));
+    node_infos.dedup_by(|a, b| a.name == b.name);
+    node_infos
 }
 
 /// So many cases meet each way through several times; PROPTEST_CASES asks for others.
@@ -63,8 +63,8 @@ proptest! {
     #[test]
     fn every_node_is_planned_or_skipped_once_in_whatever_order_they_come(
         (deployment, nodes, shuffled, running) in (deployments(), vec(nodes(), 0..8)).prop_flat_map(|(deployment, nodes)| {
-            let candidates = candidates(&nodes);
-            (Just(deployment), Just(candidates.clone()), Just(candidates).prop_shuffle(), vec(text(), 0..3))
+            let node_infos = node_infos(&nodes);
+            (Just(deployment), Just(node_infos.clone()), Just(node_infos).prop_shuffle(), vec(text(), 0..3))
         })
     ) {
         let Some(workload) = serde_json::from_value::<Deployment>(deployment)
@@ -139,7 +139,7 @@ fn the_generators_reach_what_they_are_for() {
             continue;
         };
         workloads += 1;
-        let nodes = candidates(&nodes);
+        let nodes = node_infos(&nodes);
         let plan = plan(
             &workload,
             &nodes,

@@ -10,8 +10,8 @@ use self::rollout::{Rollout, Subject};
 use crate::control_plane::{ControlPlane, Options};
 use crate::headstart::{Installed, Local, Profile};
 use crate::image::Image;
-use crate::kept::Cluster;
 use crate::nodes::{self, Nodes};
+use crate::persistent::PersistentCluster;
 use crate::rollout::{Strategy, deployment};
 use crate::{FakeNodes, progress};
 
@@ -67,7 +67,7 @@ pub async fn run(demo: Demo) -> Result<()> {
     Ok(())
 }
 
-async fn on_real_nodes(demo: &Demo) -> Result<Cluster> {
+async fn on_real_nodes(demo: &Demo) -> Result<PersistentCluster> {
     let step =
         progress::Progress::start(format!("starting a cluster with {} real nodes", demo.nodes));
     let cluster = Nodes::start(demo.nodes.into(), Options::default()).await?;
@@ -129,7 +129,7 @@ async fn on_real_nodes(demo: &Demo) -> Result<Cluster> {
         println!();
     }
     print!("{}", table::comparison(&rollouts, &cluster.names()));
-    Ok(Cluster::Real(Box::new(cluster)))
+    Ok(PersistentCluster::Real(Box::new(cluster)))
 }
 
 /// A small image without a shell; `mark` makes it differ from others.
@@ -141,7 +141,7 @@ fn image(control_plane: &ControlPlane, mark: &str, seed: u64) -> Image {
         .entrypoint(&["/pause"])
 }
 
-async fn on_fake_nodes(demo: &Demo) -> Result<Cluster> {
+async fn on_fake_nodes(demo: &Demo) -> Result<PersistentCluster> {
     let cluster = ControlPlane::start(Options::default()).await?;
     let fake = FakeNodes {
         count: demo.fake_nodes,
@@ -172,5 +172,5 @@ async fn on_fake_nodes(demo: &Demo) -> Result<Cluster> {
     if demo.keep {
         headstart.process().leave();
     }
-    Ok(Cluster::Fake(Box::new(cluster)))
+    Ok(PersistentCluster::Fake(Box::new(cluster)))
 }

@@ -9,7 +9,7 @@
 //! - [`rollout`]: a Deployment to roll out, and what its users see of it when
 //! - [`writes`]: a stream of writes, to be noticed or not by those who write
 //! - [`demo`]: what `cargo demo` shows
-//! - [`kept`]: clusters that outlive the command that started them
+//! - [`persistent`]: clusters that outlive the command that started them
 //! - [`harness`]: turns on a cluster, waiting and counting, for the suites
 
 pub mod assets;
@@ -19,8 +19,8 @@ pub mod fake_nodes;
 pub mod harness;
 pub mod headstart;
 pub mod image;
-pub mod kept;
 pub mod nodes;
+pub mod persistent;
 pub mod process;
 pub mod progress;
 pub mod registry;

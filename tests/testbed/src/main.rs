@@ -9,7 +9,7 @@ use testbed::assets::Assets;
 use testbed::control_plane::Options;
 use testbed::demo::{self, Demo};
 use testbed::headstart::{self, Profile};
-use testbed::kept::{self, Cluster};
+use testbed::persistent::{self, PersistentCluster};
 use testbed::{ControlPlane, FakeNodes, Nodes, nodes};
 
 /// Real Kubernetes clusters on this machine, from nothing but Rust, Go and gcc
@@ -55,10 +55,10 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let text = match command {
         Command::Up { nodes, fake_nodes } => up(nodes, fake_nodes).await?,
-        Command::Show => kept::usages()?.join("\n"),
+        Command::Show => persistent::usages()?.join("\n"),
         Command::Build => build().await?,
         Command::Demo(options) => return demo::run(options).await,
-        Command::Down => format!("{} ended\n", kept::end_all()?),
+        Command::Down => format!("{} ended\n", persistent::end_all()?),
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
@@ -81,8 +81,8 @@ async fn build() -> Result<String> {
 async fn up(nodes: usize, fake_nodes: usize) -> Result<String> {
     let options = Options::default();
     let cluster = match nodes {
-        0 => Cluster::Fake(Box::new(ControlPlane::start(options).await?)),
-        count => Cluster::Real(Box::new(Nodes::start(count, options).await?)),
+        0 => PersistentCluster::Fake(Box::new(ControlPlane::start(options).await?)),
+        count => PersistentCluster::Real(Box::new(Nodes::start(count, options).await?)),
     };
     if fake_nodes > 0 {
         let fake = FakeNodes {

@@ -380,7 +380,7 @@ async fn wait_for_handover() -> Result<()> {
         }
         if others
             .iter()
-            .any(|run| run.join(run_dir::KEPT_FILE).exists())
+            .any(|run| run.join(run_dir::PERSISTENT_FILE).exists())
         {
             bail!(
                 "a machine can have real nodes once, and a cluster with some is kept: end it with `cargo testbed down`"

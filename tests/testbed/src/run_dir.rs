@@ -21,7 +21,7 @@ use crate::process::random_hex;
 /// The environment variable by which the reaper knows the processes of a run.
 pub(crate) const MARKER: &str = "HEADSTART_TESTBED_RUN";
 /// The file that says that a run is meant to outlive its starter.
-pub(crate) const KEPT_FILE: &str = "kept";
+pub(crate) const PERSISTENT_FILE: &str = "kept";
 /// The file that says that a run has real nodes, of which a machine can have one set at a time.
 pub(crate) const REAL_NODES_FILE: &str = "real-nodes";
 /// How long the reaper may take before a drop goes on without it.
@@ -87,7 +87,7 @@ impl RunDir {
 
     /// Lets the run outlive this process.
     pub(crate) fn keep(&self, record: &str) -> Result<()> {
-        fs::write(self.path.join(KEPT_FILE), record)?;
+        fs::write(self.path.join(PERSISTENT_FILE), record)?;
         if let Some((mut reaper, mut stdin)) = self.take_reaper() {
             stdin.write_all(b"keep\n")?;
             drop(stdin);
@@ -177,7 +177,7 @@ pub(crate) fn reap_abandoned(assets: &Assets) -> Result<()> {
 }
 
 /// Removes a kept run.
-pub(crate) fn reap_kept(assets: &Assets, path: &Path) -> Result<()> {
+pub(crate) fn reap_persistent(assets: &Assets, path: &Path) -> Result<()> {
     reap(assets, &[], path)
 }
 

@@ -103,7 +103,7 @@ async fn timed<T>(start: impl AsyncFnOnce() -> T) -> T {
 pub struct Shared<T: 'static> {
     cluster: RwLockReadGuard<'static, Option<T>>,
     // Last: the next turn begins when the guard above is gone.
-    turn: Turn,
+    turn: Ticket,
 }
 
 impl<T> Deref for Shared<T> {
@@ -121,7 +121,7 @@ impl<T> Deref for Shared<T> {
 pub struct Alone<T: 'static> {
     cluster: RwLockWriteGuard<'static, Option<T>>,
     // Last: the next turn begins when the guard above is gone.
-    turn: Turn,
+    turn: Ticket,
 }
 
 impl<T> Alone<T> {
@@ -216,7 +216,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn turn(&'static self, kind: Kind) -> Turn {
+    async fn turn(&'static self, kind: Kind) -> Ticket {
         let asked = Instant::now();
         let (ticket, first) = self.enter(kind);
         if kind != Kind::Shared {
@@ -233,7 +233,7 @@ impl Queue {
         }
         // The others look again: several may share.
         self.changed.notify_waiters();
-        Turn {
+        Ticket {
             queue: self,
             kind,
             waited: asked.elapsed(),
@@ -293,14 +293,14 @@ impl Queue {
 
 /// A turn that has begun. Its end lets the next begin.
 #[derive(Debug)]
-struct Turn {
+struct Ticket {
     queue: &'static Queue,
     kind: Kind,
     waited: Duration,
     begun: Instant,
 }
 
-impl Turn {
+impl Ticket {
     /// Counts what came before as waiting: the start of the cluster.
     fn begins(&mut self) {
         self.waited += self.begun.elapsed();
@@ -318,7 +318,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Ticket {
     fn drop(&mut self) {
         self.queue.leave(self.kind);
     }

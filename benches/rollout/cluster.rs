@@ -41,7 +41,7 @@ const TREES: [(&str, u64); 3] = [
 const RANDOM: u64 = 4 << 20;
 
 /// A cluster with headstart, and a Deployment for each variant.
-pub(crate) struct Bed {
+pub(crate) struct TestCluster {
     nodes: Nodes,
     go: PathBuf,
     /// Images made so far.
@@ -86,7 +86,7 @@ enum News {
     Written,
 }
 
-impl Bed {
+impl TestCluster {
     pub(crate) async fn start(nodes: u16) -> Result<Self> {
         let nodes = Nodes::start(nodes.into(), Options::default()).await?;
         let _installed = Installed::on(&nodes, Profile::Release, &FLAGS).await?;
@@ -94,20 +94,20 @@ impl Bed {
             .args(["env", "GOROOT"])
             .output()
             .await?;
-        let mut bed = Self {
+        let mut cluster = Self {
             nodes,
             go: String::from_utf8(go.stdout)?.trim().into(),
             images: 0,
             current: BTreeMap::new(),
         };
         for variant in Variant::ALL {
-            bed.deploy(variant).await?;
+            cluster.deploy(variant).await?;
         }
-        bed.limit_registry().await?;
+        cluster.limit_registry().await?;
         for variant in Variant::ALL {
-            bed.until_at_rest(variant).await?;
+            cluster.until_at_rest(variant).await?;
         }
-        Ok(bed)
+        Ok(cluster)
     }
 
     /// The namespace and Deployment of a variant, with a first image of next to nothing.

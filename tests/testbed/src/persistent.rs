@@ -8,18 +8,18 @@ use anyhow::Result;
 use crate::assets::Assets;
 use crate::control_plane::ControlPlane;
 use crate::nodes::Nodes;
-use crate::run_dir::{self, KEPT_FILE};
+use crate::run_dir::{self, PERSISTENT_FILE};
 
 /// What runs when this process has ended.
 #[derive(Debug)]
-pub enum Cluster {
+pub enum PersistentCluster {
     /// With real nodes.
     Real(Box<Nodes>),
     /// With none, or with fake ones.
     Fake(Box<ControlPlane>),
 }
 
-impl Cluster {
+impl PersistentCluster {
     /// Its control plane.
     pub fn control_plane(&self) -> &ControlPlane {
         match self {
@@ -66,35 +66,35 @@ impl Cluster {
     }
 }
 
-/// Ends every kept cluster; how many there were.
+/// Ends every persistent cluster and returns their number.
 ///
 /// # Errors
 /// When something of one could not be removed.
 pub fn end_all() -> Result<usize> {
-    let kept = kept()?;
-    if kept.is_empty() {
+    let runs = persistent_runs()?;
+    if runs.is_empty() {
         return Ok(0);
     }
     let assets = Assets::control_plane()?;
-    for run in &kept {
-        run_dir::reap_kept(&assets, run)?;
+    for run in &runs {
+        run_dir::reap_persistent(&assets, run)?;
     }
-    Ok(kept.len())
+    Ok(runs.len())
 }
 
-/// How to use the clusters that are kept.
+/// Returns how to use the persistent clusters.
 ///
 /// # Errors
 /// When what was written down cannot be read.
 pub fn usages() -> Result<Vec<String>> {
-    kept()?
+    persistent_runs()?
         .iter()
-        .map(|run| Ok(fs::read_to_string(run.join(KEPT_FILE))?))
+        .map(|run| Ok(fs::read_to_string(run.join(PERSISTENT_FILE))?))
         .collect()
 }
 
-fn kept() -> Result<Vec<PathBuf>> {
+fn persistent_runs() -> Result<Vec<PathBuf>> {
     let mut runs = run_dir::all()?;
-    runs.retain(|run| run.join(KEPT_FILE).exists());
+    runs.retain(|run| run.join(PERSISTENT_FILE).exists());
     Ok(runs)
 }
