@@ -88,7 +88,7 @@ async fn certificates_rotate_under_writes_without_one_failed_call() {
     let installation = Installation::new().await;
     // Half of its lifetime is what a leaf has left when it is replaced: seconds, for a busy machine.
     let steadily = Rotation {
-        lifetimes: ["--ca-lifetime", "24s", "--leaf-lifetime", "8s"],
+        lifetimes: ["--ca-lifetime", "24s", "--leaf-lifetime", "6s"],
         authorities: 1,
         leaves: 6,
     };
@@ -282,9 +282,10 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         namespace: OWN.into(),
         secret: "clock-ca".into(),
         names: vec!["127.0.0.1".into()],
+        // The clock is looked at after half of a leaf's lifetime.
         lifetimes: Lifetimes {
-            ca: Duration::from_secs(160),
-            leaf: Duration::from_secs(40),
+            ca: Duration::from_secs(40),
+            leaf: Duration::from_secs(10),
         },
     };
     let resolver = Arc::new(Resolver::default());

@@ -229,9 +229,11 @@ impl TestCluster {
     }
 }
 
-/// The suite's Deployment, to be made hostile.
+/// The suite's Deployment, to be made hostile, in any namespace.
 fn deployment(name: &str, image: &str) -> Value {
-    serde_json::to_value(installation::deployment(name, image)).unwrap()
+    let mut deployment = installation::deployment(name, image);
+    deployment.metadata.namespace = None;
+    serde_json::to_value(deployment).unwrap()
 }
 
 /// Probes a replica as the kubelet does, on a thread of its own, and looks at what it has open.

@@ -16,9 +16,9 @@ use crate::admission::installation::{DEPLOYMENTS, Installation, PATIENCE, SHOP};
 use crate::admission::replica::Replica;
 
 /// A lease that a busy machine does not lose, and that tells a release from its end.
-const FLAGS: [&str; 4] = ["--drain", "5s", "--lease-duration", "20s"];
-/// After a clean stop the lease would still be valid for longer than this: it is renewed every 2.7 s.
-const BEFORE_IT_ENDS: Duration = Duration::from_secs(15);
+const FLAGS: [&str; 4] = ["--drain", "5s", "--lease-duration", "12s"];
+/// After a clean stop the lease would still be valid for longer than this: it is renewed every 1.6 s.
+const BEFORE_IT_ENDS: Duration = Duration::from_secs(9);
 /// Less than the webhooks' `timeoutSeconds` here, which is what nobody is to wait.
 const LATE: Duration = Duration::from_secs(20);
 

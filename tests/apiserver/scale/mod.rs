@@ -13,6 +13,7 @@ mod outages;
 mod proxy;
 mod quota;
 mod refresh;
+mod refusals;
 mod rejected;
 mod soak;
 mod wrong_tag;

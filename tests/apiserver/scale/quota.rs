@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::scale::cluster::{TestCluster, answered, cluster, deployment, slice, until};
+use crate::scale::cluster::{TestCluster, answered, deployment, slice, until};
 
 async fn quota(cluster: &TestCluster, pods: usize) {
     let quota = json!({
@@ -26,11 +26,7 @@ async fn quota(cluster: &TestCluster, pods: usize) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quota_is_said_once_not_asked_all_the_time_and_passes() {
-    let mut turn = cluster().await;
-    let cluster = &mut *turn;
-    cluster.keep_pods().await;
+pub(crate) async fn is_said_once_not_asked_all_the_time_and_passes(cluster: &TestCluster) {
     cluster.namespace("quota").await;
     quota(cluster, 3).await;
     cluster

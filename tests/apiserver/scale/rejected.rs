@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::scale::cluster::{TestCluster, cluster, deployment, made_by_name, slice, until};
+use crate::scale::cluster::{TestCluster, deployment, made_by_name, slice, until};
 
 /// No fake kubelet looks after it: this test does.
 const CROWDED: &str = "crowded";
@@ -55,11 +55,7 @@ async fn next_pod(cluster: &TestCluster, before: Option<&Pod>) -> Pod {
     newest().await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_out_of_pod_slots_is_asked_again_later_and_it_alone() {
-    let mut turn = cluster().await;
-    let cluster = &mut *turn;
-    cluster.keep_pods().await;
+pub(crate) async fn a_node_is_asked_again_later_and_it_alone(cluster: &TestCluster) {
     cluster.namespace("rejected").await;
     add_node(cluster).await;
     let nodes = format!("slice in (10, {CROWDED})");
