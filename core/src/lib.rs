@@ -6,15 +6,23 @@
 //! environment, and maps whose order differs from run to run.
 
 pub mod api;
+pub mod controller;
+pub mod event;
+pub mod evidence;
 pub mod hash;
 pub mod hold;
 pub mod image;
+mod image_presence;
 pub mod limits;
 pub mod plan;
 pub mod pod;
 pub mod rollout;
 pub mod scheduling;
 pub mod self_test;
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod time;
 pub mod workload;
+
+pub use image_presence::image_presence;

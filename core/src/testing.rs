@@ -1,9 +1,12 @@
 //! Objects for tests, here and in the crates that use this one.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::pod::status::{Failure, FailureKind, ImageStatus, PodStatusSummary};
 use crate::pod::{NodeBinding, PodSettings, RunAs};
 use crate::scheduling::node::NodeInfo;
+use crate::store::{NodeRecord, PrefetchPod};
 use crate::workload::Workload;
 
 /// The Deployment `shop/web` with this pod spec.
@@ -48,4 +51,55 @@ pub fn settings() -> PodSettings {
         run_as: RunAs::Default,
         deadline_seconds: 1800,
     }
+}
+
+/// The Deployment `shop/web` with a container for each of these images.
+pub fn wants(images: &[&str]) -> Workload {
+    let containers: Vec<_> = images
+        .iter()
+        .enumerate()
+        .map(|(n, image)| json!({"name": format!("c{n}"), "image": image}))
+        .collect();
+    workload(json!({"containers": containers}))
+}
+
+/// A prefetch pod of a Deployment on n1, created at second 100, with these results.
+pub fn pod(of: &Workload, outcomes: Vec<ImageStatus>, ended: Option<i64>) -> PrefetchPod {
+    let images: Vec<_> = of
+        .images
+        .iter()
+        .map(|image| Some(image.reference.clone()))
+        .collect();
+    PrefetchPod {
+        name: format!("prefetch-{}", of.image_set),
+        uid: of.image_set.to_string(),
+        node: "n1".into(),
+        owner: Some(of.uid.clone()),
+        revision: of.image_set.clone(),
+        images: images.into(),
+        outcome: PodStatusSummary {
+            images: outcomes,
+            ended: ended.map(|at| Timestamp::from_second(at).expect("a time")),
+        },
+        created: Some(Timestamp::from_second(100).expect("a time")),
+        deleting: false,
+    }
+}
+
+/// A failure of this kind.
+pub fn failure(kind: FailureKind) -> Failure {
+    Failure {
+        kind,
+        message: String::new(),
+    }
+}
+
+/// A node of this name without images.
+pub fn node_record(name: &str) -> NodeRecord {
+    let node = json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}"), "labels": {"kubernetes.io/os": "linux"}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    let node = serde_json::from_value(node).expect("a node");
+    NodeRecord::from_node(&node, true).expect("a name")
 }

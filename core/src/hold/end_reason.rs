@@ -78,7 +78,7 @@ impl HoldEndReason {
 
 /// How long a hold stays that nobody seems to ask for: the label of its namespace comes by another watch, and may come
 /// after the Deployment.
-const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
+pub const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What ends a hold now, if anything does. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
 /// whatever the marks say, and whoever's clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while

@@ -10,5 +10,5 @@ mod pause;
 mod tests;
 
 pub use admission::{HoldDecision, HoldLimits, ImagePresence, decide};
-pub use end_reason::{HoldEndReason, Progress, end_reason};
+pub use end_reason::{HoldEndReason, MODE_GRACE, Progress, end_reason};
 pub use pause::is_paused_by_user;

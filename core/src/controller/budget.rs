@@ -1,0 +1,188 @@
+//! How many pulls are in progress, and whether one more may begin.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::store::DeploymentNode;
+
+/// How much may be pulled at once. Zero is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PullLimits {
+    /// Nodes that pull.
+    pub nodes: usize,
+    /// Nodes that pull from one registry.
+    pub per_registry: usize,
+    /// Prefetch pods on one node that are not done.
+    pub per_node: usize,
+}
+
+/// The limit that one more pull would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitReached {
+    /// The cluster.
+    Cluster,
+    /// One of the registries.
+    Registry,
+    /// The node.
+    Node,
+}
+
+/// The pulls in progress.
+#[derive(Debug)]
+pub(super) struct PullBudget {
+    limits: PullLimits,
+    reserved: BTreeMap<DeploymentNode, Arc<[Box<str>]>>,
+    nodes: BTreeMap<Arc<str>, usize>,
+    registries: BTreeMap<Box<str>, usize>,
+}
+
+impl PullBudget {
+    pub(super) fn new(limits: PullLimits) -> Self {
+        Self {
+            limits,
+            reserved: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            registries: BTreeMap::new(),
+        }
+    }
+
+    /// Returns whether another node may begin to pull.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.limits.nodes == 0 || self.nodes.len() < self.limits.nodes
+    }
+
+    /// Returns the limit that a pull on this node from these registries would exceed.
+    pub(super) fn check(&self, node: &str, registries: &[Box<str>]) -> Option<LimitReached> {
+        let reached =
+            |limit: usize, now: Option<&usize>| limit > 0 && now.copied().unwrap_or(0) >= limit;
+        if reached(self.limits.per_node, self.nodes.get(node)) {
+            return Some(LimitReached::Node);
+        }
+        if !self.nodes.contains_key(node) && !self.has_capacity() {
+            return Some(LimitReached::Cluster);
+        }
+        registries
+            .iter()
+            .any(|registry| reached(self.limits.per_registry, self.registries.get(registry)))
+            .then_some(LimitReached::Registry)
+    }
+
+    /// Reserves a slot. A pull that is in progress already is counted even beyond the limits.
+    pub(super) fn reserve(&mut self, at: &DeploymentNode, registries: &Arc<[Box<str>]>) {
+        if self.reserved.contains_key(at) {
+            return;
+        }
+        *self.nodes.entry(at.node.clone()).or_default() += 1;
+        for registry in registries.iter() {
+            *self.registries.entry(registry.clone()).or_default() += 1;
+        }
+        self.reserved.insert(at.clone(), registries.clone());
+    }
+
+    /// Releases a slot. Returns whether there was one.
+    pub(super) fn release(&mut self, at: &DeploymentNode) -> bool {
+        let Some(registries) = self.reserved.remove(at) else {
+            return false;
+        };
+        release_one(&mut self.nodes, &at.node);
+        for registry in registries.iter() {
+            release_one(&mut self.registries, registry);
+        }
+        true
+    }
+
+    /// Checks the counts against a recount.
+    ///
+    /// # Errors
+    /// Says which count is wrong.
+    pub(super) fn check_counts(&self) -> Result<(), String> {
+        let mut recount = Self::new(self.limits);
+        for (at, registries) in &self.reserved {
+            recount.reserve(at, registries);
+        }
+        if recount.nodes == self.nodes && recount.registries == self.registries {
+            Ok(())
+        } else {
+            Err(format!(
+                "slots are {self:?}, and are {recount:?} by a recount"
+            ))
+        }
+    }
+
+    /// Returns how many nodes pull.
+    pub(super) fn nodes_pulling(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+fn release_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::DeploymentKey;
+
+    fn at(name: &str, node: &str) -> DeploymentNode {
+        let key = DeploymentKey {
+            namespace: "shop".into(),
+            name: name.into(),
+        };
+        let node = node.into();
+        DeploymentNode { key, node }
+    }
+
+    fn registries(names: &[&str]) -> Arc<[Box<str>]> {
+        names.iter().map(|name| (*name).into()).collect()
+    }
+
+    #[test]
+    fn each_limit_holds_and_frees() {
+        let mut budget = PullBudget::new(PullLimits {
+            nodes: 2,
+            per_registry: 2,
+            per_node: 1,
+        });
+        let (a, b) = (registries(&["a"]), registries(&["b"]));
+        budget.reserve(&at("web", "n1"), &a);
+        budget.reserve(&at("web", "n1"), &a);
+        assert_eq!(budget.check("n1", &b), Some(LimitReached::Node));
+        assert_eq!(budget.check("n2", &a), None);
+        budget.reserve(&at("web", "n2"), &a);
+        assert_eq!(budget.check("n3", &b), Some(LimitReached::Cluster));
+        assert!(budget.release(&at("web", "n2")) && !budget.release(&at("web", "n2")));
+        assert_eq!(budget.check("n3", &b), None);
+        assert_eq!(budget.nodes_pulling(), 1);
+    }
+
+    #[test]
+    fn a_registry_that_is_busy_holds_up_only_its_own_images() {
+        let mut budget = PullBudget::new(PullLimits {
+            per_registry: 1,
+            ..PullLimits::default()
+        });
+        budget.reserve(&at("web", "n1"), &registries(&["a"]));
+        assert_eq!(
+            budget.check("n2", &registries(&["b", "a"])),
+            Some(LimitReached::Registry)
+        );
+        assert_eq!(budget.check("n2", &registries(&["b"])), None);
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let mut budget = PullBudget::new(PullLimits::default());
+        for node in 0..1000 {
+            let node = node.to_string();
+            assert_eq!(budget.check(&node, &registries(&["a"])), None);
+            budget.reserve(&at("web", &node), &registries(&["a"]));
+        }
+        assert_eq!(budget.check("1", &registries(&["a"])), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! What a change of a Deployment does: its prefetch begins, goes on with other terms, or is cancelled.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::command::Reviewed;
+use super::log::LogLine;
+use super::lookups::{Lookup, Lookups};
+use super::messages;
+use super::observation::Observation;
+use super::prefetch::Prefetch;
+use super::pull::sync_node;
+use super::pulls::Pulls;
+use super::refresh;
+use super::starting_pods;
+use super::terms::{read_pull_secrets, update_pull_terms};
+use super::turn::Turn;
+use crate::event::EventReason;
+use crate::plan::{PlacementContext, Plan, plan};
+use crate::store::{DeploymentNode, NodeName, same_pull_terms};
+use crate::workload::{DeploymentKey, Workload};
+
+/// Brings the prefetch of a Deployment in line with its newest state.
+pub(super) fn sync_deployment(
+    pulls: &mut Pulls,
+    lookups: &mut Lookups,
+    key: &DeploymentKey,
+    reviewed: Option<Reviewed>,
+    turn: &mut Turn<'_>,
+) {
+    turn.mark_changed(key);
+    let Some(workload) = turn.store.enabled(key).cloned() else {
+        if pulls.cancel_prefetch(key) {
+            turn.out.logs.push(LogLine::Disabled(key.clone()));
+        }
+        return;
+    };
+    let is_held = workload.held.is_some_and(|held| held.paused);
+    if let Some(prefetch) = pulls.prefetches.get(key)
+        && prefetch.has_same_images(&workload)
+        // A held rollout waits for all nodes, not only for those that joined.
+        && (prefetch.covers_all_nodes || !is_held)
+    {
+        let before = &prefetch.workload;
+        if !same_pull_terms(before, &workload) {
+            let malformed = &before.annotations.invalid;
+            if before.too_large != workload.too_large || *malformed != workload.annotations.invalid
+            {
+                report_unsupported_images(&workload, turn);
+            }
+            update_pull_terms(pulls, workload, turn);
+        }
+        return;
+    }
+    // The newest images win.
+    pulls.cancel_prefetch(key);
+    let refreshes = turn.config.refresh_interval(&workload).is_some();
+    let is_recent = workload
+        .rollout
+        .is_recent(turn.now.wall, turn.config.retain);
+    if is_recent || refreshes || is_held {
+        list_pods_then_plan(pulls, lookups, workload, reviewed, turn);
+    } else {
+        turn.out.logs.push(LogLine::RolledOutBefore(key.clone()));
+    }
+}
+
+/// Plans at once, or, if the plan depends on where the Deployment runs, when its pods are listed.
+fn list_pods_then_plan(
+    pulls: &mut Pulls,
+    lookups: &mut Lookups,
+    workload: Arc<Workload>,
+    reviewed: Option<Reviewed>,
+    turn: &mut Turn<'_>,
+) {
+    match workload.selector_for_max_nodes().cloned() {
+        Some(selector) => {
+            let lookup = Lookup::RunningPods {
+                workload,
+                selector,
+                reviewed,
+            };
+            lookups.start(lookup, turn);
+        }
+        None => start_prefetch(
+            pulls,
+            lookups,
+            workload,
+            PlacementContext::default(),
+            reviewed,
+            turn,
+        ),
+    }
+}
+
+/// Plans a prefetch with the nodes where the Deployment runs, unless its images have changed meanwhile.
+pub(super) fn on_pods_listed(
+    pulls: &mut Pulls,
+    lookups: &mut Lookups,
+    (workload, reviewed): (&Workload, Option<Reviewed>),
+    result: Result<BTreeSet<String>, String>,
+    turn: &mut Turn<'_>,
+) {
+    let key = &workload.key;
+    let running_on = result.unwrap_or_else(|error| {
+        turn.out.logs.push(LogLine::LookupFailed {
+            key: key.clone(),
+            what: "the pods that it has",
+            error,
+        });
+        BTreeSet::new()
+    });
+    let Some(current) = turn.store.enabled(key).cloned() else {
+        return;
+    };
+    let same = current.image_set == workload.image_set && current.uid == workload.uid;
+    let started = pulls.prefetches.get(key);
+    if same && started.is_none_or(|prefetch| !prefetch.has_same_images(workload)) {
+        let context = PlacementContext {
+            running_on,
+            ..PlacementContext::default()
+        };
+        start_prefetch(pulls, lookups, current, context, reviewed, turn);
+    }
+}
+
+/// Starts a prefetch for all nodes that the plan chooses.
+fn start_prefetch(
+    pulls: &mut Pulls,
+    lookups: &mut Lookups,
+    workload: Arc<Workload>,
+    context: PlacementContext,
+    reviewed: Option<Reviewed>,
+    turn: &mut Turn<'_>,
+) {
+    let key = workload.key.clone();
+    report_unsupported_images(&workload, turn);
+    let infos = turn.store.nodes().map(|record| record.info.as_ref());
+    let Plan {
+        nodes: targets,
+        skipped,
+    } = plan(&workload, infos, &context, &turn.config.pods);
+    turn.out.observations.push(Observation::PrefetchPlanned);
+    let reviewed = reviewed.filter(|reviewed| reviewed.images == workload.image_set);
+    let started = reviewed.map_or(turn.now.monotonic, |reviewed| reviewed.at);
+    let mut prefetch = Prefetch::new(turn.ids.next(), workload.clone(), started);
+    for (name, _) in &targets {
+        let Some(record) = turn.store.node(name) else {
+            continue;
+        };
+        if record.reports_all_images(&workload) {
+            prefetch.already_present += 1;
+        } else {
+            prefetch.add_node(&NodeName::from(name.as_str()), record, targets.len());
+        }
+    }
+    turn.out.logs.push(LogLine::Prefetching {
+        key: key.clone(),
+        images: workload.image_set.clone(),
+        count: workload.images.len(),
+        nodes: prefetch.nodes.len(),
+        skipped: skipped.len(),
+        already_present: prefetch.already_present,
+    });
+    if !workload.images.is_empty() {
+        let note = messages::prefetch_started(&prefetch, &skipped);
+        turn.out
+            .event(&workload, EventReason::PrefetchStarted, "", note);
+    }
+    prefetch.placement_context = context;
+    prefetch.pull_secrets.want();
+    refresh::schedule(&prefetch, turn);
+    pulls.prefetches.insert(key.clone(), prefetch);
+    read_pull_secrets(pulls, lookups, &key, turn);
+    for node in turn.store.nodes_with_pods(&key) {
+        let key = key.clone();
+        sync_node(pulls, &DeploymentNode { key, node }, turn);
+    }
+    starting_pods::schedule_list(pulls, &key, turn);
+    pulls.queue.push(&key);
+    turn.mark_changed(&key);
+}
+
+/// Reports what of a Deployment is not prefetched, and which annotations are invalid.
+fn report_unsupported_images(workload: &Arc<Workload>, turn: &mut Turn<'_>) {
+    for (reason, subject, note) in messages::complaints(workload) {
+        turn.out.event(workload, reason, subject, note);
+    }
+}

@@ -1,0 +1,213 @@
+//! Decides which prefetch pods are created, in which order and within which limits.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::budget::LimitReached;
+use super::command::CreatePermission;
+use super::creates::{Create, Creates};
+use super::prefetch::PullSet;
+use super::pull::sync_node;
+use super::pull_state::PullState;
+use super::pulls::Pulls;
+use super::refusal::on_create_refused;
+use super::turn::Turn;
+use crate::api::well_known::REVISION_LABEL;
+use crate::evidence::{NodeImages, images_on_node};
+use crate::limits::POD_BYTES;
+use crate::plan::plan;
+use crate::pod::{pod_name, prefetch_pod};
+use crate::scheduling::node::PullMethod;
+use crate::store::DeploymentNode;
+use crate::workload::DeploymentKey;
+
+/// The creates that are not finished, and whether pods may be created at all.
+#[derive(Debug, Default)]
+pub(super) struct Dispatcher {
+    pub(super) creates: Creates,
+    permission: CreatePermission,
+}
+
+/// The result of one turn in the queue.
+enum DispatchOutcome {
+    /// A create was sent.
+    Created,
+    /// Not to this node now; perhaps to another.
+    SkipNode,
+    /// None at all now.
+    Stop,
+}
+
+impl Dispatcher {
+    /// Sets whether pods may be created.
+    pub(super) fn set_permission(&mut self, permission: CreatePermission) {
+        self.permission = permission;
+    }
+
+    /// Returns whether nothing is created because it is not known yet whether pods may be.
+    pub(super) fn is_waiting_for_permission(&self) -> bool {
+        self.permission == CreatePermission::Unknown
+    }
+
+    /// Creates pods as long as there is something to send and room for it.
+    pub(super) fn dispatch(&mut self, pulls: &mut Pulls, turn: &mut Turn<'_>) {
+        if self.permission == CreatePermission::Unknown {
+            return;
+        }
+        while self.creates.len() < turn.config.max_writes && pulls.has_capacity() {
+            let Some(key) = pulls.queue.pop() else { return };
+            if self.dispatch_next(pulls, &key, turn) {
+                pulls.queue.push(&key);
+            }
+        }
+    }
+
+    /// Creates one pod of a Deployment. Returns whether it may have more to send now; if not, what changes that queues it
+    /// again.
+    fn dispatch_next(
+        &mut self,
+        pulls: &mut Pulls,
+        key: &DeploymentKey,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let now = turn.now.monotonic;
+        let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+            return false;
+        };
+        if prefetch.refusals.blocks(now) || prefetch.pull_secrets.names.is_none() {
+            return false;
+        }
+        for group in prefetch.dispatchable_groups(now) {
+            loop {
+                let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+                    return false;
+                };
+                let Some(node) = prefetch.nodes.groups[group].ready.pop_front() else {
+                    break;
+                };
+                let key = key.clone();
+                let at = DeploymentNode { key, node };
+                match self.try_create(pulls, &at, group, turn) {
+                    DispatchOutcome::Created => return true,
+                    DispatchOutcome::SkipNode => {}
+                    DispatchOutcome::Stop => return false,
+                }
+            }
+        }
+        false
+    }
+
+    fn try_create(
+        &mut self,
+        pulls: &mut Pulls,
+        at: &DeploymentNode,
+        group: usize,
+        turn: &mut Turn<'_>,
+    ) -> DispatchOutcome {
+        let DeploymentNode { key, node } = at;
+        // The previous image set's pod may not be visible yet. `sync_node` queues the node again when it is.
+        if pulls.state(at) != Some(PullState::Pending) || pulls.expectations.contains(at) {
+            return DispatchOutcome::SkipNode;
+        }
+        let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+            return DispatchOutcome::Stop;
+        };
+        let pods = turn.store.pods_on_node(key, node);
+        let refresh = turn.config.refresh_interval(&prefetch.workload);
+        let window = prefetch.evidence_window(node, refresh, turn.now.wall);
+        let images = images_on_node(&prefetch.workload, &pods, window);
+        let NodeImages::Missing { images, .. } = images else {
+            sync_node(pulls, at, turn);
+            return DispatchOutcome::SkipNode;
+        };
+        if let CreatePermission::Refused(reason) = &self.permission {
+            on_create_refused(pulls, at, reason, turn);
+            return DispatchOutcome::Stop;
+        }
+        let set = prefetch.pull_set(&images);
+        let Some(method) = current_method(pulls, at, turn) else {
+            // The node is gone, or no longer eligible. If it becomes eligible again, it is added again.
+            if let Some(prefetch) = pulls.prefetches.get_mut(key) {
+                prefetch.nodes.remove(node);
+            }
+            return DispatchOutcome::SkipNode;
+        };
+        match pulls.reserve_slot(at, &set.registries) {
+            Ok(()) => {}
+            Err(LimitReached::Node) => return DispatchOutcome::SkipNode,
+            Err(LimitReached::Registry | LimitReached::Cluster) => {
+                if let Some(prefetch) = pulls.prefetches.get_mut(key) {
+                    prefetch.nodes.requeue_front(node);
+                }
+                return DispatchOutcome::Stop;
+            }
+        }
+        let name = pod_name(&set.workload, node);
+        let replaces = pods.into_iter().find(|pod| pod.name == name);
+        let replaces = replaces.map(|pod| pod.uid.clone());
+        let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+            return DispatchOutcome::Stop;
+        };
+        let revision = prefetch.workload.image_set.to_string();
+        let create = Create {
+            prefetch: prefetch.id,
+            group,
+            at: at.clone(),
+            pod: build_pod(&set, at, method, revision, turn),
+            replaces: replaces.clone(),
+            attempts: 0,
+        };
+        if let Err(message) = check_size(&create.pod) {
+            pulls.release_slot(at);
+            on_create_refused(pulls, at, &message, turn);
+            return DispatchOutcome::Stop;
+        }
+        prefetch.nodes.transition(node, PullState::Created);
+        if let Some(pull) = prefetch.nodes.get_mut(node) {
+            pull.create_requested = true;
+        }
+        prefetch.nodes.groups[group].gate.on_create_sent();
+        pulls.expectations.expect_pod(at, name, replaces);
+        self.creates.send(create, turn);
+        DispatchOutcome::Created
+    }
+}
+
+/// Returns how images are pulled on a node as it is now; `None` if it is not eligible. The plan is as old as its queue is
+/// long.
+fn current_method(pulls: &Pulls, at: &DeploymentNode, turn: &Turn<'_>) -> Option<PullMethod> {
+    let prefetch = pulls.prefetches.get(&at.key)?;
+    let record = turn.store.node(&at.node)?;
+    if record.uid != prefetch.nodes.get(&at.node)?.uid {
+        return None;
+    }
+    let node = [record.info.as_ref()];
+    let context = &prefetch.placement_context;
+    let plan = plan(&prefetch.workload, node, context, &turn.config.pods);
+    plan.nodes.into_iter().next().map(|(_, method)| method)
+}
+
+/// Returns the pod. Its name is that of the images it pulls, its label that of the image set it is for.
+fn build_pod(
+    set: &PullSet,
+    at: &DeploymentNode,
+    method: PullMethod,
+    revision: String,
+    turn: &Turn<'_>,
+) -> Arc<Pod> {
+    let mut pod = prefetch_pod(&set.workload, &at.node, method, &turn.config.pods);
+    let labels = pod.metadata.labels.get_or_insert_default();
+    labels.insert(REVISION_LABEL.to_owned(), revision);
+    Arc::new(pod)
+}
+
+fn check_size(pod: &Pod) -> Result<(), String> {
+    let bytes = serde_json::to_vec(pod).map_or(0, |json| json.len());
+    if bytes <= POD_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "the pod takes {bytes} bytes, and more than {POD_BYTES} are not created"
+    ))
+}

@@ -1,0 +1,135 @@
+//! Creates that the watch has not caught up with.
+//!
+//! As in Kubernetes' own controllers, nothing is decided for a node while a created pod is not visible there: the store is
+//! older than the create, and a second pod would be made for the same images.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::store::{DeploymentNode, PrefetchPod};
+use crate::time::Instant;
+
+/// How long a created pod may stay invisible before its node is judged without it. A watch that was cut shows the pod
+/// within its own back-off; after that there is nothing left to show.
+pub(super) const EXPECTATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A create in flight, or a created pod that is not visible yet.
+#[derive(Debug)]
+struct Expectation {
+    /// The name of the pod.
+    name: String,
+    /// The UID of the pod by the same name that is deleted first.
+    replaces: Option<String>,
+    /// The UID of the created pod, `None` if the pod existed, and when the create was answered.
+    created: Option<(Option<String>, Instant)>,
+}
+
+/// How new the store is for one node, compared with this controller's own creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CacheState {
+    /// A created pod is not visible yet.
+    Stale,
+    /// A created pod has just become visible, so long after its create was answered; `None` if it was given up.
+    JustSynced(Option<Duration>),
+    /// Nothing is expected.
+    Synced,
+}
+
+/// All expectations.
+#[derive(Debug, Default)]
+pub(super) struct Expectations {
+    by_node: BTreeMap<DeploymentNode, Expectation>,
+}
+
+impl Expectations {
+    /// Expects a pod whose create is about to be sent.
+    pub(super) fn expect_pod(
+        &mut self,
+        at: &DeploymentNode,
+        name: String,
+        replaces: Option<String>,
+    ) {
+        let expectation = Expectation {
+            name,
+            replaces,
+            created: None,
+        };
+        self.by_node.insert(at.clone(), expectation);
+    }
+
+    /// Records the answer to a create. Returns when the expectation times out, if there is one.
+    pub(super) fn observed_create(
+        &mut self,
+        at: &DeploymentNode,
+        uid: Option<String>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let expectation = self.by_node.get_mut(at)?;
+        expectation.created = Some((uid, now));
+        Some(now + EXPECTATION_TIMEOUT)
+    }
+
+    /// Compares the store with this controller's own creates: `Stale` until the created pod is visible, `JustSynced`
+    /// once, then `Synced`.
+    pub(super) fn cache_state(
+        &mut self,
+        at: &DeploymentNode,
+        pods: &[&PrefetchPod],
+        now: Instant,
+    ) -> CacheState {
+        let Some(expectation) = self.by_node.get(at) else {
+            return CacheState::Synced;
+        };
+        let Some(lag) = expectation.lag(pods, now) else {
+            return CacheState::Stale;
+        };
+        self.by_node.remove(at);
+        CacheState::JustSynced(Some(lag))
+    }
+
+    /// Removes the expectation of a pod that should be visible by now. Returns whether there was one.
+    pub(super) fn on_timeout(&mut self, at: &DeploymentNode, now: Instant) -> bool {
+        let overdue = |expectation: &Expectation| {
+            let created = expectation.created.as_ref();
+            created.is_some_and(|(_, since)| now.duration_since(*since) >= EXPECTATION_TIMEOUT)
+        };
+        let overdue = self.by_node.get(at).is_some_and(overdue);
+        if overdue {
+            self.by_node.remove(at);
+        }
+        overdue
+    }
+
+    /// Removes an expectation: no pod was created.
+    pub(super) fn clear_expectation(&mut self, at: &DeploymentNode) {
+        self.by_node.remove(at);
+    }
+
+    /// Returns whether a pod is expected on a node.
+    pub(super) fn contains(&self, at: &DeploymentNode) -> bool {
+        self.by_node.contains_key(at)
+    }
+
+    /// Returns whether a create is in flight for a node.
+    pub(super) fn is_create_in_flight(&self, at: &DeploymentNode) -> bool {
+        let expectation = self.by_node.get(at);
+        expectation.is_some_and(|expectation| expectation.created.is_none())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &DeploymentNode> {
+        self.by_node.keys()
+    }
+}
+
+impl Expectation {
+    /// Returns how long after the answer the pod became visible, if it is among these.
+    fn lag(&self, pods: &[&PrefetchPod], now: Instant) -> Option<Duration> {
+        let (uid, since) = self.created.as_ref()?;
+        let is_it = |pod: &&PrefetchPod| match uid {
+            Some(uid) => pod.uid == *uid,
+            None => pod.name == self.name && Some(&pod.uid) != self.replaces.as_ref(),
+        };
+        let visible = pods.iter().any(is_it);
+        visible.then(|| now.duration_since(*since))
+    }
+}

@@ -1,0 +1,160 @@
+//! Log lines, as data.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::image::ImageSetId;
+use crate::store::{DeploymentNode, NodeName};
+use crate::workload::DeploymentKey;
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogLine {
+    /// A new term begins with so many Deployments to look at.
+    Leading {
+        /// How many.
+        deployments: usize,
+    },
+    /// A Deployment has prefetch disabled, or is gone.
+    Disabled(DeploymentKey),
+    /// A Deployment was rolled out before this term.
+    RolledOutBefore(DeploymentKey),
+    /// A prefetch begins.
+    Prefetching {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// Its images.
+        images: ImageSetId,
+        /// How many images.
+        count: usize,
+        /// How many nodes are planned.
+        nodes: usize,
+        /// How many nodes are skipped.
+        skipped: usize,
+        /// How many nodes report the images.
+        already_present: usize,
+    },
+    /// The same images are wanted on other terms.
+    TermsChanged(DeploymentKey),
+    /// A ServiceAccount names other pull secrets than before.
+    PullSecretsChanged {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// The account.
+        account: String,
+    },
+    /// A lookup failed; the prefetch goes on without its answer.
+    LookupFailed {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// What was looked up.
+        what: &'static str,
+        /// Why it failed.
+        error: String,
+    },
+    /// The nodes where the rollout's own pods pull come last.
+    Deferred {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// How many nodes.
+        nodes: usize,
+    },
+    /// A node that joined gets the images of Deployments that were rolled out before.
+    NodeJoined {
+        /// The node.
+        node: NodeName,
+        /// How many Deployments.
+        deployments: usize,
+    },
+    /// A create failed in a way that may pass.
+    CreateFailed {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// The message.
+        error: String,
+        /// Whether it is tried again soon; otherwise the node waits for its next turn.
+        retried: bool,
+    },
+    /// The API server refuses prefetch pods.
+    CreateRefused {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// The message.
+        error: String,
+        /// How long the Deployment waits.
+        pause: Duration,
+        /// Its namespace is being deleted, which is no reason to warn.
+        namespace_is_going: bool,
+    },
+    /// A node's pod was lost.
+    PodLost {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// How often.
+        attempts: u8,
+        /// When it is tried again; `None` if it is not.
+        pause: Option<Duration>,
+    },
+    /// An image failed on a node.
+    ImageFailed {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// The image, as the template names it.
+        image: String,
+        /// The class of the failure.
+        reason: &'static str,
+    },
+    /// Every node of a prefetch is decided.
+    Finished {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// Nodes that have all images.
+        present: usize,
+        /// Nodes that do not.
+        failed: usize,
+    },
+    /// Pods are deleted.
+    DeletingPods {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// How many.
+        pods: usize,
+    },
+    /// A pod could not be deleted.
+    DeleteFailed {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// The pod.
+        pod: String,
+        /// The message.
+        error: String,
+    },
+    /// A rollout is held.
+    Held {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// Until when at most.
+        until: Option<Timestamp>,
+    },
+    /// A rollout goes on.
+    Resumed {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// Why.
+        reason: &'static str,
+        /// How long it was held.
+        after: Duration,
+    },
+    /// A rollout stays paused, as its manifest says.
+    LeftPaused(DeploymentKey),
+    /// Another client removed the mark of a hold, and left the pause.
+    HoldMarkRemoved(DeploymentKey),
+    /// A rollout could not be resumed.
+    NotResumed {
+        /// The Deployment.
+        key: DeploymentKey,
+        /// Why.
+        error: String,
+    },
+}

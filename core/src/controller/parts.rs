@@ -1,0 +1,174 @@
+//! Routes each event to the parts of the controller that it concerns. Only this file sees all parts.
+
+use super::command::{CommandId, CommandResult, Event};
+use super::dispatch::Dispatcher;
+use super::gc::{self, Gc};
+use super::holds::Holds;
+use super::lookups::{Lookup, Lookups};
+use super::nodes::SeenNodes;
+use super::pulls::Pulls;
+use super::timers::TimerKey;
+use super::turn::{ControllerConfig, Turn};
+use super::{deployments, pull, refresh, starting_pods, terms};
+
+/// The parts that keep state between events.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) pulls: Pulls,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) lookups: Lookups,
+    pub(super) seen_nodes: SeenNodes,
+    pub(super) gc: Gc,
+    pub(super) holds: Holds,
+}
+
+impl Parts {
+    pub(super) fn new(config: &ControllerConfig) -> Self {
+        Self {
+            pulls: Pulls::new(config.limits),
+            dispatcher: Dispatcher::default(),
+            lookups: Lookups::default(),
+            seen_nodes: SeenNodes::default(),
+            gc: Gc::default(),
+            holds: Holds::default(),
+        }
+    }
+
+    /// Routes an event to the parts that it concerns.
+    pub(super) fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::DeploymentChanged { key, reviewed } => {
+                deployments::sync_deployment(
+                    &mut self.pulls,
+                    &mut self.lookups,
+                    &key,
+                    reviewed,
+                    turn,
+                );
+                self.gc.collect_deployment(&self.pulls, &key, turn);
+            }
+            Event::RolloutChanged(key) => {
+                starting_pods::queue_deferred_nodes(&mut self.pulls, &key, turn);
+                self.gc.collect_deployment(&self.pulls, &key, turn);
+                turn.mark_changed(&key);
+            }
+            Event::NodeChanged(name) => self.seen_nodes.sync_node(&mut self.pulls, &name, turn),
+            Event::PodChanged(at) => {
+                pull::sync_node(&mut self.pulls, &at, turn);
+                self.gc.collect_node(&self.pulls, &at, turn);
+                if self.holds.is_settling(&at.key) || !turn.store.has_pods(&at.key) {
+                    turn.mark_changed(&at.key);
+                }
+            }
+            Event::CommandFinished { id, result } => self.on_command_finished(id, result, turn),
+            Event::PermissionChanged(permission) => self.dispatcher.set_permission(permission),
+            Event::Timeout => {
+                while let Some(timer) = turn.timers.pop_due(turn.now.monotonic) {
+                    self.on_timeout(timer, turn);
+                }
+            }
+        }
+    }
+
+    fn on_command_finished(&mut self, id: CommandId, result: CommandResult, turn: &mut Turn<'_>) {
+        match result {
+            CommandResult::PodCreated(result) => {
+                let at =
+                    self.dispatcher
+                        .creates
+                        .on_create_finished(&mut self.pulls, id, result, turn);
+                if let Some(at) = at {
+                    self.gc.collect_node(&self.pulls, &at, turn);
+                }
+            }
+            CommandResult::PodDeleted(result) => {
+                let of_create =
+                    self.dispatcher
+                        .creates
+                        .on_delete_finished(&mut self.pulls, id, &result, turn);
+                if !of_create {
+                    self.gc.on_delete_finished(id, result, turn);
+                }
+            }
+            CommandResult::Resumed(result) => self.holds.on_resume_finished(id, result, turn),
+            CommandResult::PodsListed(result) => match self.lookups.finish(id, turn) {
+                Some(Lookup::RunningPods {
+                    workload, reviewed, ..
+                }) => {
+                    let (pulls, lookups) = (&mut self.pulls, &mut self.lookups);
+                    let of = (&*workload, reviewed);
+                    deployments::on_pods_listed(pulls, lookups, of, result, turn);
+                }
+                Some(Lookup::StartingPods {
+                    workload, prefetch, ..
+                }) => {
+                    let of = (&workload.key, prefetch);
+                    starting_pods::on_starting_pods_listed(&mut self.pulls, of, result, turn);
+                }
+                Some(Lookup::PullSecrets { .. }) | None => {}
+            },
+            CommandResult::PullSecretsRead(result) => {
+                if let Some(Lookup::PullSecrets {
+                    key,
+                    account,
+                    prefetch,
+                }) = self.lookups.finish(id, turn)
+                {
+                    let of = (key, account, prefetch);
+                    terms::on_pull_secrets_read(&mut self.pulls, of, result, turn);
+                }
+            }
+        }
+    }
+
+    fn on_timeout(&mut self, timer: TimerKey, turn: &mut Turn<'_>) {
+        match timer {
+            TimerKey::CreateRetry(at) => {
+                self.dispatcher
+                    .creates
+                    .on_retry_due(&mut self.pulls, &at, turn)
+            }
+            TimerKey::PullRetry(at) => pull::on_retry_due(&mut self.pulls, &at),
+            TimerKey::Expectation(at) => {
+                pull::on_expectation_timeout(&mut self.pulls, &at, turn);
+                self.gc.collect_node(&self.pulls, &at, turn);
+            }
+            TimerKey::Delete(at) => self.gc.on_delete_due(&self.pulls, &at, turn),
+            TimerKey::CanaryDone(key, _) => self.pulls.queue.push(&key),
+            TimerKey::RefusedUntil(key) => {
+                self.pulls.queue.push(&key);
+                turn.mark_changed(&key);
+            }
+            TimerKey::ListStarting(key) => {
+                starting_pods::list_starting_pods(&mut self.pulls, &mut self.lookups, &key, turn);
+            }
+            TimerKey::DeferralDone(key) => {
+                starting_pods::queue_deferred_nodes(&mut self.pulls, &key, turn);
+            }
+            TimerKey::Refresh(key) => refresh::refresh(&mut self.pulls, &key, turn),
+            TimerKey::Gc(key) => {
+                self.gc.collect_deployment(&self.pulls, &key, turn);
+                turn.mark_changed(&key);
+            }
+            TimerKey::Hold(key) => turn.mark_changed(&key),
+        }
+    }
+
+    /// Looks at the Deployments that the event changed, and creates pods. Both may change other Deployments.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            while let Some(key) = turn.changed.pop_first() {
+                terms::read_pull_secrets(&mut self.pulls, &mut self.lookups, &key, turn);
+                self.dispatcher
+                    .creates
+                    .end_unwanted(&mut self.pulls, &key, turn);
+                gc::remove_finished_prefetch(&mut self.pulls, &key, turn);
+                self.holds.sync_hold(&self.pulls, &key, turn);
+            }
+            self.dispatcher.dispatch(&mut self.pulls, turn);
+            if turn.changed.is_empty() {
+                return;
+            }
+        }
+    }
+}

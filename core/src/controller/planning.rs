@@ -1,0 +1,106 @@
+//! Which nodes belong to a prefetch: the plan, and what changes it afterwards.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::pull::sync_node;
+use super::pull_state::PullState;
+use super::pulls::Pulls;
+use super::turn::Turn;
+use crate::plan::{PlacementContext, plan};
+use crate::pod::PodSettings;
+use crate::store::{DeploymentNode, NodeName, NodeRecord};
+use crate::workload::{DeploymentKey, Workload};
+
+/// Adds a node to a prefetch, unless it reports the images.
+pub(super) fn add_node(
+    pulls: &mut Pulls,
+    at: &DeploymentNode,
+    record: &NodeRecord,
+    turn: &mut Turn<'_>,
+) {
+    let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
+        return;
+    };
+    if record.reports_all_images(&prefetch.workload) {
+        return;
+    }
+    let planned = prefetch.nodes.len() + 1;
+    prefetch.add_node(&at.node, record, planned);
+    sync_node(pulls, at, turn);
+    pulls.queue.push(&at.key);
+}
+
+/// Adds a node that joined or changed to a prefetch for all nodes, if it is eligible and not there yet.
+pub(super) fn consider_node(
+    pulls: &mut Pulls,
+    at: &DeploymentNode,
+    record: &NodeRecord,
+    turn: &mut Turn<'_>,
+) {
+    let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
+        return;
+    };
+    if let Some(pull) = prefetch.nodes.get(&at.node) {
+        if pull.uid == record.uid {
+            return;
+        }
+        // Another node by the same name: nothing is on it.
+        prefetch.nodes.remove(&at.node);
+        pulls.forget_slot(at);
+    }
+    let Some(prefetch) = pulls.prefetches.get(&at.key).filter(|p| p.covers_all_nodes) else {
+        return;
+    };
+    let planned = if prefetch.workload.annotations.max_nodes.is_some() {
+        // Which nodes are chosen depends on all nodes.
+        let nodes = turn.store.nodes().map(|record| record.info.as_ref());
+        let context = &prefetch.placement_context;
+        let targets = plan(&prefetch.workload, nodes, context, &turn.config.pods).nodes;
+        prefetch.nodes.len() < targets.len() && targets.iter().any(|(name, _)| **name == *at.node)
+    } else {
+        is_eligible(&prefetch.workload, record, &turn.config.pods)
+    };
+    if planned {
+        add_node(pulls, at, record, turn);
+    }
+}
+
+/// Plans the nodes of a prefetch again. Pulls that are in progress go on.
+pub(super) fn replan(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>) {
+    let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+        return;
+    };
+    let nodes = turn.store.nodes().map(|record| record.info.as_ref());
+    let context = &prefetch.placement_context;
+    let targets = plan(&prefetch.workload, nodes, context, &turn.config.pods).nodes;
+    let wanted: BTreeSet<&str> = targets.iter().map(|(node, _)| node.as_str()).collect();
+    let unwanted = prefetch.nodes.nodes_matching(|node, pull| {
+        let idle = matches!(pull.state(), PullState::Pending | PullState::Backoff);
+        idle && !wanted.contains(node)
+    });
+    for node in unwanted {
+        prefetch.nodes.remove(&node);
+    }
+    let missing: Vec<(NodeName, Arc<NodeRecord>)> = wanted
+        .into_iter()
+        .filter(|node| !prefetch.nodes.contains(node))
+        .filter_map(|node| Some((node.into(), turn.store.node(node)?.clone())))
+        .collect();
+    for (node, record) in missing {
+        let key = key.clone();
+        add_node(pulls, &DeploymentNode { key, node }, &record, turn);
+    }
+}
+
+/// Returns whether pods of the Deployment could land on the node.
+pub(super) fn is_eligible(
+    workload: &Workload,
+    record: &NodeRecord,
+    settings: &PodSettings,
+) -> bool {
+    let node = [record.info.as_ref()];
+    !plan(workload, node, &PlacementContext::default(), settings)
+        .nodes
+        .is_empty()
+}

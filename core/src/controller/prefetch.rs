@@ -1,0 +1,212 @@
+//! One Deployment's prefetch: what is wanted, and its state as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::backoff::hash_fraction;
+use super::deferral::Deferral;
+use super::node_pulls::NodePulls;
+use super::pull_secrets::PullSecrets;
+use crate::evidence::EvidenceWindow;
+use crate::hold::Progress;
+use crate::plan::PlacementContext;
+use crate::store::{NodeName, NodeRecord};
+use crate::time::Instant;
+use crate::workload::Workload;
+
+/// A Deployment with those of its images that one pod brings.
+#[derive(Clone, Debug)]
+pub(super) struct PullSet {
+    pub(super) workload: Arc<Workload>,
+    pub(super) registries: Arc<[Box<str>]>,
+}
+
+/// What was said of a prefetch.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// Failures that have an event: the position of the image, and the class of the failure.
+    pub(super) failures: BTreeSet<(usize, &'static str)>,
+    /// The last failure, in words.
+    pub(super) last_error: Option<String>,
+    /// The number of failed nodes when the prefetch was last finished; `None` if it is to be reported again.
+    finished: Option<usize>,
+}
+
+/// The API server refuses a prefetch's pods.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// How often in a row.
+    pub(super) count: u32,
+    /// Nothing is created until then.
+    pub(super) until: Option<Instant>,
+}
+
+impl Refusals {
+    /// Returns whether nothing is created now.
+    pub(super) fn blocks(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+/// One Deployment's prefetch, in progress or finished.
+#[derive(Debug)]
+pub(super) struct Prefetch {
+    /// Tells it from earlier and later prefetches of the Deployment.
+    pub(super) id: u64,
+    pub(super) workload: Arc<Workload>,
+    pub(super) started: Instant,
+    /// It is for all nodes; otherwise for some that joined after the rollout.
+    pub(super) covers_all_nodes: bool,
+    pub(super) placement_context: PlacementContext,
+    /// Nodes left out because they report the images.
+    pub(super) already_present: usize,
+    pub(super) nodes: NodePulls,
+    pub(super) deferral: Deferral,
+    pub(super) reports: Reports,
+    pub(super) refusals: Refusals,
+    pub(super) pull_secrets: PullSecrets,
+    terms: Terms,
+}
+
+/// How the images are pulled.
+#[derive(Debug, Default)]
+struct Terms {
+    /// When the pull secrets or the placement last changed.
+    changed_at: Option<Timestamp>,
+    /// The sets of images that nodes lack, by the positions of the images.
+    sets: BTreeMap<Vec<usize>, PullSet>,
+}
+
+impl Prefetch {
+    /// Returns a prefetch without nodes.
+    pub(super) fn new(id: u64, workload: Arc<Workload>, started: Instant) -> Self {
+        let reports = Reports {
+            last_error: workload.too_large.map(|why| why.to_string()),
+            ..Reports::default()
+        };
+        Self {
+            id,
+            workload,
+            started,
+            covers_all_nodes: true,
+            placement_context: PlacementContext::default(),
+            already_present: 0,
+            nodes: NodePulls::default(),
+            deferral: Deferral::None,
+            reports,
+            refusals: Refusals::default(),
+            pull_secrets: PullSecrets::default(),
+            terms: Terms::default(),
+        }
+    }
+
+    /// Returns whether the prefetch is for this image set of this very Deployment.
+    pub(super) fn has_same_images(&self, workload: &Workload) -> bool {
+        self.workload.image_set == workload.image_set && self.workload.uid == workload.uid
+    }
+
+    /// Adds a node. `planned` is the number of nodes in the plan.
+    pub(super) fn add_node(&mut self, name: &NodeName, record: &NodeRecord, planned: usize) {
+        if self.nodes.add(name, record, planned) {
+            self.reports.finished = None;
+        }
+    }
+
+    /// Returns the groups of nodes that may send now.
+    pub(super) fn dispatchable_groups(&mut self, now: Instant) -> Vec<usize> {
+        let canary_only = self.deferral == Deferral::Unknown;
+        self.nodes.dispatchable_groups(now, canary_only)
+    }
+
+    /// Marks the prefetch as finished. Returns true the first time, and again when the number of failed nodes has changed.
+    pub(super) fn mark_finished(&mut self) -> bool {
+        let failed = self.nodes.failed_count();
+        self.reports.finished.replace(failed) != Some(failed)
+    }
+
+    /// Returns how far the prefetch is, for a rollout that is held.
+    pub(super) fn progress(&self, now: Instant) -> Progress {
+        Progress {
+            planned: self.nodes.len() + self.already_present,
+            present: self.nodes.totals().present + self.already_present,
+            abandoned: self.nodes.abandoned(),
+            failed: self.nodes.unpullable_count(),
+            pending: self.nodes.pending_count(),
+            refused: self.refusals.blocks(now),
+        }
+    }
+
+    /// Returns the Deployment with only the images at these positions.
+    pub(super) fn pull_set(&mut self, positions: &[usize]) -> PullSet {
+        if let Some(known) = self.terms.sets.get(positions) {
+            return known.clone();
+        }
+        let workload = if positions.len() == self.workload.images.len() {
+            self.workload.clone()
+        } else {
+            Arc::new(self.workload.with_images(positions))
+        };
+        // Where the secrets of the account apply, the template names none.
+        let workload = match self.pull_secrets.names.as_deref() {
+            None | Some([]) => workload,
+            Some(secrets) => Arc::new(Workload {
+                image_pull_secrets: secrets.to_vec(),
+                ..Workload::clone(&workload)
+            }),
+        };
+        let registries: BTreeSet<Box<str>> = workload
+            .images
+            .iter()
+            .map(|image| image.reference.registry().into())
+            .collect();
+        let set = PullSet {
+            workload,
+            registries: registries.into_iter().collect(),
+        };
+        self.terms.sets.insert(positions.to_vec(), set.clone());
+        set
+    }
+
+    /// Sets the pull secrets of the ServiceAccount.
+    pub(super) fn set_pull_secrets(&mut self, names: Vec<String>) {
+        self.pull_secrets.names = Some(names);
+        self.terms.sets.clear();
+    }
+
+    /// Takes over other terms for the same images.
+    pub(super) fn set_terms(&mut self, workload: Arc<Workload>, now: Timestamp) {
+        self.reports = Reports {
+            last_error: workload.too_large.map(|why| why.to_string()),
+            ..Reports::default()
+        };
+        self.workload = workload;
+        self.terms = Terms {
+            changed_at: Some(now),
+            sets: BTreeMap::new(),
+        };
+        self.refusals = Refusals::default();
+    }
+
+    /// Returns the window in which evidence counts on a node. Each node has its own time to refresh: otherwise all would
+    /// pull at once.
+    pub(super) fn evidence_window(
+        &self,
+        node: &str,
+        refresh: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> EvidenceWindow {
+        let pulled_after = refresh.and_then(|every| {
+            let spread =
+                SignedDuration::try_from_secs_f64(every.as_secs_f64() * hash_fraction(node) / 10.0);
+            now.checked_sub(every.saturating_add(spread.unwrap_or_default()))
+                .ok()
+        });
+        EvidenceWindow {
+            pulled_after,
+            failed_after: self.terms.changed_at,
+            node_created_at: self.nodes.get(node).and_then(|pull| pull.node_created_at),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! All prefetches, with the slots and expectations of their pulls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::budget::{LimitReached, PullBudget, PullLimits};
+use super::expectations::Expectations;
+use super::fair_queue::FairQueue;
+use super::prefetch::Prefetch;
+use super::pull_state::PullState;
+use crate::store::{DeploymentNode, NodeName};
+use crate::workload::DeploymentKey;
+
+/// The pull state of the whole cluster.
+#[derive(Debug)]
+pub(super) struct Pulls {
+    pub(super) prefetches: BTreeMap<DeploymentKey, Prefetch>,
+    pub(super) expectations: Expectations,
+    pub(super) queue: FairQueue,
+    budget: PullBudget,
+    /// Deployments that wait for a node to have a free slot.
+    parked_on_node: BTreeMap<NodeName, Vec<DeploymentKey>>,
+    /// Deployments that wait for a registry to have a free slot.
+    parked_on_registry: BTreeSet<DeploymentKey>,
+}
+
+impl Pulls {
+    pub(super) fn new(limits: PullLimits) -> Self {
+        Self {
+            prefetches: BTreeMap::new(),
+            expectations: Expectations::default(),
+            queue: FairQueue::default(),
+            budget: PullBudget::new(limits),
+            parked_on_node: BTreeMap::new(),
+            parked_on_registry: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the state of a node in a Deployment's prefetch.
+    pub(super) fn state(&self, at: &DeploymentNode) -> Option<PullState> {
+        let pull = self.prefetches.get(&at.key)?.nodes.get(&at.node)?;
+        Some(pull.state())
+    }
+
+    /// Changes the state of a node.
+    pub(super) fn transition(&mut self, at: &DeploymentNode, state: PullState) {
+        if let Some(prefetch) = self.prefetches.get_mut(&at.key) {
+            prefetch.nodes.transition(&at.node, state);
+        }
+    }
+
+    /// Queues a node for a pod, and its Deployment.
+    pub(super) fn enqueue(&mut self, at: &DeploymentNode) {
+        if let Some(prefetch) = self.prefetches.get_mut(&at.key) {
+            prefetch.nodes.enqueue(&at.node);
+            self.queue.push(&at.key);
+        }
+    }
+
+    /// Returns the nodes that pull.
+    pub(super) fn nodes_pulling(&self) -> usize {
+        self.budget.nodes_pulling()
+    }
+
+    /// Returns whether another node may begin to pull.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.budget.has_capacity()
+    }
+
+    /// Reserves a slot for a pull of these images. If a limit is reached, the Deployment waits for what the limit is on.
+    pub(super) fn reserve_slot(
+        &mut self,
+        at: &DeploymentNode,
+        registries: &Arc<[Box<str>]>,
+    ) -> Result<(), LimitReached> {
+        let Some(limit) = self.budget.check(&at.node, registries) else {
+            self.budget.reserve(at, registries);
+            return Ok(());
+        };
+        match limit {
+            LimitReached::Node => {
+                let parked = self.parked_on_node.entry(at.node.clone()).or_default();
+                parked.push(at.key.clone());
+            }
+            LimitReached::Registry => {
+                self.parked_on_registry.insert(at.key.clone());
+            }
+            // A slot is free when a node is done.
+            LimitReached::Cluster => self.queue.push(&at.key),
+        }
+        Err(limit)
+    }
+
+    /// Counts a pull that is in progress and has no slot, as after a change of leader.
+    pub(super) fn reserve_for_existing_pod(&mut self, at: &DeploymentNode) {
+        if let Some(prefetch) = self.prefetches.get_mut(&at.key) {
+            let all: Vec<usize> = (0..prefetch.workload.images.len()).collect();
+            let registries = prefetch.pull_set(&all).registries;
+            self.budget.reserve(at, &registries);
+        }
+    }
+
+    /// Releases the slot of a pull. The Deployments that waited for its node, or for a registry, are queued again.
+    pub(super) fn release_slot(&mut self, at: &DeploymentNode) {
+        if !self.budget.release(at) {
+            return;
+        }
+        for key in self.parked_on_node.remove(&at.node).unwrap_or_default() {
+            let node = at.node.clone();
+            let waiting = DeploymentNode { key, node };
+            if self.state(&waiting) == Some(PullState::Pending) {
+                self.enqueue(&waiting);
+            }
+        }
+        for key in std::mem::take(&mut self.parked_on_registry) {
+            self.queue.push(&key);
+        }
+    }
+
+    /// Releases the slot of a pull on a node that is replaced by another of the same name.
+    pub(super) fn forget_slot(&mut self, at: &DeploymentNode) {
+        self.budget.release(at);
+    }
+
+    /// Forgets which Deployments wait for a node that is gone.
+    pub(super) fn forget_parked(&mut self, node: &str) {
+        self.parked_on_node.remove(node);
+    }
+
+    /// Cancels a Deployment's prefetch and returns whether there was one. Garbage collection handles its existing pods;
+    /// pods that are being created are handled when the watch shows them.
+    pub(super) fn cancel_prefetch(&mut self, key: &DeploymentKey) -> bool {
+        let Some(prefetch) = self.prefetches.remove(key) else {
+            return false;
+        };
+        for node in prefetch.nodes.names() {
+            let at = DeploymentNode {
+                key: key.clone(),
+                node: node.clone(),
+            };
+            if !self.expectations.contains(&at) {
+                self.release_slot(&at);
+            }
+        }
+        true
+    }
+
+    /// Records that no pod was created: what waited for it goes on.
+    pub(super) fn clear_expectation(&mut self, at: &DeploymentNode) {
+        self.expectations.clear_expectation(at);
+        self.release_slot(at);
+        if self.state(at) == Some(PullState::Pending) {
+            self.enqueue(at);
+        }
+    }
+
+    /// Checks the counts of slots.
+    ///
+    /// # Errors
+    /// Says which count is wrong.
+    pub(super) fn check_slots(&self) -> Result<(), String> {
+        self.budget.check_counts()
+    }
+
+    /// Returns whether a Deployment waits for a slot.
+    pub(super) fn is_parked(&self, at: &DeploymentNode) -> bool {
+        self.parked_on_registry.contains(&at.key)
+            || self
+                .parked_on_node
+                .get(&at.node)
+                .is_some_and(|keys| keys.contains(&at.key))
+    }
+}

@@ -1,0 +1,79 @@
+//! What every part of the controller is given while one event is applied.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::budget::PullLimits;
+use super::command::{CommandId, Output};
+use super::timers::Timers;
+use crate::hold::HoldLimits;
+use crate::pod::PodSettings;
+use crate::store::Store;
+use crate::time::Now;
+use crate::workload::{DeploymentKey, Workload};
+
+/// How the controller works.
+#[derive(Clone, Debug)]
+pub struct ControllerConfig {
+    /// How long finished pods stay after the rollout.
+    pub retain: SignedDuration,
+    /// How much may be pulled at once.
+    pub limits: PullLimits,
+    /// How often images are pulled again, where the Deployment does not say.
+    pub refresh: Option<SignedDuration>,
+    /// For how many Deployments images are pulled to a node that joins.
+    pub new_node_deployments: usize,
+    /// How long rollouts may be held; `None` if they are not.
+    pub holds: Option<HoldLimits>,
+    /// How many creates may be in flight.
+    pub max_writes: usize,
+    /// What all prefetch pods have in common.
+    pub pods: Arc<PodSettings>,
+}
+
+impl ControllerConfig {
+    /// Returns how often the images of a Deployment are pulled again.
+    pub(super) fn refresh_interval(&self, workload: &Workload) -> Option<SignedDuration> {
+        let own = workload.annotations.refresh.as_ref();
+        own.map(|refresh| refresh.0).or(self.refresh)
+    }
+}
+
+/// One event's turn.
+pub(super) struct Turn<'a> {
+    pub(super) config: &'a ControllerConfig,
+    pub(super) store: &'a Store,
+    pub(super) now: Now,
+    pub(super) out: &'a mut Output,
+    pub(super) timers: &'a mut Timers,
+    pub(super) ids: &'a mut Ids,
+    /// Deployments whose hold, pull secrets and end of the prefetch are looked at when the event is applied.
+    pub(super) changed: &'a mut BTreeSet<DeploymentKey>,
+}
+
+/// Numbers that are used once in a term.
+#[derive(Debug, Default)]
+pub(super) struct Ids(u64);
+
+impl Ids {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+impl Turn<'_> {
+    /// Returns the name for a new command.
+    pub(super) fn command_id(&mut self) -> CommandId {
+        CommandId(self.ids.next())
+    }
+
+    /// Marks a Deployment to be looked at when the event is applied.
+    pub(super) fn mark_changed(&mut self, key: &DeploymentKey) {
+        if !self.changed.contains(key) {
+            self.changed.insert(key.clone());
+        }
+    }
+}

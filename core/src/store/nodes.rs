@@ -1,0 +1,148 @@
+//! Nodes, and the images that they report.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
+
+use super::cache::{Cache, Scope, Update};
+use super::change::{Change, NodeName};
+use crate::image::Image;
+use crate::scheduling::node::NodeInfo;
+use crate::workload::Workload;
+
+/// All nodes, as they were at one moment.
+pub type NodeSnapshot = Arc<BTreeMap<NodeName, Arc<NodeRecord>>>;
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct NodeRecord {
+    /// What placement reads.
+    pub info: Arc<NodeInfo>,
+    /// The UID, which differs from that of a later node by the same name.
+    pub uid: Arc<str>,
+    /// When the node joined.
+    pub created: Option<Timestamp>,
+    /// Hashes of the names of the images that the node reports, sorted: the names themselves would take 20 KB for each
+    /// node. Two names share a hash less often than a report is out of date. Empty where reports are not trusted.
+    images: Arc<[u64]>,
+}
+
+impl NodeRecord {
+    /// Reads a node; `None` if it has no name. `node_images` says that what nodes report is trusted.
+    pub fn from_node(node: &Node, node_images: bool) -> Option<Self> {
+        let images = if node_images {
+            reported_images(node)
+        } else {
+            Arc::default()
+        };
+        Some(Self {
+            info: Arc::new(NodeInfo::from_node(node)?),
+            uid: node.metadata.uid.as_deref().unwrap_or_default().into(),
+            created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            images,
+        })
+    }
+
+    /// Returns the name of the node.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Returns whether the node reports all images, where its report counts. It does not count for an image that is pulled
+    /// each time, nor for a Deployment with pull secrets: the kubelet asks for proof of them (KEP-2535), which only a
+    /// pull by this Deployment leaves.
+    pub fn reports_all_images(&self, workload: &Workload) -> bool {
+        let images = &workload.images;
+        workload.image_pull_secrets.is_empty()
+            && images
+                .iter()
+                .all(|image| !image.always && self.reports_image(image))
+    }
+
+    pub(super) fn reports_image(&self, image: &Image) -> bool {
+        let hash = name_hash(&image.reference.to_string());
+        self.images.binary_search(&hash).is_ok()
+    }
+}
+
+/// All nodes.
+#[derive(Debug, Default)]
+pub(super) struct Nodes(Cache<NodeName, Arc<NodeRecord>>);
+
+impl Nodes {
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<NodeRecord>> {
+        self.0.current().get(name)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
+        self.0.current().values()
+    }
+
+    pub(super) fn snapshot(&self) -> NodeSnapshot {
+        self.0.snapshot()
+    }
+
+    /// Returns the name of a node, shared with the node if that is known.
+    pub(super) fn intern_name(&self, name: NodeName) -> NodeName {
+        let known = self.0.current().get_key_value(&name);
+        known.map_or(name, |(known, _)| known.clone())
+    }
+
+    /// Applies an update.
+    pub(super) fn apply(
+        &mut self,
+        scope: &Scope,
+        update: Update<NodeName, NodeRecord>,
+    ) -> Vec<Change> {
+        match update {
+            Update::ListStarted => {
+                self.0.begin_relist(scope);
+                Vec::new()
+            }
+            Update::Applied(name, mut record) => {
+                let before = self.0.current().get_key_value(&name);
+                let same =
+                    before.is_some_and(|(_, b)| b.info == record.info && b.uid == record.uid);
+                if let Some((_, before)) = before.filter(|_| same) {
+                    // Most updates are heartbeats: what did not change keeps its place in memory.
+                    record.info = before.info.clone();
+                    record.uid = before.uid.clone();
+                }
+                let name = before.map_or(name, |(known, _)| known.clone());
+                self.0.upsert(scope, name.clone(), Arc::new(record));
+                (!same).then_some(Change::Node(name)).into_iter().collect()
+            }
+            Update::Deleted(name) => {
+                self.0.remove(&name);
+                vec![Change::Node(name)]
+            }
+            Update::ListFinished => {
+                let gone = self.0.finish_relist(scope, |_| true);
+                gone.into_iter()
+                    .map(|(name, _)| Change::Node(name))
+                    .collect()
+            }
+        }
+    }
+}
+
+fn reported_images(node: &Node) -> Arc<[u64]> {
+    let status = node.status.as_ref();
+    let images = status.and_then(|status| status.images.as_deref());
+    let names = images
+        .unwrap_or_default()
+        .iter()
+        .flat_map(|image| image.names.iter().flatten());
+    let mut hashes: Vec<u64> = names.map(|name| name_hash(name)).collect();
+    hashes.sort_unstable();
+    hashes.into()
+}
+
+fn name_hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,252 @@
+//! Prefetch pods, by the Deployment and the node of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+
+use super::cache::{Cache, Scope, Update, in_scope};
+use super::change::{Change, DeploymentNode, NodeName};
+use super::nodes::Nodes;
+use crate::api::well_known::{DEPLOYMENT_LABEL, REVISION_LABEL};
+use crate::image::ImageRef;
+use crate::image::ImageSetId;
+
+use crate::pod::status::{PodStatusSummary, summarize};
+use crate::pod::{is_prefetch_pod, node_of};
+use crate::workload::DeploymentKey;
+
+/// The images that a pod pulls, in the order of its containers. One that cannot be read is one that nothing wants.
+type PodImages = Arc<[Option<ImageRef>]>;
+
+/// A prefetch pod, reduced to its result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrefetchPod {
+    /// The name.
+    pub name: String,
+    /// The UID: a delete must not hit a later pod by the same name.
+    pub uid: String,
+    /// The node that the pod is bound to.
+    pub node: NodeName,
+    /// The UID of the Deployment that owns the pod, unless the pod was orphaned.
+    pub owner: Option<String>,
+    /// The image set that the pod was made for.
+    pub revision: ImageSetId,
+    /// The images that the pod pulls, in the order of `outcome.images`.
+    pub images: PodImages,
+    /// What the status says.
+    pub outcome: PodStatusSummary,
+    /// When the pod was created.
+    pub created: Option<Timestamp>,
+    /// Whether the pod is being deleted.
+    pub deleting: bool,
+}
+
+/// Names a prefetch pod: its Deployment, and its own name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodId {
+    /// The Deployment.
+    pub key: DeploymentKey,
+    /// The name of the pod.
+    pub name: String,
+}
+
+/// A prefetch pod as a watch brings it.
+#[derive(Debug)]
+pub struct ObservedPod(PrefetchPod);
+
+impl PodId {
+    /// Returns the identity of a pod; `None` if it is not a prefetch pod. The watch selects by label, which anybody who may
+    /// label pods can set. The shape of the pod decides, so that headstart deletes no other.
+    pub fn of(pod: &Pod) -> Option<Self> {
+        owner_and_name(pod).filter(|_| is_prefetch_pod(pod))
+    }
+}
+
+impl ObservedPod {
+    /// Reads a prefetch pod. `noop_image` is headstart's own image, whose failures are not those of the user's images.
+    pub fn from_pod(pod: &Pod, noop_image: &str) -> Self {
+        let metadata = &pod.metadata;
+        let label = |key| metadata.labels.as_ref()?.get(key).map(String::as_str);
+        let mut owners = metadata.owner_references.iter().flatten();
+        Self(PrefetchPod {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            node: node_of(pod).unwrap_or_default().into(),
+            owner: owners
+                .find(|owner| owner.kind == "Deployment")
+                .map(|owner| owner.uid.clone()),
+            revision: label(REVISION_LABEL).unwrap_or_default().into(),
+            images: images_of(pod).into(),
+            outcome: summarize(pod, noop_image),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            deleting: metadata.deletion_timestamp.is_some(),
+        })
+    }
+}
+
+/// All prefetch pods.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    all: Cache<PodId, PrefetchPod>,
+    /// The names of the pods of each Deployment on each node.
+    by_deployment: BTreeMap<DeploymentKey, BTreeMap<NodeName, BTreeSet<String>>>,
+    /// Pods of one image set share their list of images.
+    images: BTreeSet<PodImages>,
+}
+
+impl Pods {
+    pub(super) fn deployments(&self) -> impl Iterator<Item = &DeploymentKey> {
+        self.by_deployment.keys()
+    }
+
+    pub(super) fn has(&self, key: &DeploymentKey) -> bool {
+        self.by_deployment.contains_key(key)
+    }
+
+    pub(super) fn nodes_of(&self, key: &DeploymentKey) -> impl Iterator<Item = &NodeName> {
+        let nodes = self.by_deployment.get(key);
+        nodes.into_iter().flat_map(BTreeMap::keys)
+    }
+
+    pub(super) fn on_node(
+        &self,
+        key: &DeploymentKey,
+        node: &str,
+    ) -> impl Iterator<Item = &PrefetchPod> {
+        let names = self
+            .by_deployment
+            .get(key)
+            .and_then(|nodes| nodes.get(node));
+        self.by_name(key, names.into_iter().flatten())
+    }
+
+    pub(super) fn has_unfinished(&self, key: &DeploymentKey) -> bool {
+        let nodes = self.by_deployment.get(key);
+        let names = nodes.into_iter().flat_map(BTreeMap::values).flatten();
+        let mut pods = self.by_name(key, names);
+        pods.any(|pod| pod.outcome.ended.is_none())
+    }
+
+    fn by_name<'a>(
+        &'a self,
+        key: &DeploymentKey,
+        names: impl Iterator<Item = &'a String>,
+    ) -> impl Iterator<Item = &'a PrefetchPod> {
+        let mut id = PodId {
+            key: key.clone(),
+            name: String::new(),
+        };
+        names.filter_map(move |name| {
+            id.name.clone_from(name);
+            self.all.current().get(&id)
+        })
+    }
+
+    /// Returns the shared copy of a list of images. Lists that no pod has any more are dropped when there are many.
+    fn intern_images(&mut self, images: PodImages) -> PodImages {
+        const MANY: usize = 256;
+        if let Some(known) = self.images.get(&images) {
+            return known.clone();
+        }
+        if self.images.len() >= MANY && self.images.len().is_power_of_two() {
+            self.images.retain(|images| Arc::strong_count(images) > 1);
+        }
+        self.images.insert(images.clone());
+        images
+    }
+
+    /// Applies an update.
+    pub(super) fn apply(
+        &mut self,
+        scope: &Scope,
+        update: Update<PodId, ObservedPod>,
+        nodes: &Nodes,
+    ) -> Vec<Change> {
+        match update {
+            Update::ListStarted => {
+                self.all.begin_relist(scope);
+                Vec::new()
+            }
+            Update::Applied(id, ObservedPod(mut pod)) => {
+                pod.images = self.intern_images(pod.images);
+                pod.node = nodes.intern_name(pod.node);
+                let node = pod.node.clone();
+                let unchanged = self.all.current().get(&id) == Some(&pod);
+                self.all.upsert(scope, id.clone(), pod);
+                if unchanged {
+                    return Vec::new();
+                }
+                let PodId { key, name } = id;
+                let nodes = self.by_deployment.entry(key.clone()).or_default();
+                nodes.entry(node.clone()).or_default().insert(name);
+                vec![Change::Pod(DeploymentNode { key, node })]
+            }
+            Update::Deleted(id) => {
+                let removed = self.all.remove(&id);
+                let removed = removed.map(|pod| self.remove(id, pod.node));
+                removed.into_iter().collect()
+            }
+            Update::ListFinished => {
+                let covered = |id: &PodId| in_scope(scope, &id.key.namespace);
+                let gone = self.all.finish_relist(scope, covered).into_iter();
+                gone.map(|(id, pod)| self.remove(id, pod.node)).collect()
+            }
+        }
+    }
+
+    /// Removes a pod that is gone from the index.
+    fn remove(&mut self, id: PodId, node: NodeName) -> Change {
+        let PodId { key, name } = id;
+        if let Some(nodes) = self.by_deployment.get_mut(&key) {
+            if let Some(names) = nodes.get_mut(&node) {
+                names.remove(&name);
+                if names.is_empty() {
+                    nodes.remove(&node);
+                }
+            }
+            if nodes.is_empty() {
+                self.by_deployment.remove(&key);
+            }
+        }
+        Change::Pod(DeploymentNode { key, node })
+    }
+}
+
+/// Returns the images that a prefetch pod pulls: those that its containers mount, or run.
+fn images_of(pod: &Pod) -> Vec<Option<ImageRef>> {
+    let Some(spec) = pod.spec.as_ref() else {
+        return Vec::new();
+    };
+    let mounted = |name: &str| {
+        let mut volumes = spec.volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == name)?;
+        volume.image.as_ref()?.reference.as_deref()
+    };
+    let containers = spec.containers.iter();
+    containers
+        .map(|container| {
+            let image = mounted(&container.name).or(container.image.as_deref())?;
+            image.parse().ok()
+        })
+        .collect()
+}
+
+/// Returns the Deployment of a prefetch pod, and the pod's name. The owner reference names the Deployment; a pod that was
+/// orphaned has only its label.
+fn owner_and_name(pod: &Pod) -> Option<PodId> {
+    let metadata = &pod.metadata;
+    let owner = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.kind == "Deployment");
+    let label = || metadata.labels.as_ref()?.get(DEPLOYMENT_LABEL).cloned();
+    let key = DeploymentKey {
+        namespace: metadata.namespace.clone()?,
+        name: owner.map(|owner| owner.name.clone()).or_else(label)?,
+    };
+    let name = metadata.name.clone()?;
+    Some(PodId { key, name })
+}
