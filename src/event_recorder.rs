@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
-use crate::puller::namespace_is_going;
+use headstart_core::controller::namespace_is_going;
+use headstart_core::event::EventReason;
 use headstart_core::hash::short_hash;
 use headstart_core::limits::{NOTE_BYTES, SHOWN_BYTES, printed, shown};
 use headstart_core::workload::Workload;
@@ -33,81 +34,6 @@ const WRITERS: usize = 8;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often is said that events are dropped.
 const DROPS_LOGGED: Duration = Duration::from_secs(60);
-
-/// What is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EventReason {
-    /// Prefetch pods are being created.
-    PrefetchStarted,
-    /// Every planned node is decided, and all are warm.
-    Prefetched,
-    /// An image failed on a node.
-    PrefetchFailed,
-    /// The API server refuses prefetch pods: quota, a policy.
-    PrefetchBlocked,
-    /// An image of the template is not prefetched.
-    ImageNotPrefetched,
-    /// An annotation of headstart's cannot be read.
-    InvalidAnnotation,
-    /// The rollout waits for its images.
-    RolloutHeld,
-    /// It waits no longer.
-    RolloutResumed,
-    /// It need not wait, but whoever wrote it wants it paused.
-    RolloutLeftPaused,
-    /// It should wait no longer, and headstart cannot resume it.
-    RolloutNotResumed,
-    /// On headstart's own Deployment: the API server allows what a policy of headstart's forbids.
-    PolicyNotEnforced,
-    /// On headstart's own Deployment: a webhook of headstart's is called elsewhere.
-    WebhookMisdirected,
-}
-
-impl EventReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::PrefetchStarted => "PrefetchStarted",
-            Self::Prefetched => "Prefetched",
-            Self::PrefetchFailed => "PrefetchFailed",
-            Self::PrefetchBlocked => "PrefetchBlocked",
-            Self::ImageNotPrefetched => "ImageNotPrefetched",
-            Self::InvalidAnnotation => "InvalidAnnotation",
-            Self::RolloutHeld => "RolloutHeld",
-            Self::RolloutResumed => "RolloutResumed",
-            Self::RolloutLeftPaused => "RolloutLeftPaused",
-            Self::RolloutNotResumed => "RolloutNotResumed",
-            Self::PolicyNotEnforced => "PolicyNotEnforced",
-            Self::WebhookMisdirected => "WebhookMisdirected",
-        }
-    }
-
-    fn kind(self) -> &'static str {
-        match self {
-            Self::PrefetchStarted
-            | Self::Prefetched
-            | Self::RolloutHeld
-            | Self::RolloutResumed
-            | Self::RolloutLeftPaused => "Normal",
-            Self::PrefetchFailed
-            | Self::PrefetchBlocked
-            | Self::ImageNotPrefetched
-            | Self::InvalidAnnotation
-            | Self::RolloutNotResumed
-            | Self::PolicyNotEnforced
-            | Self::WebhookMisdirected => "Warning",
-        }
-    }
-
-    /// What headstart did, or tried to.
-    fn action(self) -> &'static str {
-        match self {
-            Self::RolloutHeld => "Hold",
-            Self::RolloutResumed | Self::RolloutLeftPaused | Self::RolloutNotResumed => "Resume",
-            Self::PolicyNotEnforced | Self::WebhookMisdirected => "SelfTest",
-            _ => "Prefetch",
-        }
-    }
-}
 
 /// Takes events and writes them in the background.
 #[derive(Clone, Debug)]

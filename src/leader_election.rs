@@ -40,6 +40,46 @@ pub(crate) struct LeaderElector {
     pub identity: String,
     /// How long a lease is valid after its last renewal.
     pub duration: Duration,
+    /// Closed when the lease runs out, whatever this process believes.
+    pub fence: Fence,
+}
+
+/// Until when the lease is ours. Every write checks it, so that one that hangs does not outlive the lease.
+///
+/// A request that the API server accepts later does no harm, because each write is conditional; the fence saves work.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence(watch::Sender<Option<Instant>>);
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Fence {
+    fn extend(&self, until: Instant) {
+        self.0.send_replace(Some(until));
+    }
+
+    fn close(&self) {
+        self.0.send_replace(None);
+    }
+
+    fn until(&self) -> Option<Instant> {
+        *self.0.borrow()
+    }
+
+    /// Returns whether the lease is ours now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until the lease is no longer ours.
+    pub(crate) async fn closed(&self) {
+        while let Some(until) = self.until().filter(|until| Instant::now() < *until) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
 }
 
 /// What was last seen of the lease, and when by our own clock it last changed.
@@ -122,7 +162,7 @@ impl LeaderElector {
                 // The lease is about to run out, and an attempt may hang for longer than that.
                 () = tokio::time::sleep_until(renewed + deadline), if leads => {
                     warn!("the lease could not be renewed in time; another replica will lead");
-                    leading.send_replace(false);
+                    self.resign(&leading);
                     continue;
                 }
             }
@@ -143,6 +183,7 @@ impl LeaderElector {
             match timeout(budget, self.try_acquire_or_renew(&api, &mut observed)).await {
                 Ok(Ok(true)) => {
                     renewed = asked;
+                    self.fence.extend(asked + self.duration);
                     if !leads && asked.elapsed() < deadline {
                         info!(identity = %self.identity, "leading");
                         leading.send_replace(true);
@@ -153,17 +194,23 @@ impl LeaderElector {
                         holder = observed.holder(),
                         "another replica holds the lease"
                     );
-                    leading.send_replace(false);
+                    self.resign(&leading);
                 }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => warn!(%error, "cannot take or renew the lease"),
                 Err(_) => warn!("taking or renewing the lease timed out"),
             }
         }
-        let led = leading.send_replace(false);
+        let led = self.resign(&leading);
         if led {
             self.release(&api).await;
         }
+    }
+
+    /// Says that this replica does not lead. Returns whether it did.
+    fn resign(&self, leading: &watch::Sender<bool>) -> bool {
+        self.fence.close();
+        leading.send_replace(false)
     }
 
     /// Takes or renews the lease if it is free, expired or ours; whether we hold it.
@@ -256,5 +303,26 @@ impl LeaderElector {
             Ok(Err(error)) => warn!(%error, "cannot release the lease; it runs out"),
             Err(_) => warn!("releasing the lease timed out; it runs out"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fence_closes_with_the_lease_and_not_before() {
+        let fence = Fence::default();
+        assert!(!fence.is_open());
+        let started = Instant::now();
+        let second = Duration::from_secs(1);
+        fence.extend(started + 10 * second);
+        let extended = async {
+            tokio::time::sleep(5 * second).await;
+            fence.extend(started + 15 * second);
+        };
+        tokio::join!(fence.closed(), extended);
+        assert_eq!(started.elapsed(), 15 * second);
+        assert!(!fence.is_open());
     }
 }

@@ -1,51 +1,42 @@
 //! headstart makes Kubernetes rollouts start with their images already on the nodes.
 //!
 //! ```text
-//! AdmissionReview ─▶ webhook ─▶ hints ─┐
-//!                                      ▼
-//! Deployment watch ─▶ cluster ─▶ queue ─▶ worker ─▶ plan ─▶ puller ─▶ prefetch pods
-//! Node, Pod watch  ─────┘                   ▲        (pure)                │
-//!                                           └── outcomes ◀── Pod watch ◀───┘ ─▶ event_recorder, metrics
+//! AdmissionReview ─▶ webhook ─▶ pending reviews ─┐
+//!                       ▲ reads                  ▼
+//! watches ──────────▶ store ──── changes ──▶ driver ──▶ API server ──▶ prefetch pods
+//!    ▲                                        │ ▲ events, results            │
+//!    │                                        ▼ │                            │
+//!    │                            core: controller, which only decides       │
+//!    └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A review is answered at once and only *noted*: its caller is not authenticated, and a later webhook may still
-//! refuse the object. The worker, on the elected leader only, acts on what the watches show to be stored. What it
-//! knows can be listed: a restart finds prefetch pods by label and goes on.
+//! A review is answered at once and only recorded: its caller is not authenticated, and a later webhook may refuse the object.
+//! The driver, on the elected leader only, acts on what the watches show to be stored. A new leader finds prefetch pods by
+//! label and goes on.
 //!
-//! Where it is asked for, a rollout waits for its images: `hold` has the webhook pause it as it is admitted, and the worker
-//! resume it. All that is known of a hold is in the Deployment.
+//! In a namespace in mode `hold` the webhook pauses a rollout as it is admitted, and the leader resumes it. The marks of a hold
+//! are in the Deployment.
 //!
-//! Imports point one way: [`headstart_core`] imports nobody here and is pure; `cluster` and `queue` know it; `webhook` knows those
-//! and `hold`; `worker` knows those, `puller`, `whereabouts` and `event_recorder`; `run` puts them together.
+//! Imports point one way: [`headstart_core`] performs no I/O and decides; `watch` feeds its store; `webhook` reads it; `driver`
+//! runs its controller and sends what that commands; `run` puts them together. docs/architecture.md has the drawing.
 
+mod ca_injector;
 pub mod cli;
 mod clock;
-mod request_metrics;
-// `unreachable_pub` is allowed in the rooms that the controller in core and the driver replace.
-mod ca_injector;
-#[allow(unreachable_pub)]
-mod cluster;
 mod config;
+mod driver;
 mod event_recorder;
-#[allow(unreachable_pub)]
-mod hold;
 mod leader_election;
 mod metrics;
-#[allow(unreachable_pub)]
-mod puller;
-#[allow(unreachable_pub)]
-mod queue;
+mod request_metrics;
 mod run;
 mod self_test;
 mod server;
 #[doc(hidden)]
 pub mod testing;
 mod tls;
+mod watch;
 mod webhook;
-#[allow(unreachable_pub)]
-mod whereabouts;
-#[allow(unreachable_pub)]
-mod worker;
 
 pub use config::Config;
 pub use run::run;

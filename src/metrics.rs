@@ -19,7 +19,6 @@ use api::ApiMetrics;
 pub(crate) use labels::{Decision, Lack, WatchedResource};
 use prefetch::PrefetchMetrics;
 use queue::QueueMetrics;
-pub(crate) use queue::QueueStats;
 use replica::ReplicaMetrics;
 
 /// All metrics. Cheap to share behind an `Arc`.

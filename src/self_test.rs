@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::event_recorder::{EventReason, EventRecorder};
+use crate::event_recorder::EventRecorder;
 use crate::metrics::Metrics;
+use headstart_core::event::EventReason;
 use headstart_core::self_test::{Address, Answer, Check, Enforcement};
 use headstart_core::workload::Workload;
 pub(crate) use permit::Permit;

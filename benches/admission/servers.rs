@@ -170,11 +170,11 @@ pub(crate) fn serve(arguments: &[String]) {
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await.expect("a listener");
         let webhook = Webhook {
-            hints: Arc::default(),
+            reviews: Arc::default(),
             metrics: Arc::default(),
             own_namespace: "headstart".into(),
             memory_budget: MemoryBudget::default(),
-            gate: None,
+            holds: None,
         };
         let shutdown = Shutdown {
             draining: Default::default(),

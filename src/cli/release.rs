@@ -12,8 +12,9 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::UsageError;
-use crate::hold::{Resumed, resume};
+use crate::driver::resume::release as end_hold;
 use headstart_core::api::well_known::{HELD_LABEL, HELD_VALUE};
+use headstart_core::controller::command::ResumeOutcome;
 use headstart_core::workload::DeploymentKey;
 
 /// How long the cluster may take to list what is held.
@@ -69,9 +70,9 @@ async fn release(options: Options) -> Result<()> {
     if keys.is_empty() {
         println!("no Deployment is held");
     }
-    let ended: Vec<(DeploymentKey, Resumed)> = futures::stream::iter(keys)
+    let ended: Vec<(DeploymentKey, Result<ResumeOutcome, String>)> = futures::stream::iter(keys)
         .map(async |key| {
-            let resumed = resume(&client, &key, None).await;
+            let resumed = end_hold(&client, &key).await;
             (key, resumed)
         })
         .buffer_unordered(AT_ONCE)
@@ -80,17 +81,17 @@ async fn release(options: Options) -> Result<()> {
     let mut failed = 0;
     for (key, resumed) in ended {
         match resumed {
-            Resumed::Yes => println!("{key} resumed"),
-            Resumed::ByHand => println!("{key} was resumed already"),
-            Resumed::StaysPaused => {
+            Ok(ResumeOutcome::Resumed) => println!("{key} resumed"),
+            Ok(ResumeOutcome::AlreadyResumed) => println!("{key} was resumed already"),
+            Ok(ResumeOutcome::LeftPaused) => {
                 println!("{key} stays paused, because its manifest says paused: true");
             }
             // Of all, it has ended meanwhile.
-            Resumed::NotHeld | Resumed::Changed if all => {}
-            Resumed::NotHeld | Resumed::Changed => bail!(
+            Ok(_) if all => {}
+            Ok(_) => bail!(
                 "Deployment {key} is not held; to see what is: kubectl get deployments -A -l {HELD_LABEL}={HELD_VALUE}"
             ),
-            Resumed::Failed(reason) => {
+            Err(reason) => {
                 eprintln!("headstart: cannot resume {key}: {reason}");
                 failed += 1;
             }

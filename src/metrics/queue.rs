@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use headstart_core::controller::Stats;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -10,21 +11,6 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 use super::labels::HoldEndLabel;
-
-/// What is still to be done.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct QueueStats {
-    /// Deployments that are not decided on every node.
-    pub deployments: usize,
-    /// How long the oldest of them has been so.
-    pub oldest: Duration,
-    /// Nodes that are not decided, counted for each Deployment.
-    pub places: usize,
-    /// Nodes that pull.
-    pub pulling: usize,
-    /// Deployments whose rollout waits.
-    pub held: usize,
-}
 
 /// Gauges of what is still to be done, and the durations of holds.
 pub(super) struct QueueMetrics {
@@ -89,20 +75,21 @@ impl QueueMetrics {
 }
 
 impl Metrics {
-    /// What is still to be done.
-    pub fn set_queue_stats(&self, stats: QueueStats) {
-        let QueueStats {
+    /// Sets the gauges of what is still to be done.
+    pub(crate) fn set_queue_stats(&self, stats: Stats) {
+        let Stats {
             deployments,
             oldest,
-            places,
+            nodes,
             pulling,
             held,
+            creates: _,
         } = stats;
         let gauge = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };
         gauge(&self.queue.queue_depth, deployments);
-        gauge(&self.queue.places, places);
+        gauge(&self.queue.places, nodes);
         gauge(&self.queue.pulling, pulling);
         gauge(&self.queue.held, held);
         self.queue.queue_oldest.set(oldest.as_secs_f64());

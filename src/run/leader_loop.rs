@@ -3,20 +3,20 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::Worker;
+use crate::driver::Driver;
 
 /// Runs the controller in each term of this replica, once its caches are complete. Ends with it once stopped.
 pub(super) async fn run_controller_while_leading(
-    worker: Worker,
+    driver: Driver,
     mut leading: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
-    let metrics = worker.metrics.clone();
+    let metrics = driver.metrics.clone();
     while !stop.is_cancelled() {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = worker.cluster.wait_until_synced() => {}
+            () = driver.store.wait_until_synced() => {}
         }
         tokio::select! {
             biased;
@@ -26,12 +26,12 @@ pub(super) async fn run_controller_while_leading(
         }
         metrics.leading(true);
         let term = stop.child_token();
-        let work = worker.clone().run(term.clone());
+        let work = driver.clone().run(term.clone());
         tokio::pin!(work);
         tokio::select! {
-            // Stopped: it ends what it has under way, and then by itself.
+            // Stopped: it ends by itself.
             () = &mut work => {}
-            // Lost: nothing may be written any more.
+            // Lost: nothing is written any more.
             _ = wait_for(&mut leading, false) => {
                 term.cancel();
                 work.await;

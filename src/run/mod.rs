@@ -27,17 +27,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::cluster::{self, Cluster};
 use crate::config::{Config, PodConfig, PullMethodFlag};
+use crate::driver::{Driver, DriverClock, Executor, Heartbeat};
 use crate::event_recorder::EventRecorder;
-use crate::leader_election::LeaderElector;
+use crate::leader_election::{Fence, LeaderElector};
 use crate::metrics::Metrics;
-use crate::puller::Puller;
-use crate::queue::Hints;
 use crate::self_test::{Permit, SelfTest};
-use crate::whereabouts::Whereabouts;
-use crate::worker::{Limits, Policy, Worker};
+use crate::watch::{SharedStore, Watches};
+use crate::webhook::PendingReviews;
 use certificate::Certificate;
+use headstart_core::controller::{ControllerConfig, PullLimits};
 use headstart_core::hold;
 use headstart_core::pod::PodSettings;
 use headstart_core::self_test::Address;
@@ -76,12 +75,16 @@ struct Replica {
     leading: watch::Sender<bool>,
     /// Cancelled when the process is told to stop.
     stop: CancellationToken,
+    /// Closed when the lease runs out.
+    fence: Fence,
+    /// Shows that the driver's loop turns.
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// The parts that the webhook and the controller share.
 struct Shared {
-    cluster: Arc<Cluster>,
-    hints: Arc<Hints>,
+    store: Arc<SharedStore>,
+    reviews: Arc<PendingReviews>,
     settings: Arc<PodSettings>,
     permit: Permit,
     /// `None` if rollouts are not held.
@@ -106,7 +109,7 @@ async fn serve(config: Config) -> Result<()> {
     let (identity, noop_image) = (&replica.identity, &settings.noop_image);
     info!(%listen, %probe_listen, %identity, %noop_image, "starting");
 
-    let cluster = start_watches(&replica, &config, noop_image);
+    let store = start_watches(&replica, &config, noop_image);
     let controller_done = CancellationToken::new();
     let election = start_election(&replica, &config, controller_done.clone());
     let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
@@ -114,14 +117,14 @@ async fn serve(config: Config) -> Result<()> {
     let event_writer = tokio::spawn(event_writer);
     let permit = start_self_test(&replica, &config, recorder.clone());
     let shared = Shared {
-        cluster,
-        hints: Arc::default(),
+        store,
+        reviews: Arc::default(),
         settings,
         permit,
         hold_limits,
     };
     let controller = tokio::spawn(run_controller_while_leading(
-        controller_parts(&replica, &config, &shared, recorder),
+        driver(&replica, &config, &shared, recorder),
         replica.leading.subscribe(),
         replica.stop.clone(),
     ));
@@ -154,6 +157,8 @@ impl Replica {
             tasks: TaskTracker::new(),
             leading: watch::Sender::new(false),
             stop: CancellationToken::new(),
+            fence: Fence::default(),
+            heartbeat: Arc::default(),
         })
     }
 }
@@ -193,16 +198,18 @@ async fn hold_limits_if_resumable(
     Ok(limits)
 }
 
-fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<Cluster> {
-    let cluster = Cluster::new(cluster::Settings {
-        own_namespace: replica.namespace.clone(),
+fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<SharedStore> {
+    let store = SharedStore::new(&replica.namespace);
+    let watches = Watches {
+        client: replica.client.clone(),
+        store: store.clone(),
+        metrics: replica.metrics.clone(),
+        namespaces: config.scope.namespaces.clone(),
         noop_image: noop_image.to_owned(),
         node_images: config.scope.trust_node_images,
-        metrics: replica.metrics.clone(),
-    });
-    let namespaces = config.scope.namespaces.clone();
-    cluster.spawn(&replica.client, namespaces, &replica.tasks);
-    cluster
+    };
+    watches.spawn(&replica.tasks);
+    store
 }
 
 /// Starts the leader election. It gives the lease up when `controller_done` is cancelled.
@@ -217,6 +224,7 @@ fn start_election(
         name: "headstart".to_owned(),
         identity: replica.identity.clone(),
         duration: config.process.lease_duration,
+        fence: replica.fence.clone(),
     };
     tokio::spawn(elector.run(
         replica.leading.clone(),
@@ -248,41 +256,39 @@ fn start_self_test(replica: &Replica, config: &Config, recorder: EventRecorder) 
     permit
 }
 
-/// Returns the controller, which starts to work with its first term.
-fn controller_parts(
-    replica: &Replica,
-    config: &Config,
-    shared: &Shared,
-    recorder: EventRecorder,
-) -> Worker {
-    let (budgets, scope) = (&config.budgets, &config.scope);
-    let puller = Puller::new(
-        replica.client.clone(),
-        usize::from(budgets.max_writes),
-        shared.settings.clone(),
-        replica.metrics.clone(),
-        shared.permit.clone(),
-    );
-    Worker {
-        cluster: shared.cluster.clone(),
-        hints: shared.hints.clone(),
-        puller,
-        whereabouts: Whereabouts::new(replica.client.clone()),
-        reporter: recorder,
-        client: replica.client.clone(),
-        metrics: replica.metrics.clone(),
-        settings: shared.settings.clone(),
-        policy: Policy {
-            retain: SignedDuration::try_from(config.pods.retain).unwrap_or(SignedDuration::MAX),
-            limits: Limits {
-                nodes: to_usize(budgets.max_pulling_nodes),
-                per_registry: to_usize(budgets.max_pulls_per_registry),
-                per_node: usize::from(budgets.pods_per_node),
-            },
-            refresh: scope.refresh,
-            new_node_deployments: usize::from(scope.new_node_deployments),
-            holds: shared.hold_limits,
+/// Returns the driver, which runs a controller in each term.
+fn driver(replica: &Replica, config: &Config, shared: &Shared, recorder: EventRecorder) -> Driver {
+    Driver {
+        store: shared.store.clone(),
+        reviews: shared.reviews.clone(),
+        executor: Executor {
+            client: replica.client.clone(),
+            metrics: replica.metrics.clone(),
+            fence: replica.fence.clone(),
         },
+        recorder,
+        metrics: replica.metrics.clone(),
+        permit: shared.permit.clone(),
+        config: controller_config(config, shared),
+        clock: DriverClock::start(),
+        heartbeat: replica.heartbeat.clone(),
+    }
+}
+
+fn controller_config(config: &Config, shared: &Shared) -> ControllerConfig {
+    let (budgets, scope) = (&config.budgets, &config.scope);
+    ControllerConfig {
+        retain: SignedDuration::try_from(config.pods.retain).unwrap_or(SignedDuration::MAX),
+        limits: PullLimits {
+            nodes: to_usize(budgets.max_pulling_nodes),
+            per_registry: to_usize(budgets.max_pulls_per_registry),
+            per_node: usize::from(budgets.pods_per_node),
+        },
+        refresh: scope.refresh,
+        new_node_deployments: usize::from(scope.new_node_deployments),
+        holds: shared.hold_limits,
+        max_writes: usize::from(budgets.max_writes),
+        pods: shared.settings.clone(),
     }
 }
 

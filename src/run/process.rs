@@ -48,7 +48,10 @@ pub(super) async fn client_with_metrics(
     kubeconfig: Option<PathBuf>,
     metrics: &Arc<Metrics>,
 ) -> Result<Client> {
-    let client = ClientBuilder::try_from(client_config(kubeconfig).await?)?;
+    let mut config = client_config(kubeconfig).await?;
+    // Each caller retries what is worth it, and knows how often: a layer below would multiply that.
+    config.default_retry = false;
+    let client = ClientBuilder::try_from(config)?;
     Ok(client
         .with_layer(&RequestMetricsLayer(metrics.clone()))
         .build())

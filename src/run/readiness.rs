@@ -7,20 +7,20 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
 use crate::server::Readiness;
+use crate::watch::SharedStore;
 
 /// Ready when the caches are complete, connections are accepted and the API server trusts our certificate, until
 /// stopped.
 pub(super) async fn update_readiness(
     readiness: Arc<Readiness>,
-    cluster: Arc<Cluster>,
+    store: Arc<SharedStore>,
     accepts: oneshot::Receiver<()>,
     mut registered: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
     let follow = async {
-        cluster.wait_until_synced().await;
+        store.wait_until_synced().await;
         if accepts.await.is_err() {
             pending::<Infallible>().await;
         }

@@ -15,9 +15,8 @@ use super::certificate::Certificate;
 use super::readiness::update_readiness;
 use super::{Replica, Shared};
 use crate::config::ListenConfig;
-use crate::hold::Gate;
 use crate::server::{Readiness, Shutdown, listen, probes, serve_probes, serve_tls};
-use crate::webhook::{MemoryBudget, Webhook, router};
+use crate::webhook::{HoldAdmission, MemoryBudget, Webhook, router};
 
 /// How long answers in flight may take once no new ones are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -65,7 +64,7 @@ impl Servers {
         let (accepting, accepts) = oneshot::channel();
         replica.tasks.spawn(update_readiness(
             readiness.clone(),
-            shared.cluster.clone(),
+            shared.store.clone(),
             accepts,
             certificate.registered.subscribe(),
             replica.stop.clone(),
@@ -76,7 +75,8 @@ impl Servers {
             closing: closing.clone(),
             deadline: CLOSE_DEADLINE,
         };
-        let probes = probes(readiness, replica.metrics.clone());
+        let heartbeat = replica.heartbeat.clone();
+        let probes = probes(readiness, heartbeat, replica.metrics.clone());
         let probes = serve_probes(listeners.probes, probes, shutdown.clone())
             .context("cannot start the thread for probes")?;
         let webhook = webhook(replica, shared, namespaces);
@@ -97,12 +97,12 @@ impl Servers {
 
 fn webhook(replica: &Replica, shared: Shared, namespaces: &[String]) -> Webhook {
     Webhook {
-        hints: shared.hints,
+        reviews: shared.reviews,
         metrics: replica.metrics.clone(),
         own_namespace: replica.namespace.clone().into(),
         memory_budget: MemoryBudget::default(),
-        gate: shared.hold_limits.map(|limits| Gate {
-            cluster: shared.cluster,
+        holds: shared.hold_limits.map(|limits| HoldAdmission {
+            store: shared.store,
             settings: shared.settings,
             limits,
             namespaces: namespaces.into(),

@@ -1,8 +1,12 @@
 //! What waits for the self-test: creates of pods, and holds.
 
+use headstart_core::controller::command::CreatePermission;
 use tokio::sync::watch;
 
 use headstart_core::self_test::Enforcement;
+
+/// Why pods are not created.
+const NOT_ENFORCED: &str = "headstart's ValidatingAdmissionPolicies are not enforced (--require-policies); apply its manifests again";
 
 /// The permission to create pods and to hold rollouts.
 #[derive(Clone, Debug)]
@@ -22,18 +26,28 @@ impl Permit {
         self.0.as_ref().is_none_or(now)
     }
 
-    /// Waits until the self-test has an answer; says why where the answer is no.
-    pub async fn granted(&self) -> Result<(), &'static str> {
-        let Some(mut state) = self.0.clone() else {
-            return Ok(());
+    /// Returns what is known now.
+    pub fn permission(&mut self) -> CreatePermission {
+        let Some(state) = &mut self.0 else {
+            return CreatePermission::Granted;
         };
-        let known = state.wait_for(|state| *state != Enforcement::Unknown).await;
-        match known.as_deref() {
-            Ok(Enforcement::Enforced) => Ok(()),
-            _ => Err(
-                "headstart's ValidatingAdmissionPolicies are not enforced (--require-policies); apply its manifests again",
-            ),
+        match *state.borrow_and_update() {
+            Enforcement::Unknown => CreatePermission::Unknown,
+            Enforcement::Enforced => CreatePermission::Granted,
+            Enforcement::NotEnforced => CreatePermission::Refused(NOT_ENFORCED.to_owned()),
         }
+    }
+
+    /// Waits until something else is known, and returns it. Waits for ever where nothing more will be.
+    pub async fn changed(&mut self) -> CreatePermission {
+        let changed = match &mut self.0 {
+            Some(state) => state.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+        self.permission()
     }
 }
 
@@ -44,30 +58,20 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_permitted_before_and_without_an_answer_that_all_is_enforced() {
         assert!(Permit::default().is_granted());
+        assert_eq!(Permit::default().permission(), CreatePermission::Granted);
         let (state, receiver) = watch::channel(Enforcement::Unknown);
-        let permit = Permit(Some(receiver));
+        let mut permit = Permit(Some(receiver));
         assert!(!permit.is_granted());
-        let waits = is_pending(permit.granted()).await;
-        assert!(waits, "creates wait for the first answer");
+        assert_eq!(permit.permission(), CreatePermission::Unknown);
         state.send_replace(Enforcement::NotEnforced);
         assert!(!permit.is_granted());
+        let refused = permit.changed().await;
         assert!(
-            permit
-                .granted()
-                .await
-                .is_err_and(|why| why.contains("--require-policies"))
+            matches!(&refused, CreatePermission::Refused(why) if why.contains("--require-policies")),
+            "{refused:?}"
         );
         state.send_replace(Enforcement::Enforced);
         assert!(permit.is_granted());
-        assert_eq!(permit.granted().await, Ok(()));
-    }
-
-    /// Returns whether a future is not done when it is first asked.
-    async fn is_pending(future: impl Future) -> bool {
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|context| {
-            std::task::Poll::Ready(future.as_mut().poll(context).is_pending())
-        })
-        .await
+        assert_eq!(permit.changed().await, CreatePermission::Granted);
     }
 }

@@ -13,10 +13,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::info;
 
 use super::connections::Connections;
 use super::{Protocol, Shutdown, serve};
+use crate::driver::Heartbeat;
 use crate::metrics::Metrics;
 
 /// Most open connections to the probe port. The kubelet opens one for each probe, Prometheus keeps one.
@@ -44,7 +46,21 @@ impl Readiness {
 }
 
 /// `/livez`, `/readyz` and `/metrics`.
-pub(crate) fn probes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+pub(crate) fn probes(
+    readiness: Arc<Readiness>,
+    heartbeat: Arc<Heartbeat>,
+    metrics: Arc<Metrics>,
+) -> Router {
+    let live = move || async move {
+        if heartbeat.is_stalled(Instant::now()) {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not alive: the controller has not turned for 30 s\n",
+            )
+        } else {
+            (StatusCode::OK, "ok\n")
+        }
+    };
     let ready = move || async move {
         if readiness.get() {
             (StatusCode::OK, "ok\n")
@@ -60,7 +76,7 @@ pub(crate) fn probes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router
         ([(CONTENT_TYPE, content_type(accepted))], metrics.encode())
     };
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
 }
@@ -153,7 +169,7 @@ mod tests {
             deadline: Duration::from_secs(5),
         };
         let closing = shutdown.closing.clone();
-        let router = probes(Arc::default(), Arc::default());
+        let router = probes(Arc::default(), Arc::default(), Arc::default());
         // The thread ends by `closing`; nobody waits for that here.
         drop(serve_probes(listener, router, shutdown).unwrap());
         (address, closing)

@@ -18,21 +18,24 @@ use tracing::{debug, warn};
 
 mod body;
 mod deployment_view;
+mod hold_admission;
 mod json;
 mod partial_review;
 mod patch;
+mod pending_reviews;
 mod response;
 mod review;
 mod serve;
 mod validate;
 
 pub use body::{MAX_BODY, MemoryBudget};
+pub use hold_admission::HoldAdmission;
+use pending_reviews::PendingReview;
+pub use pending_reviews::{MAX_PENDING_REVIEWS, PendingReviews, REVIEW_LIFETIME};
 pub use response::{RequestError, ReviewResponse};
 pub use serve::router;
 
-use crate::hold::Gate;
 use crate::metrics::{Decision, Metrics};
-use crate::queue::{Hint, Hints};
 use headstart_core::api::mode::{
     Mode, NamespaceMode, consent_command, effective_mode, is_exempt, lacks_consent,
     mode_from_labels,
@@ -45,7 +48,7 @@ use review::{DeploymentWrite, ParsedReview};
 #[derive(Debug)]
 pub struct Webhook {
     /// Where reviews wait for their confirmation.
-    pub hints: Arc<Hints>,
+    pub reviews: Arc<PendingReviews>,
     /// Counts decisions.
     pub metrics: Arc<Metrics>,
     /// headstart's own namespace, which is left alone.
@@ -53,7 +56,7 @@ pub struct Webhook {
     /// What the bodies of all requests may take.
     pub memory_budget: MemoryBudget,
     /// Decides what waits; `None` if nothing ever does.
-    pub gate: Option<Gate>,
+    pub holds: Option<HoldAdmission>,
 }
 
 impl Webhook {
@@ -145,12 +148,12 @@ impl Webhook {
             old,
         } = write;
         let mode = effective_mode(&mode_from_labels(new.labels()), Some(namespace));
-        let gate = self.gate.as_ref().filter(|_| mode == Mode::Hold);
-        let patch_base = gate.map(|gate| {
+        let holds = self.holds.as_ref().filter(|_| mode == Mode::Hold);
+        let patch_base = holds.map(|holds| {
             let same_constraints = old
                 .as_ref()
                 .is_some_and(|old| old.same_constraints_and_credentials(&new));
-            (gate, new.patch_base.clone(), same_constraints)
+            (holds, new.patch_base.clone(), same_constraints)
         });
         let Some(new) = new.into_workload() else {
             debug!(%uid, "the review holds nothing that could be a Deployment");
@@ -165,12 +168,12 @@ impl Webhook {
             return ReviewDecision::of(Decision::Ignored);
         }
         let mut warnings = response::warnings(&new);
-        let patch = patch_base.and_then(|(gate, patch_base, same_constraints)| {
-            match gate.admit(&new, old.as_ref(), same_constraints) {
+        let patch = patch_base.and_then(|(holds, patch_base, same_constraints)| {
+            match holds.decide(&new, old.as_ref(), same_constraints) {
                 HoldDecision::Unchanged => None,
                 HoldDecision::Release => patch_base.release_patch(),
                 HoldDecision::Hold { since, until } => {
-                    warnings.insert(0, gate.warning(&new, until));
+                    warnings.insert(0, holds.warning(&new, until));
                     patch_base.hold_patch(since, until)
                 }
             }
@@ -190,11 +193,11 @@ impl Webhook {
         };
         // With generateName there is no name yet: the watch brings the object once it has one.
         let recorded = new.key.name.is_empty() || {
-            let hint = Hint {
-                revision: new.image_set,
+            let review = PendingReview {
+                images: new.image_set,
                 admitted: Instant::now(),
             };
-            self.hints.note(new.key.clone(), hint)
+            self.reviews.record(new.key.clone(), review)
         };
         if !recorded {
             warn!(deployment = %new.key, "too many unconfirmed reviews; this one waits for the watch");

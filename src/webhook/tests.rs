@@ -11,7 +11,7 @@ use serve::{HOLD, MUTATE, VALIDATE, WITHOUT_CONSENT};
 use tower::ServiceExt;
 
 struct Served {
-    hints: Arc<Hints>,
+    reviews: Arc<PendingReviews>,
     budget: MemoryBudget,
     router: Router,
 }
@@ -25,22 +25,22 @@ fn serve() -> Served {
     serve_through(None)
 }
 
-fn serve_through(gate: Option<Gate>) -> Served {
+fn serve_through(gate: Option<HoldAdmission>) -> Served {
     let webhook = webhook(gate);
     Served {
-        hints: webhook.hints.clone(),
+        reviews: webhook.reviews.clone(),
         budget: webhook.memory_budget.clone(),
         router: router(webhook),
     }
 }
 
-fn webhook(gate: Option<Gate>) -> Webhook {
+fn webhook(gate: Option<HoldAdmission>) -> Webhook {
     Webhook {
-        hints: Arc::default(),
+        reviews: Arc::default(),
         metrics: Arc::default(),
         own_namespace: "headstart".into(),
         memory_budget: MemoryBudget::default(),
-        gate,
+        holds: gate,
     }
 }
 
@@ -90,8 +90,8 @@ impl Served {
     fn noted(&self, object: &Value) -> bool {
         let workload =
             Workload::from_deployment(&serde_json::from_value(object.clone()).unwrap()).unwrap();
-        self.hints
-            .confirm(&workload.key, &workload.image_set)
+        self.reviews
+            .take_confirmed(&workload.key, &workload.image_set)
             .is_some()
     }
 }

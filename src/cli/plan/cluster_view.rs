@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::input::ManifestFile;
 use super::namespaces::Namespaces;
 use crate::cli::UsageError;
-use crate::whereabouts::nodes_running;
+use crate::driver::list_pods::nodes_with_running_pods;
 use headstart_core::plan::PlacementContext;
 use headstart_core::pod::PodSettings;
 use headstart_core::scheduling::labels::Labels;
@@ -100,7 +100,7 @@ impl ClusterView {
                     continue;
                 };
                 let key = &workload.key;
-                let nodes = answer(nodes_running(&client, key, pods))
+                let nodes = answer(nodes_with_running_pods(&client, key, pods))
                     .await
                     .with_context(|| format!("cannot list the pods of {key}"))?;
                 view.running_on.insert(key.clone(), nodes);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client};
 
-use crate::whereabouts::{pull_secrets, secrets_of};
+use crate::driver::list_pods::{pull_secrets, secrets_of};
 use headstart_core::api::mode::{
     Mode, NamespaceMode, UnknownNamespaceMode, consent_command, lacks_consent, namespace_mode,
 };

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
-use crate::cluster::{self, Cluster};
+use crate::watch::SharedStore;
 use headstart_core::api::hold_mark::HoldMark;
 use headstart_core::hold::HoldLimits;
 use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
@@ -16,12 +16,7 @@ fn serve_with_holds() -> Served {
 
 /// With `--namespaces`.
 fn serve_looking_at(namespaces: &[String]) -> Served {
-    let cluster = Cluster::new(cluster::Settings {
-        own_namespace: "headstart".into(),
-        noop_image: "headstart:v1".into(),
-        node_images: true,
-        metrics: Arc::default(),
-    });
+    let store = SharedStore::new("headstart");
     let settings = PodSettings {
         noop_image: "headstart:v1".into(),
         method: None,
@@ -34,8 +29,8 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
         default: SignedDuration::from_mins(5),
         max: SignedDuration::from_mins(30),
     };
-    serve_through(Some(Gate {
-        cluster,
+    serve_through(Some(HoldAdmission {
+        store,
         settings: settings.into(),
         limits,
         namespaces: namespaces.into(),

@@ -56,7 +56,7 @@ fn the_uid_is_found_in_the_beginning_of_a_review_and_nowhere_else() {
     }
 }
 
-/// Three bytes of JSON for what would take a kilobyte as Kubernetes' own type, and names that would fill the hints.
+/// Three bytes of JSON for what would take a kilobyte as Kubernetes' own type, and names that would fill the reviews.
 #[tokio::test]
 async fn a_forged_review_cannot_make_us_remember_much() {
     let served = serve();
@@ -68,17 +68,12 @@ async fn a_forged_review_cannot_make_us_remember_much() {
     let (status, answer) = served.post("application/json", body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     // One hint, as for every review.
-    let later = Instant::now() + crate::queue::HINT_LIFETIME;
-    assert_eq!(served.hints.expire(later), 1);
+    let later = Instant::now() + REVIEW_LIFETIME;
+    assert_eq!(served.reviews.expire(later), 1);
     let mut long = review_of("CREATE", &deployment("app:1"), &Value::Null);
     long["request"]["name"] = json!("x".repeat(1_000_000));
     served.review(&long).await;
-    assert_eq!(
-        served
-            .hints
-            .expire(Instant::now() + crate::queue::HINT_LIFETIME),
-        0
-    );
+    assert_eq!(served.reviews.expire(Instant::now() + REVIEW_LIFETIME), 0);
     long["request"]["uid"] = json!("x".repeat(1_000_000));
     let (status, _) = served.post("application/json", long.to_string()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);

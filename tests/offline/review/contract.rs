@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use headstart::testing::{
-    Cluster, ClusterSettings, Gate, Hints, MAX_HINTS, MemoryBudget, Metrics, RequestError,
-    ReviewResponse, Webhook,
+    HoldAdmission, MAX_PENDING_REVIEWS, MemoryBudget, Metrics, PendingReviews, RequestError,
+    ReviewResponse, SharedStore, Webhook,
 };
 use headstart_core::hold::HoldLimits;
 use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
@@ -21,16 +21,16 @@ const MAX_ANSWER: usize = 4096;
 pub(crate) fn webhook() -> &'static Webhook {
     static WEBHOOK: OnceLock<Webhook> = OnceLock::new();
     WEBHOOK.get_or_init(|| Webhook {
-        hints: Hints::default().into(),
+        reviews: PendingReviews::default().into(),
         metrics: Metrics::default().into(),
         own_namespace: "headstart".into(),
         memory_budget: MemoryBudget::default(),
-        gate: Some(gate()),
+        holds: Some(gate()),
     })
 }
 
 /// Holds whatever asks for it: nothing is known of any node.
-fn gate() -> Gate {
+fn gate() -> HoldAdmission {
     let settings = PodSettings {
         noop_image: "headstart".into(),
         method: None,
@@ -39,13 +39,8 @@ fn gate() -> Gate {
         run_as: RunAs::Default,
         deadline_seconds: 60,
     };
-    Gate {
-        cluster: Cluster::new(ClusterSettings {
-            own_namespace: "headstart".into(),
-            noop_image: "headstart".into(),
-            node_images: true,
-            metrics: Metrics::default().into(),
-        }),
+    HoldAdmission {
+        store: SharedStore::new("headstart"),
         settings: settings.into(),
         limits: HoldLimits {
             default: SignedDuration::from_mins(5),
@@ -76,8 +71,8 @@ pub(crate) fn check(body: &[u8]) -> Taken {
     // One reads what the others read.
     assert_eq!(mutated.is_some(), validated.is_some());
     assert_eq!(mutated.is_some(), held.is_some());
-    let expired = webhook.hints.expire(far_future());
-    assert!(expired <= MAX_HINTS);
+    let expired = webhook.reviews.expire(far_future());
+    assert!(expired <= MAX_PENDING_REVIEWS);
     let (Some(mutated), Some(held), Some(validated)) = (mutated, held, validated) else {
         return Taken::Refused;
     };
@@ -171,5 +166,5 @@ fn verdict(answer: Result<ReviewResponse, RequestError>) -> Option<Value> {
 }
 
 fn far_future() -> tokio::time::Instant {
-    tokio::time::Instant::now() + headstart::testing::HINT_LIFETIME
+    tokio::time::Instant::now() + headstart::testing::REVIEW_LIFETIME
 }

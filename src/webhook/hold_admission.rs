@@ -1,55 +1,69 @@
-//! Decides, when a write is admitted, whether its rollout waits.
+//! Decides, when a write is admitted, whether its rollout is held.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{Timestamp, Unit};
 
-use crate::cluster::Cluster;
 use crate::self_test::Permit;
+use crate::watch::SharedStore;
 use headstart_core::api::annotations::HOLD_TIMEOUT;
 use headstart_core::hold::{HoldDecision, HoldLimits, ImagePresence, decide};
+use headstart_core::image_presence;
 use headstart_core::pod::PodSettings;
 use headstart_core::workload::Workload;
 
-/// Decides with what every replica has in its caches.
+/// Decides with what every replica has in its store.
 #[derive(Clone, Debug)]
-pub struct Gate {
-    /// Which images are where.
-    pub cluster: Arc<Cluster>,
+pub struct HoldAdmission {
+    /// Where which images are.
+    pub store: Arc<SharedStore>,
     /// How images are prefetched, and so where.
     pub settings: Arc<PodSettings>,
     /// How long holds last at most.
     pub limits: HoldLimits,
-    /// The namespaces that are looked at; none for all. A hold elsewhere would be seen by nobody.
+    /// The namespaces that are watched; none for all. A hold elsewhere would never end.
     pub namespaces: Arc<[String]>,
-    /// Without it nothing is held: the images would not come.
+    /// Nothing is held without it: no pods would be created.
     pub permit: Permit,
 }
 
-impl Gate {
-    /// Decides what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
+impl HoldAdmission {
+    /// Returns what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
     /// same nodes.
-    pub fn admit(&self, new: &Workload, old: Option<&Workload>, lands_alike: bool) -> HoldDecision {
+    pub fn decide(
+        &self,
+        new: &Workload,
+        old: Option<&Workload>,
+        lands_alike: bool,
+    ) -> HoldDecision {
         let watched = self.namespaces.is_empty() || self.namespaces.contains(&new.key.namespace);
         if !watched || !self.permit.is_granted() {
             return HoldDecision::Unchanged;
         }
         let stock = if lands_alike {
-            self.stock(new)
+            self.presence(new)
         } else {
             ImagePresence::Unknown
         };
-        // People read the marks, in seconds.
+        // Users read the marks: whole seconds are enough.
         let now = Timestamp::now().round(Unit::Second);
         let now = now.unwrap_or_else(|_| Timestamp::now());
         decide(new, old, stock, self.limits, now)
     }
 
-    /// A review is read for images only; where they go is what the stored object says.
-    fn stock(&self, new: &Workload) -> ImagePresence {
-        let stored = self.cluster.stored(&new.key);
-        // Of one that is too large is not known where its pods may land.
-        let Some((stored, _)) = stored.filter(|(stored, _)| stored.too_large.is_none()) else {
+    /// A review is read for its images only; where they go is what the stored object says. The store is locked for lookups
+    /// only: the nodes are a snapshot.
+    fn presence(&self, new: &Workload) -> ImagePresence {
+        if !self.store.is_synced() {
+            return ImagePresence::Unknown;
+        }
+        let (stored, nodes) = {
+            let store = self.store.read();
+            let stored = store.get(&new.key).map(|(stored, _)| stored.clone());
+            (stored, store.node_snapshot())
+        };
+        // It is not known where the pods of a Deployment that is too large may land.
+        let Some(stored) = stored.filter(|stored| stored.too_large.is_none()) else {
             return ImagePresence::Unknown;
         };
         let wanted = Workload {
@@ -58,10 +72,15 @@ impl Gate {
             annotations: new.annotations.clone(),
             ..Workload::clone(&stored)
         };
-        self.cluster.stock(&wanted, &self.settings)
+        let pods_on = |node: &str| {
+            let store = self.store.read();
+            let pods = store.pods_on_node(&new.key, node);
+            pods.into_iter().cloned().collect()
+        };
+        image_presence(&wanted, &nodes, pods_on, &self.settings)
     }
 
-    /// What the person who writes is told.
+    /// Returns the warning for the client that writes.
     pub fn warning(&self, new: &Workload, until: Timestamp) -> String {
         let asked = new.annotations.hold_timeout.as_ref();
         match asked.filter(|asked| asked.0 > self.limits.max) {

@@ -1,7 +1,7 @@
-//! Objects as the watches read them: whole but for `metadata.managedFields`.
+//! Objects as the watches read them: all but `metadata.managedFields`.
 //!
-//! That says who wrote which field of the object: a tree about as large as the object itself, which would be read into
-//! maps of maps with each event, a heartbeat say, and dropped unread.
+//! The managed fields name the writer of each field, in a tree about as large as the object. They would be parsed into maps of
+//! maps for every event, heartbeats included, and dropped unread.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use serde::{Deserialize, Deserializer};
 
 /// An object without its managed fields.
 #[derive(Clone, Debug)]
-pub(super) struct Lean<K>(K);
+pub(super) struct Slim<K>(K);
 
 #[derive(Deserialize)]
-struct Parts<Spec, Status> {
+struct SlimParts<Spec, Status> {
     #[serde(default)]
-    metadata: Metadata,
+    metadata: SlimMetadata,
     spec: Option<Spec>,
     status: Option<Status>,
 }
@@ -28,7 +28,7 @@ struct Parts<Spec, Status> {
 /// All of `ObjectMeta` but one.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Metadata {
+struct SlimMetadata {
     annotations: Option<BTreeMap<String, String>>,
     creation_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
@@ -45,9 +45,9 @@ struct Metadata {
     uid: Option<String>,
 }
 
-impl From<Metadata> for ObjectMeta {
-    fn from(metadata: Metadata) -> Self {
-        let Metadata {
+impl From<SlimMetadata> for ObjectMeta {
+    fn from(metadata: SlimMetadata) -> Self {
+        let SlimMetadata {
             annotations,
             creation_timestamp,
             deletion_grace_period_seconds,
@@ -83,12 +83,12 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-macro_rules! lean {
+macro_rules! slim {
     ($($kind:ident, $spec:ty, $status:ty;)*) => {$(
-        impl<'de> Deserialize<'de> for Lean<$kind> {
+        impl<'de> Deserialize<'de> for Slim<$kind> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Parts { metadata, spec, status } =
-                    Parts::<$spec, $status>::deserialize(deserializer)?;
+                let SlimParts { metadata, spec, status } =
+                    SlimParts::<$spec, $status>::deserialize(deserializer)?;
                 let metadata = metadata.into();
                 Ok(Self($kind { metadata, spec, status }))
             }
@@ -96,13 +96,13 @@ macro_rules! lean {
     )*};
 }
 
-lean! {
+slim! {
     Deployment, DeploymentSpec, DeploymentStatus;
     Node, NodeSpec, NodeStatus;
     Pod, PodSpec, PodStatus;
 }
 
-impl<K: Resource> Resource for Lean<K> {
+impl<K: Resource> Resource for Slim<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -131,14 +131,14 @@ impl<K: Resource> Resource for Lean<K> {
     }
 }
 
-/// The same event of the object itself.
-pub(super) fn whole<K>(event: Event<Lean<K>>) -> Event<K> {
+/// Returns the same event of the object itself.
+pub(super) fn into_object<K>(event: Event<Slim<K>>) -> Event<K> {
     match event {
         Event::Init => Event::Init,
-        Event::InitApply(Lean(object)) => Event::InitApply(object),
+        Event::InitApply(Slim(object)) => Event::InitApply(object),
         Event::InitDone => Event::InitDone,
-        Event::Apply(Lean(object)) => Event::Apply(object),
-        Event::Delete(Lean(object)) => Event::Delete(object),
+        Event::Apply(Slim(object)) => Event::Apply(object),
+        Event::Delete(Slim(object)) => Event::Delete(object),
     }
 }
 
@@ -163,12 +163,12 @@ mod tests {
             "spec": { "nodeName": "n1", "containers": [{ "name": "app", "image": "app:1" }] },
             "status": { "phase": "Running" },
         });
-        let Lean::<Pod>(lean) = serde_json::from_value(object.clone()).unwrap();
+        let Slim::<Pod>(slim) = serde_json::from_value(object.clone()).unwrap();
         let mut pod: Pod = serde_json::from_value(object).unwrap();
         assert!(pod.metadata.managed_fields.take().is_some());
-        assert_eq!(lean, pod);
+        assert_eq!(slim, pod);
         // Every field is there to be compared.
-        let read = serde_json::to_value(&lean.metadata).unwrap();
+        let read = serde_json::to_value(&slim.metadata).unwrap();
         assert_eq!(read.as_object().unwrap().len(), 14);
     }
 }

@@ -1,116 +1,56 @@
-//! What is asked of the API server about one Deployment: where its own pods are, for plans that depend on it and for nodes where
-//! the rollout pulls by itself, and which pull secrets its ServiceAccount has.
+//! Reads that a prefetch waits for: the nodes that have pods of a Deployment, and the pull secrets of its ServiceAccount.
 
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
+use headstart_core::controller::command::PodFilter;
+use headstart_core::scheduling::selector::Selector;
+use headstart_core::workload::{DeploymentKey, Workload};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{debug, warn};
 
-use headstart_core::scheduling::selector::Selector;
-use headstart_core::workload::{DeploymentKey, Workload};
+/// How long the API server may take: only a prefetch waits for the answer, and goes on without it.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many starting pods are looked at: enough for all but huge rollouts, and 2 MB at most.
+const MAX_STARTING_PODS: u32 = 500;
 
-/// How long the API server may take to list the pods of one Deployment: its rollout waits for nothing, its prefetch for this.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lists in flight at most: thousands of Deployments may begin to roll out at once.
-const LISTS: usize = 16;
-/// How many of its pods are looked through that are about to start: enough for all but huge rollouts, and 2 MB at most.
-const MOST_STARTING: u32 = 500;
-
-/// Looks where a Deployment's own pods are, with a bound on how many lists are in flight.
-#[derive(Clone)]
-pub struct Whereabouts {
-    client: Client,
-    /// Lists in flight.
-    lists: Arc<Semaphore>,
-}
-
-impl Whereabouts {
-    /// Nothing is asked yet.
-    pub fn new(client: Client) -> Self {
-        Self {
-            client,
-            lists: Arc::new(Semaphore::new(LISTS)),
-        }
-    }
-
-    /// The nodes on which pods of a Deployment are now. Where that cannot be learnt the plan does without.
-    pub async fn nodes_running(&self, key: &DeploymentKey, pods: &Selector) -> BTreeSet<String> {
-        self.or_none(key, nodes_running(&self.client, key, pods))
-            .await
-    }
-
-    /// The nodes on which pods of a Deployment are about to start that bring all its images; of the first
-    /// 500 pods. Where that cannot be learnt, none.
-    pub async fn nodes_pulling(&self, workload: &Workload, pods: &Selector) -> BTreeSet<String> {
-        self.or_none(&workload.key, nodes_pulling(&self.client, workload, pods))
-            .await
-    }
-
-    /// The names of the pull secrets of a ServiceAccount; none if there is no such account, `None` if that cannot be learnt.
-    pub async fn pull_secrets(&self, key: &DeploymentKey, account: &str) -> Option<Vec<String>> {
-        match self
-            .answered(pull_secrets(&self.client, &key.namespace, account))
-            .await
-        {
-            Ok(Some(secrets)) => Some(secrets),
-            Ok(None) => {
-                debug!(deployment = %key, %account, "there is no such ServiceAccount");
-                Some(Vec::new())
-            }
-            Err(error) => {
-                warn!(deployment = %key, %account, %error, "cannot read the ServiceAccount; going on without its pull secrets");
-                None
-            }
-        }
-    }
-
-    /// What a list says, if it is answered in time.
-    async fn or_none(
-        &self,
-        key: &DeploymentKey,
-        nodes: impl Future<Output = kube::Result<BTreeSet<String>>>,
-    ) -> BTreeSet<String> {
-        self.answered(nodes).await.unwrap_or_else(|error| {
-            warn!(deployment = %key, %error, "cannot list the pods; going on without");
-            BTreeSet::new()
-        })
-    }
-
-    async fn answered<T>(
-        &self,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, String> {
-        let request = async {
-            // Never closed.
-            let _permit = self.lists.acquire().await;
-            request.await
-        };
-        match timeout(LIST_TIMEOUT, request).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", LIST_TIMEOUT.as_secs())),
-        }
+/// Returns the nodes that have pods of a Deployment that pass the filter.
+pub(super) async fn list_nodes(
+    client: &Client,
+    workload: &Workload,
+    selector: &Selector,
+    filter: PodFilter,
+) -> kube::Result<BTreeSet<String>> {
+    match filter {
+        PodFilter::Running => nodes_with_running_pods(client, &workload.key, selector).await,
+        PodFilter::Starting => nodes_with_starting_pods(client, workload, selector).await,
     }
 }
 
-/// The nodes on which pods of a Deployment are now.
-pub(crate) async fn nodes_running(
+/// Returns what a read answers, or why it did not in time.
+pub(super) async fn with_timeout<T>(
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, String> {
+    match timeout(READ_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", READ_TIMEOUT.as_secs())),
+    }
+}
+
+/// Returns the nodes that run pods of a Deployment.
+pub(crate) async fn nodes_with_running_pods(
     client: &Client,
     key: &DeploymentKey,
     pods: &Selector,
 ) -> kube::Result<BTreeSet<String>> {
     let live = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-    let pods = own_pods(client, key, pods, live).await?;
+    let pods = pods_of(client, key, pods, live).await?;
     Ok(pods.filter_map(|pod| pod.spec?.node_name).collect())
 }
 
-/// The names of the pull secrets of a ServiceAccount; `None` if there is no such account.
+/// Returns the names of the pull secrets of a ServiceAccount; `None` if there is no such account.
 pub(crate) async fn pull_secrets(
     client: &Client,
     namespace: &str,
@@ -121,7 +61,7 @@ pub(crate) async fn pull_secrets(
     Ok(account.map(|account| secrets_of(&account)))
 }
 
-/// The names of the pull secrets of a ServiceAccount.
+/// Returns the names of the pull secrets of a ServiceAccount.
 pub(crate) fn secrets_of(account: &ServiceAccount) -> Vec<String> {
     let secrets = account.image_pull_secrets.iter().flatten();
     secrets
@@ -130,15 +70,16 @@ pub(crate) fn secrets_of(account: &ServiceAccount) -> Vec<String> {
         .collect()
 }
 
-async fn nodes_pulling(
+/// Returns the nodes where pods of a Deployment are about to start that bring all its images.
+async fn nodes_with_starting_pods(
     client: &Client,
     workload: &Workload,
     pods: &Selector,
 ) -> kube::Result<BTreeSet<String>> {
     let starting = ListParams::default()
         .fields("status.phase=Pending")
-        .limit(MOST_STARTING);
-    let pods = own_pods(client, &workload.key, pods, starting).await?;
+        .limit(MAX_STARTING_PODS);
+    let pods = pods_of(client, &workload.key, pods, starting).await?;
     Ok(pods
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter_map(|pod| {
@@ -149,7 +90,7 @@ async fn nodes_pulling(
         .collect())
 }
 
-async fn own_pods(
+async fn pods_of(
     client: &Client,
     key: &DeploymentKey,
     pods: &Selector,
@@ -203,13 +144,15 @@ mod tests {
             name: "web".into(),
         };
         let selector = "app=web,track notin (a,b)".parse().unwrap();
-        let nodes = nodes_running(&client, &key, &selector).await.unwrap();
+        let nodes = nodes_with_running_pods(&client, &key, &selector)
+            .await
+            .unwrap();
         assert_eq!(nodes, ["n1", "n2"].map(str::to_owned).into());
     }
 
     #[tokio::test]
     async fn a_node_pulls_where_a_pod_with_all_the_images_is_about_to_start() {
-        let workload = crate::cluster::verdict::tests::wants(&["app:2"]);
+        let workload = headstart_core::testing::wants(&["app:2"]);
         let pod = |node: serde_json::Value, image: &str| {
             serde_json::json!({
                 "metadata": {"name": "web"},
@@ -233,7 +176,9 @@ mod tests {
             pods,
         );
         let selector = "app=web".parse().unwrap();
-        let nodes = nodes_pulling(&client, &workload, &selector).await.unwrap();
+        let nodes = nodes_with_starting_pods(&client, &workload, &selector)
+            .await
+            .unwrap();
         assert_eq!(nodes, ["n1".to_owned()].into());
     }
 
@@ -259,16 +204,12 @@ mod tests {
                 let response = Response::builder().status(code).body(answer);
                 async move { Ok::<_, std::io::Error>(response.unwrap()) }
             });
-            let whereabouts = Whereabouts::new(Client::new(server, "default"));
-            let key = DeploymentKey {
-                namespace: "shop".into(),
-                name: "web".into(),
-            };
-            whereabouts.pull_secrets(&key, account).await
+            let client = Client::new(server, "default");
+            with_timeout(pull_secrets(&client, "shop", account)).await
         };
         let named = Some(["b", "a"].map(str::to_owned).to_vec());
-        assert_eq!(asked("builder").await, named);
-        assert_eq!(asked("gone").await, Some(Vec::new()));
-        assert_eq!(asked("forbidden").await, None);
+        assert_eq!(asked("builder").await, Ok(named));
+        assert_eq!(asked("gone").await, Ok(None));
+        assert!(asked("forbidden").await.is_err());
     }
 }

@@ -1,0 +1,90 @@
+//! Ends a hold: the one write of a user's object that headstart makes.
+
+use std::time::Duration;
+
+use headstart_core::api::hold_mark::HoldMark;
+use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::controller::command::{ResumeOutcome, WriteError};
+use headstart_core::hold::is_paused_by_user;
+use headstart_core::image::ImageSetId;
+use headstart_core::workload::{DeploymentKey, Workload};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::write_error::write_error;
+
+/// How long the API server may take for one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often another client may change a Deployment meanwhile.
+const MAX_CONFLICTS: usize = 8;
+
+/// Ends the hold of a Deployment for the command line, which has no controller to try again.
+///
+/// # Errors
+/// Says why the hold could not be ended.
+pub(crate) async fn release(client: &Client, key: &DeploymentKey) -> Result<ResumeOutcome, String> {
+    for _ in 0..MAX_CONFLICTS {
+        match timeout(ATTEMPT_TIMEOUT, resume(client, key, None)).await {
+            Ok(Ok(ResumeOutcome::Conflict)) => {}
+            Ok(Ok(outcome)) => return Ok(outcome),
+            Ok(Err(error)) => return Err(error.message().to_owned()),
+            Err(_) => {
+                let seconds = ATTEMPT_TIMEOUT.as_secs();
+                return Err(format!("no answer within {seconds} s"));
+            }
+        }
+    }
+    Err(format!("it was changed {MAX_CONFLICTS} times meanwhile"))
+}
+
+/// Ends the hold of a Deployment; with `only_if`, only if it waits for these images.
+///
+/// The Deployment is written only if it is unchanged since the read: a pause that a user sets in between is theirs.
+pub(super) async fn resume(
+    client: &Client,
+    key: &DeploymentKey,
+    only_if: Option<&ImageSetId>,
+) -> Result<ResumeOutcome, WriteError> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &key.namespace);
+    let stored = api.get_opt(&key.name).await.map_err(write_error)?;
+    let Some(deployment) = stored else {
+        return Ok(ResumeOutcome::NotHeld);
+    };
+    let Some(mark) = HoldMark::read(&deployment) else {
+        return Ok(ResumeOutcome::NotHeld);
+    };
+    let has_images = |wanted: &ImageSetId| {
+        let workload = Workload::from_deployment(&deployment);
+        workload.is_some_and(|workload| workload.image_set == *wanted)
+    };
+    let outcome = if !mark.paused {
+        ResumeOutcome::AlreadyResumed
+    } else if is_paused_by_user(&deployment) {
+        ResumeOutcome::LeftPaused
+    } else if only_if.is_some_and(|wanted| !has_images(wanted)) {
+        return Ok(ResumeOutcome::ImagesChanged);
+    } else {
+        ResumeOutcome::Resumed
+    };
+    let mut patch = json!({
+        "metadata": {
+            // The API server answers 409 if it has another.
+            "resourceVersion": deployment.metadata.resource_version,
+            "labels": { HELD_LABEL: null },
+            "annotations": { HELD_SINCE: null, HELD_UNTIL: null },
+        },
+    });
+    if outcome == ResumeOutcome::Resumed {
+        patch["spec"] = json!({ "paused": Value::Null });
+    }
+    let params = PatchParams::default();
+    match api.patch(&key.name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(outcome),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(ResumeOutcome::Conflict),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(ResumeOutcome::NotHeld),
+        Err(error) => Err(write_error(error)),
+    }
+}
