@@ -32,6 +32,9 @@ const CONTROLLER: &str = "headstart.dev/headstart";
 const WRITERS: usize = 8;
 /// How long one may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an event is sent that meets a busy API server, with a pause that doubles from the first.
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How often is said that events are dropped.
 const DROPS_LOGGED: Duration = Duration::from_secs(60);
 
@@ -173,21 +176,41 @@ async fn write_one(client: Client, event: Event) {
     let api: Api<Event> = Api::namespaced(client, namespace);
     let note = shown(event.note.as_deref().unwrap_or_default(), SHOWN_BYTES);
     let note = &*note;
-    match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => {}
-        // Said already, by us before a restart or by the leader before us.
-        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
-        Ok(Err(kube::Error::Api(status))) if namespace_is_going(&status.message) => {
-            debug!(
-                reason = event.reason,
-                "no event in a namespace that is being deleted"
-            );
-        }
-        Ok(Err(error)) => {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1.. {
+        let answer = timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await;
+        let error = match answer {
+            Ok(Ok(_)) => return,
+            // This replica wrote it before a restart, or the leader before it.
+            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => return,
+            Ok(Err(kube::Error::Api(status))) if namespace_is_going(&status.message) => {
+                debug!(
+                    reason = event.reason,
+                    "no event in a namespace that is being deleted"
+                );
+                return;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                warn!(reason = event.reason, note, "writing an event timed out");
+                return;
+            }
+        };
+        if attempt == ATTEMPTS || !may_pass(&error) {
             let error = printed(error, SHOWN_BYTES);
             warn!(error, reason = event.reason, note, "cannot write an event");
+            return;
         }
-        Err(_) => warn!(reason = event.reason, note, "writing an event timed out"),
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Returns whether the next attempt can have another answer: the API server is busy, or was not reached.
+fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        _ => true,
     }
 }
 
