@@ -1,0 +1,12 @@
+//! Each test builds a controller, feeds it objects through the store and events with their times, and asserts on what comes
+//! out. Nothing here waits.
+
+mod creates;
+mod dispatch;
+mod gc;
+mod holds;
+mod nodes;
+mod pulls;
+mod random;
+mod terms;
+mod world;

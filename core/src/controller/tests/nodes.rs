@@ -1,0 +1,147 @@
+//! What nodes that join, leave or change do, and limits on nodes.
+
+use super::world::*;
+use crate::controller::ControllerConfig;
+use serde_json::{Value, json};
+
+fn joined(at: &World) -> Value {
+    json!({"metadata": {"creationTimestamp": at.now.wall}})
+}
+
+/// A world in which a Deployment was rolled out before this term.
+fn rolled_out_before() -> World {
+    let mut world = World::new();
+    world.nodes(2);
+    let old = json!({"status": settled(1_700_000_000)});
+    world.deploy(merged(web("web", &["a:1"]), &old));
+    assert!(world.take_creates().is_empty());
+    world
+}
+
+#[test]
+fn a_node_that_joins_during_a_rollout_gets_its_images() {
+    let mut world = World::new();
+    world.nodes(2);
+    world.deploy(web("web", &["a:1"]));
+    world.create_all();
+    world.node("new");
+    assert_eq!(nodes_of(&world.create_all()), ["new"]);
+}
+
+#[test]
+fn a_node_that_joins_gets_the_images_of_earlier_rollouts() {
+    let mut world = rolled_out_before();
+    let young = joined(&world);
+    world.node_with("new", &young);
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["new"]);
+    world.pull(&pods);
+    let not_ready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    world.node_with("new", &merged(young.clone(), &not_ready));
+    world.node_with("new", &young);
+    assert!(
+        world.take_creates().is_empty(),
+        "a node that flaps has its images"
+    );
+}
+
+#[test]
+fn only_so_many_deployments_get_their_images_onto_a_node_that_joins() {
+    let mut world = World::with(ControllerConfig {
+        new_node_deployments: 2,
+        ..config()
+    });
+    for (name, replicas) in [("one", 1), ("two", 2), ("three", 3)] {
+        let old = json!({"spec": {"replicas": replicas}, "status": settled(1_700_000_000)});
+        world.deploy(merged(web(name, &[&format!("{name}:1")]), &old));
+    }
+    let young = joined(&world);
+    world.node_with("new", &young);
+    let pods = world.create_all();
+    let mut of: Vec<_> = pods
+        .iter()
+        .filter_map(|pod| {
+            pod.metadata
+                .labels
+                .as_ref()?
+                .get("headstart.dev/deployment")
+        })
+        .collect();
+    of.sort_unstable();
+    assert_eq!(of, ["three", "two"], "those with most replicas");
+}
+
+#[test]
+fn a_node_that_is_gone_is_not_waited_for() {
+    let mut world = World::new();
+    world.nodes(2);
+    world.deploy(web("web", &["a:1"]));
+    let pods = world.create_all();
+    world.pull(&pods[..1]);
+    world.delete_node("n002");
+    assert_eq!(world.pending(), 0);
+}
+
+#[test]
+fn another_node_by_the_same_name_has_nothing() {
+    let mut world = World::new();
+    world.nodes(1);
+    world.deploy(web("web", &["a:1"]));
+    let pods = world.create_all();
+    world.pull(&pods);
+    world.advance(secs(10));
+    let created = world.now.wall;
+    let again = json!({"metadata": {"uid": "another", "creationTimestamp": created}});
+    world.node_with("n001", &again);
+    assert_eq!(world.pending(), 1);
+    let deletes = world.take_deletes();
+    assert_eq!(deletes.len(), 1, "its name is that of the pod before");
+}
+
+#[test]
+fn a_node_that_is_cordoned_before_its_turn_gets_no_pod() {
+    let mut world = World::with(ControllerConfig {
+        max_writes: 1,
+        ..config()
+    });
+    world.nodes(2);
+    world.deploy(web("web", &["a:1"]));
+    world.node_with("n002", &json!({"spec": {"unschedulable": true}}));
+    let first = world.create_all();
+    assert_eq!(nodes_of(&first), ["n001"]);
+    assert!(world.take_creates().is_empty());
+}
+
+#[test]
+fn a_limit_on_nodes_prefers_those_where_the_deployment_runs() {
+    let mut world = World::new();
+    world.nodes(5);
+    let two = json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "2"}}});
+    world.deploy(merged(web("web", &["a:1"]), &two));
+    assert!(world.take_creates().is_empty(), "its pods are listed first");
+    world.answer_list(["n003", "n005"]);
+    assert_eq!(nodes_of(&world.create_all()), ["n003", "n005"]);
+}
+
+#[test]
+fn a_plan_goes_on_without_a_list_that_fails() {
+    let mut world = World::new();
+    world.nodes(5);
+    let two = json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "2"}}});
+    world.deploy(merged(web("web", &["a:1"]), &two));
+    world.fail_list();
+    assert_eq!(world.create_all().len(), 2);
+}
+
+#[test]
+fn images_that_change_while_pods_are_listed_are_planned_anew() {
+    let mut world = World::new();
+    world.nodes(3);
+    let one = json!({"metadata": {"annotations": {"headstart.dev/max-nodes": "1"}}});
+    world.deploy(merged(web("web", &["a:1"]), &one));
+    world.deploy(merged(web("web", &["a:2"]), &one));
+    world.answer_list(["n001"]);
+    assert!(world.take_creates().is_empty(), "the list was for a:1");
+    world.answer_list(["n002"]);
+    assert_eq!(nodes_of(&world.create_all()), ["n002"]);
+}
