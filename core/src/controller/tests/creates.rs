@@ -1,5 +1,6 @@
 //! What follows from the answers to creates.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::command::{Command, CommandResult, WriteError};
 use crate::controller::observation::Observation;

@@ -1,5 +1,6 @@
 //! Which pods are created, in which order and within which limits.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::command::{CreatePermission, Event};
 use crate::controller::{ControllerConfig, PullLimits};

@@ -1,5 +1,6 @@
 //! Pods that are no longer needed, and prefetches that are finished.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::command::{CommandResult, WriteError};
 use crate::controller::{ControllerConfig, Stats};

@@ -1,5 +1,6 @@
 //! Held rollouts.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::ControllerConfig;
 use crate::controller::command::{Command, CommandId, CommandResult, ResumeOutcome, WriteError};
@@ -237,6 +238,17 @@ fn at_most_sixteen_rollouts_are_resumed_at_once() {
         resumes[0].0,
         CommandResult::Resumed(Ok(ResumeOutcome::Resumed)),
     );
+    assert_eq!(take_resumes(&mut world).len(), 1);
+}
+
+#[test]
+fn a_hold_does_not_wait_for_a_node_that_is_gone() {
+    let mut world = held(2);
+    let pods = world.create_all();
+    world.pull(&pods[..1]);
+    world.hide(&pods[1]);
+    assert!(take_resumes(&mut world).is_empty());
+    world.delete_node("n002");
     assert_eq!(take_resumes(&mut world).len(), 1);
 }
 

@@ -5,6 +5,7 @@ mod creates;
 mod dispatch;
 mod gc;
 mod holds;
+mod kubelet;
 mod nodes;
 mod pulls;
 mod random;

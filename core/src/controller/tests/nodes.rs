@@ -1,5 +1,6 @@
 //! What nodes that join, leave or change do, and limits on nodes.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::ControllerConfig;
 use serde_json::{Value, json};

@@ -1,9 +1,10 @@
 //! What the pods on a node change.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::observation::Observation;
 use crate::event::EventReason;
-use crate::pod::status::FailureKind;
+use crate::pod::status::{FailureKind, ImageStatus};
 use serde_json::json;
 
 fn failures(world: &mut World) -> Vec<String> {
@@ -161,7 +162,10 @@ fn the_result_of_a_pod_is_recorded_by_its_worst_image() {
         _ => None,
     });
     let images = &finished.unwrap().images;
-    let not_found = |image| matches!(image, &crate::pod::status::ImageStatus::Failed(ref f) if f.kind == FailureKind::NotFound);
+    let not_found = |image: &ImageStatus| match image {
+        ImageStatus::Failed(failure) => failure.kind == FailureKind::NotFound,
+        _ => false,
+    };
     assert!(images.iter().all(not_found));
 }
 

@@ -1,5 +1,6 @@
 //! Random operations, and then a cluster that heals.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::command::{Command, CommandResult, ResumeOutcome, WriteError};
 use k8s_openapi::api::core::v1::Pod;

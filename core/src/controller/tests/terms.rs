@@ -1,5 +1,6 @@
 //! Credentials, placement, and refresh.
 
+use super::kubelet::*;
 use super::world::*;
 use crate::controller::ControllerConfig;
 use crate::event::EventReason;
