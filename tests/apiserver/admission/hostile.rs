@@ -29,11 +29,10 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::client::{Tls, plain_get, post};
 use crate::admission::forwarder::Forwarder;
 use crate::admission::healthy::Healthy;
-use crate::admission::installation::{
-    self, Installation, OWN, PATIENCE, SHOP, alone, bundle, until,
-};
+use crate::admission::installation::{self, Installation, OWN, PATIENCE, SHOP, bundle, until};
 use crate::admission::load::{BOUND, one_replica, released};
 use crate::admission::replica::Replica;
+use crate::machine;
 
 /// The namespace of a tenant who means harm.
 const MALLORY: &str = "mallory";
@@ -357,7 +356,7 @@ async fn forged_holds(tls: Tls, ports: [u16; 2]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_objects_and_connections_harm_nobody() {
-    let _only = alone().await;
+    let _machine = machine().await;
     let load = Load::chosen();
     let cluster = TestCluster::start(load).await;
     let forwarder = Forwarder::start().await;

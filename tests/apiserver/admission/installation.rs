@@ -23,12 +23,9 @@ use testbed::writes::Writes;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::OnceCell;
 
-use crate::TURNS;
 use crate::admission::callers::Callers;
 use crate::admission::replica::Replica;
-
-/// One test's turn.
-pub(crate) type LockedCluster = Alone<crate::scale::TestCluster>;
+use crate::{FEW_NODES, Machine, machine};
 
 /// headstart's namespace, and that of the Deployments.
 pub(crate) const OWN: &str = "headstart";
@@ -39,11 +36,6 @@ pub(crate) const DEPLOYMENTS: usize = 5;
 static CLUSTER: OnceCell<(ControlPlane, Callers, PathBuf)> = OnceCell::const_new();
 /// Tells apart the logs of replicas with the same name.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
-
-/// Waits for a turn, for a test with a cluster of its own, which has the machine to itself.
-pub(crate) async fn alone() -> LockedCluster {
-    TURNS.without_cluster().await
-}
 
 /// What the `caBundle` of the first webhook holds.
 pub(crate) async fn bundle(client: &Client) -> String {
@@ -59,13 +51,29 @@ pub(crate) struct Installation {
     pub(crate) callers: &'static Callers,
     pub(crate) client: Client,
     kubeconfig: &'static Path,
-    _only: LockedCluster,
+    _only: Turn,
+}
+
+/// What keeps other tests away.
+enum Turn {
+    Installation { _turn: Alone<()> },
+    Machine { _turn: Machine },
 }
 
 impl Installation {
     /// Applies the manifests, with nothing left of the test before. Nobody is called yet.
     pub(crate) async fn new() -> Self {
-        let only = TURNS.as_it_is().await;
+        let turn = FEW_NODES.as_it_is().await;
+        Self::with(Turn::Installation { _turn: turn }).await
+    }
+
+    /// The same, for a test that measures.
+    pub(crate) async fn with_the_machine() -> Self {
+        let turn = machine().await;
+        Self::with(Turn::Machine { _turn: turn }).await
+    }
+
+    async fn with(only: Turn) -> Self {
         let (cluster, callers, kubeconfig) = CLUSTER.get_or_init(start_cluster).await;
         let client = cluster.client().unwrap();
         let installation = Self {

@@ -42,7 +42,7 @@ pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
-    let installation = Installation::new().await;
+    let installation = Installation::with_the_machine().await;
     let (replica, tls) = one_replica(&installation).await;
     let before = replica.memory("VmRSS");
     let port = replica.port;

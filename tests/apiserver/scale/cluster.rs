@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::TURNS;
+use crate::MANY_NODES;
 use headstart_core::api::well_known::{
     DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL,
 };
@@ -71,16 +71,11 @@ pub(crate) struct TestCluster {
 
 /// Waits for a turn on the cluster.
 pub(crate) async fn cluster() -> LockedCluster {
-    let mut turn = TURNS
+    let mut turn = MANY_NODES
         .alone(async || TestCluster::start(nodes()).await)
         .await;
     turn.client = turn.plane.client().unwrap();
     turn
-}
-
-/// Waits for a turn, for a test with a cluster of its own, which has the machine to itself.
-pub(crate) async fn alone() -> LockedCluster {
-    TURNS.without_cluster().await
 }
 
 /// The binary that `cargo test` built: what it does is what counts here, not how fast.

@@ -10,7 +10,8 @@ use testbed::headstart::{Local, Profile};
 use testbed::process::Wait;
 use testbed::{ControlPlane, FakeNodes};
 
-use crate::scale::cluster::{alone, is_long, status_mib};
+use crate::machine;
+use crate::scale::cluster::{is_long, status_mib};
 
 /// What a process takes that knows nothing yet, and what reading takes in passing.
 const BASE_MIB: f64 = 24.0;
@@ -85,7 +86,7 @@ fn cpu(pid: u32) -> Duration {
 /// Of its own: it is larger than the others' cluster, and has nothing else in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_cluster_fits_into_little_memory() {
-    let _turn = alone().await;
+    let _machine = machine().await;
     let (nodes, deployments) = if is_long() {
         (5000, 10_000)
     } else {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::scale::cluster::{TestCluster, alone, cluster, deployment, is_long, third, until};
+use crate::machine;
+use crate::scale::cluster::{TestCluster, cluster, deployment, is_long, third, until};
 
 /// A handful: two on each architecture.
 const HANDFUL: usize = 4;
@@ -13,7 +14,7 @@ const HANDFUL: usize = 4;
 async fn a_wrong_tag_costs_a_handful_of_pods_and_a_fix_goes_everywhere() {
     if is_long() {
         // Of its own: the others count on theirs to be smaller.
-        let _turn = alone().await;
+        let _machine = machine().await;
         wrong_tag_and_fix(&mut TestCluster::start(5000).await).await;
     } else {
         wrong_tag_and_fix(&mut *cluster().await).await;
