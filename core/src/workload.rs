@@ -11,7 +11,7 @@ use crate::api::hold_mark::HoldMark;
 use crate::api::mode::{Mode, UnknownMode, mode_from_labels};
 use crate::image::requests::{Images, images_in, images_of};
 use crate::image::{Image, ImageRef, ImageRequest, ImageSetId, UnsupportedImage};
-use crate::limits::ITEMS;
+use crate::limits::{ITEMS, KEPT_BYTES};
 use crate::rollout::{Rollout, rollout_of};
 use crate::scheduling::constraints::SchedulingConstraints;
 use crate::scheduling::selector::Selector;
@@ -235,5 +235,58 @@ impl Workload {
             images,
             ..self.clone()
         }
+    }
+}
+
+impl Workload {
+    /// The same, or what is kept of it if it takes too much memory.
+    fn bounded(self) -> Self {
+        if self.bytes() > KEPT_BYTES {
+            self.reduced(TooLarge::Whole)
+        } else {
+            self
+        }
+    }
+
+    /// What is kept of a Deployment that is too large.
+    fn reduced(self, why: TooLarge) -> Self {
+        Self {
+            images: Vec::new(),
+            unsupported: Vec::new(),
+            more_unsupported: 0,
+            too_large: Some(why),
+            constraints: SchedulingConstraints::default(),
+            annotations: Annotations::default(),
+            pods: None,
+            image_pull_secrets: Vec::new(),
+            service_account: None,
+            runtime_class: None,
+            ..self
+        }
+    }
+
+    /// What it takes in memory, at most.
+    fn bytes(&self) -> usize {
+        let names = [
+            Some(&self.key.namespace),
+            Some(&self.key.name),
+            Some(&self.uid),
+            self.service_account.as_ref(),
+            self.runtime_class.as_ref(),
+        ];
+        // The list grows in steps.
+        let secret = |name: &String| 2 * size_of::<String>() + name.len();
+        size_of::<Self>()
+            + names.into_iter().flatten().map(String::len).sum::<usize>()
+            + self.images.iter().map(Image::bytes).sum::<usize>()
+            + self
+                .unsupported
+                .iter()
+                .map(UnsupportedImage::bytes)
+                .sum::<usize>()
+            + self.constraints.bytes()
+            + self.annotations.bytes()
+            + self.pods.as_ref().map_or(0, Selector::bytes)
+            + self.image_pull_secrets.iter().map(secret).sum::<usize>()
     }
 }

@@ -11,6 +11,7 @@ use crate::scheduling::selector::Selector;
 mod tests;
 mod values;
 
+use values::SHOWN_VALUE;
 pub use values::{HoldTimeout, HoldUntil, ImageList, InvalidValue, MaxNodes, Percent, Refresh};
 
 /// Narrows the nodes, by a label selector.
@@ -25,9 +26,6 @@ pub const IMAGES: &str = "headstart.dev/images";
 pub const HOLD_TIMEOUT: &str = "headstart.dev/hold-timeout";
 /// The share of planned nodes that ends a hold.
 pub const HOLD_UNTIL: &str = "headstart.dev/hold-until";
-
-/// How much of a value an error repeats, in characters.
-const SHOWN_VALUE: usize = 60;
 
 /// The longest value of a label or annotation of headstart's that is read, in bytes.
 pub fn longest_value(key: &str) -> usize {

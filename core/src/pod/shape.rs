@@ -2,10 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::manifest::{
-    COPY_SELF_COMMAND, NOOP_COMMAND, OWN_BINARY, RESTART_POLICY, mounted_binary,
-};
+use super::manifest::RESTART_POLICY;
 use super::name::NAME_PREFIX;
+use super::settings::{COPY_SELF_COMMAND, NOOP_COMMAND, OWN_BINARY, mounted_binary};
 
 /// Returns whether a pod has the shape of a prefetch pod: its name, that it ends, and that it runs nothing but the no-op.
 ///

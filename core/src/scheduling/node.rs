@@ -10,6 +10,8 @@ use super::tolerations::Taint;
 
 /// Where a node says what it runs on.
 const OS_LABEL: &str = "kubernetes.io/os";
+/// The operating system that headstart's no-op runs on.
+pub(super) const OWN_OS: &str = "linux";
 /// What a node's processors are: images have a variant for each, or lack one.
 const ARCH_LABEL: &str = "kubernetes.io/arch";
 /// Where a node is, in the sense of failures that take several down; and the name this had before 1.17.
