@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 
 use super::json::{Invalid, Json, beginning, each};
+use super::names::{MAX_NAME, name};
 use super::patch::PatchBase;
-use super::review::{MAX_NAME, name};
 use headstart_core::api::annotations::longest_value;
 use headstart_core::api::well_known::{KEYS, PREFIX};
 use headstart_core::workload::{DeploymentFields, DeploymentKey, Workload};
