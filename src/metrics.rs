@@ -104,7 +104,7 @@ impl Metrics {
             .inc();
     }
 
-    /// It is known what came of a pod: what is worst about its images.
+    /// Records the result of a pod: that of its worst image.
     pub fn pod_decided(&self, pod: &PodStatusSummary) {
         let mut label = PodLabel {
             outcome: "Pulled",

@@ -49,7 +49,7 @@ pub(crate) struct SelfTest {
     pub configuration: String,
     /// Where they have to call.
     pub address: Address,
-    /// Who this is, among the replicas.
+    /// The name of this replica, unique among the replicas.
     pub identity: String,
     /// Counts.
     pub metrics: Arc<Metrics>,

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::process::{client_with_metrics, random_identity};
 use crate::config::Config;
 use crate::driver::Heartbeat;
-use crate::leader_election::Fence;
+use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 use crate::watch::SharedStore;

@@ -1,6 +1,6 @@
 //! A Deployment in a review.
 //!
-//! It is read where it lies, and nothing is kept but what is decided by: three bytes of JSON can be an empty container, which
+//! The body is read in place, and only what a decision needs is kept: three bytes of JSON can be an empty container, which
 //! as Kubernetes' own type takes a kilobyte, so 7 MiB would become gigabytes.
 
 use std::borrow::Cow;
@@ -135,7 +135,7 @@ impl<'a> ReviewedDeployment<'a> {
         self.patch_base.annotations.as_ref()
     }
 
-    /// Whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
+    /// Returns whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
     /// without reading how that is said.
     pub(super) fn same_constraints_and_credentials(&self, other: &Self) -> bool {
         let pods = self.pod.as_ref().zip(other.pod.as_ref());

@@ -143,6 +143,7 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
         .map(|error| format!("headstart: {error}"));
     let unsupported = workload
         .unsupported
+        .images
         .iter()
         .map(|image| format!("headstart: image {}: {}", image.as_written, image.reason));
     let too_large = workload.too_large;

@@ -14,7 +14,7 @@ use headstart_core::limits::VALUE_BYTES;
 pub(super) struct DeploymentWrite<'a> {
     /// Identifies the review.
     pub(super) uid: String,
-    /// Whether it is never stored.
+    /// True if it is never stored.
     pub(super) dry_run: bool,
     /// As it is to be.
     pub(super) new: ReviewedDeployment<'a>,

@@ -72,7 +72,7 @@ pub struct InvalidAnnotation {
 }
 
 impl InvalidAnnotation {
-    /// Whether nothing is prefetched for its sake: it was meant to keep images off some nodes, and which, nobody knows.
+    /// Returns whether it stops the prefetch: the annotation was meant to keep images off some nodes, and headstart cannot tell which.
     pub fn blocks_prefetch(&self) -> bool {
         matches!(self.annotation, NODE_SELECTOR | MAX_NODES)
     }

@@ -13,7 +13,7 @@ pub struct Image {
     /// The spelling of the template. The prefetch uses this one, because the kubelet files its record of
     /// who may use a pulled image (KEP-2535) under the spelling that pulled it.
     pub as_written: Arc<str>,
-    /// Whether the registry is asked even where the image is present, as the rollout's pods would.
+    /// True if the registry is asked even where the image is present, as the rollout's pods do.
     pub always: bool,
 }
 

@@ -54,7 +54,7 @@ impl FailureKind {
         }
     }
 
-    /// Whether trying again without a change would meet the same answer.
+    /// Returns whether another attempt without a change meets the same answer.
     pub fn is_permanent(self) -> bool {
         matches!(
             self,

@@ -132,10 +132,10 @@ fn owner(workload: &Workload) -> Option<OwnerReference> {
 /// The ServiceAccount that has to be read before a pod can be made: the one of the workload, where its pull secrets apply. As
 /// Kubernetes has it, they do only where the template names none. Those of `default` the API server adds by itself.
 pub fn account_of<'a>(workload: &'a Workload, settings: &PodSettings) -> Option<&'a str> {
-    let account = workload.service_account.as_deref();
+    let account = workload.terms.service_account.as_deref();
     account.filter(|account| {
         settings.run_as == RunAs::Default
-            && workload.image_pull_secrets.is_empty()
+            && workload.terms.image_pull_secrets.is_empty()
             && *account != DEFAULT_SERVICE_ACCOUNT
     })
 }
@@ -164,15 +164,15 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         node_name: (*pin == NodeBinding::NodeName).then(|| node.to_owned()),
         affinity: (*pin == NodeBinding::Affinity).then(|| affinity_to(node)),
         tolerations: Some(workload.constraints.tolerations.clone()),
-        image_pull_secrets: Some(named_secrets(&workload.image_pull_secrets)),
+        image_pull_secrets: Some(named_secrets(&workload.terms.image_pull_secrets)),
         service_account_name: match run_as {
             RunAs::Default => Some(DEFAULT_SERVICE_ACCOUNT.into()),
-            RunAs::Workload => workload.service_account.clone(),
+            RunAs::Workload => workload.terms.service_account.clone(),
         },
         // It may change the runtime's handler and with it how, and for what platform, the node pulls. Which class does
         // is not watched, so each is taken along; the node selector, tolerations and overhead that the class adds are
         // then this pod's as they are the rollout's.
-        runtime_class_name: workload.runtime_class.clone(),
+        runtime_class_name: workload.terms.runtime_class.clone(),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         // No cluster DNS is needed, and so a broken one is no obstacle.

@@ -38,7 +38,7 @@ pub struct PodStatusSummary {
 }
 
 impl PodStatusSummary {
-    /// Whether every image has arrived or failed for good.
+    /// Returns whether every image is present or has failed permanently.
     pub fn is_final(&self) -> bool {
         self.images.iter().all(|image| match image {
             ImageStatus::Pending => false,
@@ -47,7 +47,7 @@ impl PodStatusSummary {
         })
     }
 
-    /// Whether every image is on the node.
+    /// Returns whether every image is on the node.
     pub fn all_pulled(&self) -> bool {
         self.images
             .iter()

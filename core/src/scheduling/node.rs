@@ -133,7 +133,7 @@ impl NodeInfo {
         }
     }
 
-    /// Whether it can pull for anybody now: it is Ready, and nobody has yet to initialise it or to notice that.
+    /// Returns whether the node can pull now: it is Ready, and no taint says that it is still being initialised.
     pub fn is_usable(&self) -> bool {
         let of_kubernetes = |taint: &Taint| {
             let mut domains = SYSTEM_TAINTS.iter();

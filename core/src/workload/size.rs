@@ -14,7 +14,7 @@ pub enum TooLarge {
     /// Likewise.
     #[error("the pod template has more than {PULL_SECRETS} imagePullSecrets")]
     PullSecrets,
-    /// It is judged for each node.
+    /// The affinity is evaluated for each node.
     #[error(
         "the required node affinity has more than {AFFINITY_TERMS} terms, {AFFINITY_TERMS} conditions in a term, or \
          {AFFINITY_VALUES} values in a condition"
