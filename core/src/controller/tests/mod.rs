@@ -4,6 +4,7 @@
 mod creates;
 mod dispatch;
 mod gc;
+mod hold_outcomes;
 mod holds;
 mod kubelet;
 mod nodes;
