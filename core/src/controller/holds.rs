@@ -91,6 +91,10 @@ impl Holds {
         }
         if hold.workload.image_set != workload.image_set {
             hold.present_since = None;
+            // The pause was for a resume of the images before.
+            if matches!(hold.state, HoldState::RetryAt(_)) {
+                hold.state = HoldState::Waiting;
+            }
         }
         hold.workload = workload;
         hold.mark = mark;
@@ -258,9 +262,11 @@ impl Holds {
             && hold.state == HoldState::Resuming
         {
             hold.state = match result {
-                Ok(ResumeOutcome::NotHeld | ResumeOutcome::ImagesChanged) => HoldState::Waiting,
+                // The watch is behind the API server. Asked again at once, it would give the same answer.
+                Ok(ResumeOutcome::NotHeld | ResumeOutcome::ImagesChanged) | Err(_) => {
+                    HoldState::RetryAt(now + RETRY_DELAY)
+                }
                 Ok(_) => HoldState::AwaitingWatch(now + WATCH_TIMEOUT),
-                Err(_) => HoldState::RetryAt(now + RETRY_DELAY),
             };
         }
         report_resume(&resume, result, turn);

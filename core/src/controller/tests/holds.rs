@@ -8,7 +8,7 @@ use crate::event::EventReason;
 use serde_json::{Value, json};
 
 /// Marks and pauses a Deployment, as the webhook does.
-fn hold(world: &World, name: &str, images: &[&str]) -> Value {
+pub(super) fn hold(world: &World, name: &str, images: &[&str]) -> Value {
     let until = world.now.wall.checked_add(secs(300)).unwrap();
     let marks = json!({
         "metadata": {
@@ -20,7 +20,7 @@ fn hold(world: &World, name: &str, images: &[&str]) -> Value {
     merged(web(name, images), &marks)
 }
 
-fn held(nodes: usize) -> World {
+pub(super) fn held(nodes: usize) -> World {
     let mut world = World::new();
     world.nodes(nodes);
     let object = hold(&world, "web", &["a:1"]);
@@ -28,7 +28,7 @@ fn held(nodes: usize) -> World {
     world
 }
 
-fn take_resumes(world: &mut World) -> Vec<(CommandId, bool)> {
+pub(super) fn take_resumes(world: &mut World) -> Vec<(CommandId, bool)> {
     let is_resume = |command: &mut Command| matches!(command, Command::ResumeRollout { .. });
     let resumes = world.commands.extract_if(.., is_resume);
     resumes
@@ -39,13 +39,13 @@ fn take_resumes(world: &mut World) -> Vec<(CommandId, bool)> {
         .collect()
 }
 
-fn answer(world: &mut World, outcome: Result<ResumeOutcome, WriteError>) {
+pub(super) fn answer(world: &mut World, outcome: Result<ResumeOutcome, WriteError>) {
     let resumes = take_resumes(world);
     assert_eq!(resumes.len(), 1);
     world.finish(resumes[0].0, CommandResult::Resumed(outcome));
 }
 
-fn resumed(world: &mut World) -> Vec<String> {
+pub(super) fn resumed(world: &mut World) -> Vec<String> {
     world.take_events(EventReason::RolloutResumed)
 }
 

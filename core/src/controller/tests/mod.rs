@@ -4,8 +4,12 @@
 mod creates;
 mod dispatch;
 mod gc;
+mod hold_outcomes;
 mod holds;
 mod kubelet;
+mod leader;
+mod limits;
+mod logs;
 mod nodes;
 mod pulls;
 mod random;

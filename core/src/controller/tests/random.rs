@@ -1,11 +1,13 @@
 //! Random operations, and then a cluster that heals.
 
+use super::holds::hold;
 use super::kubelet::*;
 use super::world::*;
 use crate::controller::command::{Command, CommandResult, ResumeOutcome, WriteError};
+use crate::image::ImageSetId;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A generator whose numbers depend on its seed alone (splitmix64).
 struct Random(u64);
@@ -27,6 +29,8 @@ struct Pods {
     all: Vec<(Pod, bool)>,
     /// The images that are on each node.
     images: BTreeSet<(String, String)>,
+    /// The Deployments, by name.
+    deployments: BTreeMap<String, Value>,
 }
 
 impl Pods {
@@ -38,19 +42,52 @@ impl Pods {
         self.images
             .extend(images.map(|image| (node.clone(), image)));
     }
+
+    fn deploy(&mut self, world: &mut World, name: &str, object: Value) {
+        self.deployments.insert(name.to_owned(), object.clone());
+        world.deploy(object);
+    }
+
+    /// Ends a hold as the driver does.
+    fn resume(
+        &mut self,
+        world: &mut World,
+        name: &str,
+        only_if: Option<&ImageSetId>,
+    ) -> ResumeOutcome {
+        let stored = world.store.get(&key(name));
+        let (Some(object), Some((workload, _))) = (self.deployments.get(name), stored) else {
+            return ResumeOutcome::NotHeld;
+        };
+        if workload.held.is_none() {
+            return ResumeOutcome::NotHeld;
+        }
+        if only_if.is_some_and(|images| *images != workload.image_set) {
+            return ResumeOutcome::ImagesChanged;
+        }
+        let no_marks = json!({
+            "metadata": {"labels": null, "annotations": null}, "spec": {"paused": null},
+        });
+        let object = merged(object.clone(), &no_marks);
+        self.deploy(world, name, object);
+        ResumeOutcome::Resumed
+    }
 }
 
-fn object(random: &mut Random, name: &str) -> serde_json::Value {
+fn object(world: &World, random: &mut Random, name: &str) -> Value {
     let image = format!("{name}:{}", random.below(3));
     let status = if random.below(2) == 0 {
         settled(1_800_000_000)
     } else {
         rolling()
     };
-    merged(
-        web(name, &[&image, "common:1"]),
-        &json!({ "status": status }),
-    )
+    let images = [image.as_str(), "common:1"];
+    let object = if random.below(3) == 0 {
+        hold(world, name, &images)
+    } else {
+        web(name, &images)
+    };
+    merged(object, &json!({ "status": status }))
 }
 
 /// Answers one command, with a failure now and then.
@@ -99,8 +136,9 @@ fn answer(world: &mut World, pods: &mut Pods, random: &mut Random, heal: bool) {
             }
             world.finish(id, CommandResult::PodDeleted(Ok(())));
         }
-        Command::ResumeRollout { .. } => {
-            world.finish(id, CommandResult::Resumed(Ok(ResumeOutcome::NotHeld)));
+        Command::ResumeRollout { key, only_if, .. } => {
+            let outcome = pods.resume(world, &key.name, only_if.as_ref());
+            world.finish(id, CommandResult::Resumed(Ok(outcome)));
         }
         Command::ListPods { .. } => {
             let nodes = (0..random.below(3)).map(|n| format!("n{n}")).collect();
@@ -142,10 +180,13 @@ fn step(world: &mut World, pods: &mut Pods, random: &mut Random) {
     let name = ["web", "api", "job"][random.below(3)];
     match random.below(12) {
         0 => {
-            let object = object(random, name);
-            world.deploy(object);
+            let object = object(world, random, name);
+            pods.deploy(world, name, object);
         }
-        1 => world.delete_deployment(name),
+        1 => {
+            pods.deployments.remove(name);
+            world.delete_deployment(name);
+        }
         2 => world.node(&format!("n{}", random.below(6))),
         3 => {
             let name = format!("n{}", random.below(6));
@@ -179,9 +220,10 @@ fn run(seed: u64) {
     for _ in 0..120 {
         step(&mut world, &mut pods, &mut random);
     }
-    world.namespace("shop", "enabled");
+    world.namespace("shop", "hold");
     for name in ["web", "api", "job"] {
-        world.deploy(web(name, &[&format!("{name}:9"), "common:1"]));
+        let object = hold(&world, name, &[&format!("{name}:9"), "common:1"]);
+        pods.deploy(&mut world, name, object);
     }
     for _ in 0..400 {
         while !world.commands.is_empty() {
@@ -190,12 +232,15 @@ fn run(seed: u64) {
         while pods.all.iter().any(|(_, done)| !done) {
             kubelet(&mut world, &mut pods, &mut random, true);
         }
-        if world.pending() == 0 && world.commands.is_empty() {
+        let stats = world.controller.stats(world.now.monotonic);
+        if stats.nodes + stats.held == 0 && world.commands.is_empty() {
             break;
         }
         world.advance(secs(5));
     }
     assert_eq!(world.pending(), 0, "seed {seed}");
+    let held = world.controller.stats(world.now.monotonic).held;
+    assert_eq!(held, 0, "seed {seed}: a hold is left");
     for node in world.store.nodes() {
         for image in ["web:9", "api:9", "job:9", "common:1"] {
             let has = (node.name().to_owned(), image.to_owned());

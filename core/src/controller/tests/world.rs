@@ -11,6 +11,7 @@ use crate::api::mode::namespace_mode;
 use crate::controller::command::{
     Command, CommandId, CommandResult, CreatePermission, Event, EventRecord, Output, WriteError,
 };
+use crate::controller::log::LogLine;
 use crate::controller::observation::Observation;
 use crate::controller::{Controller, ControllerConfig, PullLimits};
 use crate::event::EventReason;
@@ -31,6 +32,7 @@ pub(super) struct World {
     pub(super) commands: Vec<Command>,
     pub(super) events: Vec<EventRecord>,
     pub(super) observations: Vec<Observation>,
+    pub(super) logs: Vec<LogLine>,
     answered: BTreeSet<CommandId>,
     created: usize,
 }
@@ -116,6 +118,7 @@ impl World {
             commands: Vec::new(),
             events: Vec::new(),
             observations: Vec::new(),
+            logs: Vec::new(),
             answered: BTreeSet::new(),
             created: 0,
         };
@@ -221,6 +224,7 @@ impl World {
         self.commands.extend(out.commands);
         self.events.extend(out.events);
         self.observations.extend(out.observations);
+        self.logs.extend(out.logs);
         self.controller.check(self.now.monotonic).unwrap();
         let next = self.controller.next_timeout();
         assert!(next.is_none_or(|at| at > self.now.monotonic), "overdue");
