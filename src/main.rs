@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the webhook server and the worker
+    /// Run the webhook server and the controller
     Serve(Box<Config>),
     /// Show what would be prefetched where, and why not elsewhere; changes nothing
     Plan(plan::Options),

@@ -1,4 +1,4 @@
-//! `headstart plan`: what would be prefetched where, and why not elsewhere. It decides by the worker's own functions.
+//! `headstart plan`: prints what would be prefetched where, and why not elsewhere. It calls the functions that the controller calls.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 /// What came of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Decision {
-    /// Noted for the worker.
+    /// Recorded; the watch brings the object.
     Noted,
     /// Noted, and its rollout waits for its images or, by this write, no longer does.
     Held,

@@ -1,13 +1,14 @@
-//! From an AdmissionReview to its answer.
+//! Answers AdmissionReviews.
 //!
-//! `/mutate` and `/hold` always answer "allowed", at once and without a client: what is worth pulling is noted for the
-//! worker, what cannot be prefetched is said as a warning, and a rollout that is to wait is paused by a patch. They differ in
-//! what the namespace asks for, which a review does not say: the registration does, by the path. `/without-consent` only warns, where a
-//! Deployment asks for what its namespace has not consented to. `/validate` refuses a malformed value of headstart's own label or
-//! annotations, and nothing else. What is no review at all is refused by HTTP status.
+//! A review does not carry the namespace's labels, so the webhook configuration selects the path by `namespaceSelector`:
+//! `/mutate` for `enabled` and `allowed`, `/hold` for `hold`, `/without-consent` for namespaces without the label. `/mutate` and `/hold`
+//! always answer "allowed". They record the review, warn of images that cannot be prefetched, and in mode `hold` pause the
+//! rollout by a patch. `/without-consent` only warns where a Deployment asks for what its namespace does not allow. `/validate`
+//! refuses an invalid value of headstart's own label or annotations, and nothing else. A body that is no review is refused by
+//! its HTTP status.
 //!
-//! No answer waits for anything but the request's own bytes; under load a review is allowed without being looked at,
-//! since the watch brings the object all the same.
+//! An answer waits for nothing but the bytes of the request. Under load a review is allowed unread: the watch brings the
+//! object all the same.
 
 use std::sync::Arc;
 
