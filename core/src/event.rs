@@ -66,7 +66,7 @@ impl EventReason {
         }
     }
 
-    /// What headstart did, or tried to.
+    /// Returns the action that headstart took or tried.
     pub fn action(self) -> &'static str {
         match self {
             Self::RolloutHeld => "Hold",

@@ -1,4 +1,4 @@
-//! What is known of images on nodes when a write is admitted.
+//! Looks up the images on nodes when a write is admitted.
 
 use crate::evidence::{EvidenceWindow, NodeImages, images_on_node};
 use crate::hold::ImagePresence;

@@ -36,7 +36,7 @@ pub const PULL_SECRETS: usize = 16;
 pub const AFFINITY_TERMS: usize = 32;
 /// Most values in one condition of it.
 pub const AFFINITY_VALUES: usize = 64;
-/// What is kept of one Deployment in all, in bytes. All Deployments of a cluster are in memory, in each replica: 5,000 of
+/// The most bytes that are kept of one Deployment. All Deployments of a cluster are in memory, in each replica: 5,000 of
 /// the largest take 80 MiB.
 pub const KEPT_BYTES: usize = 16 * 1024;
 /// Largest prefetch pod, in bytes of JSON. Each node gets one, so a Deployment costs etcd this many times the nodes. With 64
@@ -63,7 +63,7 @@ pub fn shown(text: &str, bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{beginning}{ELLIPSIS}"))
 }
 
-/// What a value prints, up to so many bytes. What comes after them is not even formatted.
+/// Returns what a value prints, up to so many bytes. The rest is not formatted.
 pub fn printed(value: impl fmt::Display, bytes: usize) -> String {
     let mut text = Text {
         text: String::new(),

@@ -1,4 +1,4 @@
-//! What is prefetched where, and why not elsewhere.
+//! Plans the nodes of a prefetch, and says why the others are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::workload::{DeploymentKey, Workload};
 #[cfg(test)]
 mod tests;
 
-/// What is known of the cluster beside its nodes. Knowing nothing leaves no node out.
+/// Facts about the cluster beside its nodes. Without them no node is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacementContext {
     /// Nodes where pods of the Deployment are now; read only where the number of nodes is limited.

@@ -1,4 +1,4 @@
-//! What the API server's answers say about the policies that bound headstart's rights.
+//! Reads from the API server's answers whether the policies that bound headstart's rights are enforced.
 //!
 //! The self-test asks, as dry runs and with headstart's own token, for what no policy may allow. Only a refusal that names
 //! the policy proves that the policy is there and knows this account.
@@ -50,7 +50,7 @@ impl Check {
     }
 }
 
-/// What the API server answered to a [`Check`].
+/// The answer of the API server to a [`Check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It would have done it.
@@ -59,14 +59,14 @@ pub enum Answer {
     Refused {
         /// The HTTP status.
         code: u16,
-        /// What it says.
+        /// The message.
         message: String,
     },
     /// It did not answer.
     Silent,
 }
 
-/// What an answer says about a policy, and all answers about all policies.
+/// The enforcement of a policy, or of all policies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Enforcement {
     /// Nothing: no answer, or a refusal for another reason.
@@ -74,7 +74,7 @@ pub enum Enforcement {
     Unknown,
     /// The policy refuses, or there is no right to bound.
     Enforced,
-    /// What the policy forbids is allowed.
+    /// A request that the policy forbids is allowed.
     NotEnforced,
 }
 
@@ -102,7 +102,7 @@ impl Check {
 }
 
 impl Enforcement {
-    /// What all checks together say: one policy that is not enforced is enough, and without an answer what was known
+    /// Returns the enforcement of all policies: one policy that is not enforced is enough, and without an answer what was known
     /// `before` stays.
     pub fn of_all(checks: impl IntoIterator<Item = Self>, before: Self) -> Self {
         let mut all = Self::Enforced;
@@ -117,7 +117,7 @@ impl Enforcement {
     }
 }
 
-/// Where the API server has to call headstart.
+/// The address at which the API server has to call headstart.
 #[derive(Clone, Debug)]
 pub struct Address {
     /// The Service.

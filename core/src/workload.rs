@@ -1,4 +1,4 @@
-//! What a Deployment asks of a prefetch: its images, where its pods may land, and how far its rollout is.
+//! A Deployment, reduced to its images, the constraints on its nodes, and the state of its rollout.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +46,7 @@ pub struct Workload {
     pub key: DeploymentKey,
     /// The object's UID; empty in a review of a create, which has none yet.
     pub uid: String,
-    /// What its own label asks for.
+    /// The mode of its own label.
     pub mode: Result<Option<Mode>, UnknownMode>,
     /// Each unique image once: init containers' first, as a pod pulls them, then containers', then those of
     /// image volumes.
@@ -58,9 +58,9 @@ pub struct Workload {
     pub too_large: Option<TooLarge>,
     /// Identifies the images.
     pub image_set: ImageSetId,
-    /// Where its pods may land.
+    /// The constraints on the nodes of its pods.
     pub constraints: SchedulingConstraints,
-    /// What its annotations say.
+    /// Its annotations.
     pub annotations: Annotations,
     /// Selects its pods; kept only where it is used: [`Self::selector_for_max_nodes`] and [`Self::selector_for_starting_pods`].
     pub pods: Option<Selector>,
@@ -70,7 +70,7 @@ pub struct Workload {
     pub state: RolloutState,
 }
 
-/// What of a Deployment is read for all that is decided when a write is admitted.
+/// The fields of a Deployment that a decision about a write reads.
 pub struct DeploymentFields<'a> {
     /// Namespace and name.
     pub key: DeploymentKey,
@@ -86,7 +86,7 @@ pub struct DeploymentFields<'a> {
     pub replicas: Option<i32>,
     /// `status`.
     pub status: Option<&'a DeploymentStatus>,
-    /// What is known to be too large of the rest.
+    /// The part of the rest that is known to be too large.
     pub too_large: Option<TooLarge>,
 }
 
@@ -242,7 +242,7 @@ impl Workload {
         }
     }
 
-    /// What is kept of a Deployment that is too large.
+    /// Returns the part of a Deployment that is kept if it is too large.
     fn reduced(self, why: TooLarge) -> Self {
         Self {
             images: Vec::new(),
@@ -256,7 +256,7 @@ impl Workload {
         }
     }
 
-    /// What it takes in memory, at most.
+    /// Returns its size in memory, at most.
     fn bytes(&self) -> usize {
         let names = [
             Some(&self.key.namespace),

@@ -25,13 +25,13 @@ use crate::server::MAX_CONNECTIONS;
 /// The API server accepts objects of 3 MiB, and an update carries two of them; controller-runtime draws the same
 /// line.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
-/// What all bodies may take at a time: four of the largest, or thousands of ordinary ones.
+/// The most memory that all bodies may take at a time: four of the largest, or thousands of ordinary ones.
 pub(super) const MEMORY_BUDGET: usize = 64 * 1024 * 1024;
 /// Part of the budget that the beginnings of bodies without room have for themselves: one for each connection.
 const KEPT_PREFIXES: usize = MAX_CONNECTIONS * KEPT_PREFIX;
-/// What a byte of a body takes at most: a buffer grows to twice of what it holds.
+/// The most memory that a byte of a body takes: a buffer grows to twice of what it holds.
 const COST: usize = 2;
-/// What is kept of a body that there is no room for. The API server writes the uid into the first 200 bytes.
+/// The size of the prefix that is kept of a body without room. The API server writes the uid into the first 200 bytes.
 pub(super) const KEPT_PREFIX: usize = 8 * 1024;
 /// A body up to this size is parsed where it was read. What is larger has a thread for it, so that it keeps none waiting
 /// that answers probes, renews the lease or follows a watch.
@@ -42,7 +42,7 @@ pub(super) const TURN: Duration = Duration::from_millis(200);
 /// How long a body may take where the caller does not say how long it waits. The longest that an API server waits
 /// is 30 s, and what takes a third of it will not come.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What is left of the caller's patience for the answer to travel.
+/// The part of the caller's timeout that is left for the answer to travel.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
 
 /// A request's body.

@@ -15,7 +15,7 @@ use headstart_core::workload::Workload;
 /// Decides with what every replica has in its store.
 #[derive(Clone, Debug)]
 pub struct HoldAdmission {
-    /// Where which images are.
+    /// The store, which knows the images on nodes.
     pub store: Arc<SharedStore>,
     /// How images are prefetched, and so where.
     pub settings: Arc<PodSettings>,

@@ -18,7 +18,7 @@ use text::plain;
 /// Deepest nesting. The objects of Kubernetes have some twenty levels.
 const MAX_DEPTH: u32 = 128;
 
-/// What is left of a text to read.
+/// The rest of a text to read.
 #[derive(Clone, Debug)]
 pub(super) struct Json<'a> {
     text: &'a [u8],
@@ -28,7 +28,7 @@ pub(super) struct Json<'a> {
 /// Why something cannot be read. It repeats nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Invalid {
-    /// What is wrong.
+    /// The error.
     what: &'static str,
     /// At which byte.
     at: usize,
@@ -261,7 +261,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// What is read of each element of a list that was passed over. What is no list has none.
+/// Returns what is read of each element of a list that was passed over; nothing if it is no list.
 pub(super) fn each<'a, T>(
     list: &'a [u8],
     read: impl Fn(&mut Json<'a>) -> Result<T, Invalid>,

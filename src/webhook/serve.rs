@@ -16,13 +16,13 @@ use super::body::{self, ReceivedBody};
 use super::{RequestError, ReviewResponse, Webhook, partial_review};
 use crate::metrics::{Decision, Lack};
 
-/// Where the API server posts reviews of what may have to be pulled.
+/// The path for reviews of namespaces that are enabled or allowed.
 pub(super) const MUTATE: &str = "/mutate";
 /// The same, of namespaces that ask for holds.
 pub(super) const HOLD: &str = "/hold";
-/// Where the API server posts reviews of Deployments that opt in by their own label, in namespaces that say nothing.
+/// The path for reviews of Deployments that opt in by their own label, in namespaces without the label.
 pub(super) const WITHOUT_CONSENT: &str = "/without-consent";
-/// Where the API server posts reviews of headstart's own label and annotations.
+/// The path for reviews of headstart's own label and annotations.
 pub(super) const VALIDATE: &str = "/validate";
 
 /// The routes of the webhook.
@@ -63,7 +63,7 @@ async fn validate(
     webhook.serve(request, Webhook::validate).await
 }
 
-/// What answers a review, by its path.
+/// Returns the handler of a review, by its path.
 type Decide = fn(&Webhook, &[u8]) -> Result<ReviewResponse, RequestError>;
 
 impl Webhook {
@@ -131,7 +131,7 @@ impl Webhook {
     }
 }
 
-/// What a caller is told after a panic.
+/// The message to a caller after a panic.
 fn bug() -> RequestError {
     let what = "this is a bug; the log says where".into();
     RequestError(StatusCode::INTERNAL_SERVER_ERROR, what)

@@ -9,7 +9,7 @@ use super::deployment_view::ReviewedDeployment;
 use headstart_core::api::annotations::Annotations;
 use headstart_core::api::mode::mode_from_labels;
 
-/// What is wrong, in words that name the key, the value and the accepted form; empty if nothing is.
+/// Returns the errors, which name the key, the value and the accepted form.
 pub(super) fn validation_errors(
     new: &ReviewedDeployment<'_>,
     old: Option<&ReviewedDeployment<'_>>,

@@ -36,7 +36,7 @@ pub fn longest_value(key: &str) -> usize {
     }
 }
 
-/// What the annotations say, those that can be read.
+/// The annotations that can be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
     /// Only nodes with these labels.
@@ -49,7 +49,7 @@ pub struct Annotations {
     pub images: Option<ImageList>,
     /// How long a hold may last.
     pub hold_timeout: Option<HoldTimeout>,
-    /// What ends a hold.
+    /// The condition that ends a hold.
     pub hold_until: Option<HoldUntil>,
     /// Those that cannot be read. They have no effect but that of [`InvalidAnnotation::blocks_prefetch`].
     pub invalid: Vec<InvalidAnnotation>,
@@ -63,11 +63,11 @@ pub struct Annotations {
 pub struct InvalidAnnotation {
     /// Which one.
     pub annotation: &'static str,
-    /// What it says, or the beginning of that.
+    /// The beginning of its value.
     pub value: String,
-    /// What is wrong with it.
+    /// The error.
     pub why: String,
-    /// What would be right.
+    /// The expected form.
     pub form: &'static str,
 }
 
@@ -101,7 +101,7 @@ impl Annotations {
         Self { invalid, ..read }
     }
 
-    /// What they take in memory, beyond themselves.
+    /// Returns their size in memory beyond themselves.
     pub(crate) fn bytes(&self) -> usize {
         let invalid = |invalid: &InvalidAnnotation| {
             // The list grows in steps.

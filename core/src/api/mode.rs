@@ -1,4 +1,4 @@
-//! What Deployments ask for and what namespaces consent to: the values of [`PREFETCH_LABEL`].
+//! The modes of Deployments and the consents of namespaces: the values of [`PREFETCH_LABEL`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::limits::{VALUE_BYTES, shown};
 /// the cluster itself runs on.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
-/// What is done for a Deployment; as a value of [`PREFETCH_LABEL`], what it asks for.
+/// The mode of a Deployment, which it requests as a value of [`PREFETCH_LABEL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Leave this Deployment alone.
@@ -29,7 +29,7 @@ impl Mode {
     }
 }
 
-/// What a namespace consents to, as a value of [`PREFETCH_LABEL`]. Without the label it consents to nothing.
+/// The consent of a namespace, as a value of [`PREFETCH_LABEL`]. Without the label it consents to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NamespaceMode {
     /// Leave all Deployments alone, whatever they ask for.
@@ -112,7 +112,7 @@ pub fn mode_from_labels(
         .transpose()
 }
 
-/// What a namespace's labels consent to, `None` where they say nothing.
+/// Returns the consent in a namespace's labels, `None` without the label.
 pub fn namespace_mode(
     labels: Option<&BTreeMap<String, String>>,
 ) -> Result<Option<NamespaceMode>, UnknownNamespaceMode> {

@@ -2,7 +2,7 @@
 
 use super::annotations;
 
-/// What the keys of all labels and annotations begin with that are headstart's.
+/// The prefix of the keys of all of headstart's labels and annotations.
 pub const PREFIX: &str = "headstart.dev/";
 /// On a namespace its consent ([`NamespaceMode`](super::mode::NamespaceMode)), on a Deployment what it asks for itself ([`Mode`](super::mode::Mode)).
 pub const PREFETCH_LABEL: &str = "headstart.dev/prefetch";

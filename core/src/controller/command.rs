@@ -1,4 +1,4 @@
-//! What goes into a controller and what comes out of it, as data.
+//! The events that go into a controller and the commands that come out, as data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub enum Event {
     CommandFinished {
         /// The command.
         id: CommandId,
-        /// What came of it.
+        /// The result.
         result: CommandResult,
     },
     /// The permission to create pods changed.
@@ -171,7 +171,7 @@ pub enum PodFilter {
     Starting,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub enum CommandResult {
     /// The pod is stored, under this UID if it was not there already.
@@ -221,7 +221,7 @@ impl WriteError {
     }
 }
 
-/// What a resume found and did.
+/// The result of a resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeOutcome {
     /// The rollout goes on.

@@ -1,4 +1,4 @@
-//! What a change of a Deployment does: its prefetch begins, goes on with other terms, or is cancelled.
+//! Applies a change of a Deployment: its prefetch begins, goes on with other terms, or is cancelled.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

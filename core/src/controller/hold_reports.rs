@@ -1,4 +1,4 @@
-//! What is reported of a hold that ends.
+//! Reports the end of a hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) struct Resume {
     pub(super) workload: Arc<Workload>,
     pub(super) mark: HoldMark,
     pub(super) reason: HoldEndReason,
-    /// What is known of the reason.
+    /// The reason in words.
     pub(super) detail: String,
     /// How often another client changed the Deployment meanwhile.
     pub(super) conflicts: u32,

@@ -48,7 +48,7 @@ pub enum LogLine {
     LookupFailed {
         /// The Deployment.
         key: DeploymentKey,
-        /// What was looked up.
+        /// The subject of the lookup.
         what: &'static str,
         /// Why it failed.
         error: String,

@@ -1,4 +1,4 @@
-//! What nodes that join, leave or change do to the prefetches.
+//! Applies changes of nodes to the prefetches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ pub enum Observation {
     },
 }
 
-/// What is still to be done, for gauges.
+/// The work that is left, for gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Deployments that have nodes to be decided.

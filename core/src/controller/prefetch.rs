@@ -23,7 +23,7 @@ pub(super) struct PullSet {
     pub(super) registries: Arc<[Box<str>]>,
 }
 
-/// What was said of a prefetch.
+/// The reports about a prefetch.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     /// Failures that have an event: the position of the image, and the class of the failure.

@@ -1,4 +1,4 @@
-//! What the prefetch pods on a node change: the state of the node, whether it is tried again, and what is reported.
+//! Applies the status of prefetch pods to a node: its state, its retries and its reports.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use crate::time::Instant;
 /// A ServiceAccount is read again after a registry refused its credentials, but not more often than this.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a prefetch knows of the ServiceAccount of its workload.
+/// The state of the ServiceAccount of a workload.
 #[derive(Debug, Default)]
 pub(super) struct PullSecrets {
     /// The names of the secrets, empty where they do not apply; `None` until they are read.

@@ -1,4 +1,4 @@
-//! What follows when the API server refuses prefetch pods.
+//! Handles prefetch pods that the API server refuses.
 
 use super::backoff;
 use super::log::LogLine;

@@ -6,7 +6,7 @@ use crate::store::DeploymentNode;
 use crate::time::Instant;
 use crate::workload::DeploymentKey;
 
-/// What is to be done when the time has come.
+/// The work that is due when the time has come.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TimerKey {
     /// Create a pod again whose create failed in a way that may pass.

@@ -1,4 +1,4 @@
-//! What every part of the controller is given while one event is applied.
+//! The arguments that every part of the controller gets while one event is applied.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct ControllerConfig {
     pub holds: Option<HoldLimits>,
     /// How many creates may be in flight.
     pub max_writes: usize,
-    /// What all prefetch pods have in common.
+    /// The settings that all prefetch pods share.
     pub pods: Arc<PodSettings>,
 }
 

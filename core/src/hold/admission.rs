@@ -7,7 +7,7 @@ use crate::workload::Workload;
 /// How long holds last at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
-    /// Where a Deployment does not say.
+    /// For a Deployment without an annotation.
     pub default: SignedDuration,
     /// Whatever a Deployment says.
     pub max: SignedDuration,
@@ -21,7 +21,7 @@ impl HoldLimits {
     }
 }
 
-/// What is known, when a write is admitted, of the images that it asks for.
+/// The presence of the images of a write on nodes, as far as it is known when the write is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImagePresence {
     /// They are on every planned node.
@@ -32,7 +32,7 @@ pub enum ImagePresence {
     Unknown,
 }
 
-/// What a write that changes images does to its rollout.
+/// The decision about a write that changes images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldDecision {
     /// It goes on, or stays as it is.

@@ -80,7 +80,7 @@ impl HoldEndReason {
 /// after the Deployment.
 pub const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
-/// What ends a hold now, if anything does. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
+/// Returns the reason that ends a hold now, if there is one. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
 /// whatever the marks say, and whichever clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
 /// there is no plan yet.
 pub fn end_reason(

@@ -20,7 +20,7 @@ pub struct Image {
 /// One image of the template that cannot be prefetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsupportedImage {
-    /// What the template says, or the beginning of that.
+    /// The text of the template, or its beginning.
     pub as_written: String,
     /// Why it cannot.
     pub reason: UnsupportedReason,
@@ -41,7 +41,7 @@ pub enum UnsupportedReason {
 }
 
 impl Image {
-    /// What it takes in memory.
+    /// Returns its size in memory.
     pub(crate) fn bytes(&self) -> usize {
         // Beside the text an Arc has two counters.
         let text = |text: &Arc<str>| 2 * size_of::<usize>() + text.len();
@@ -52,7 +52,7 @@ impl Image {
 }
 
 impl UnsupportedImage {
-    /// What it takes in memory, at most.
+    /// Returns its size in memory, at most.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.as_written.len() + SHOWN_BYTES
     }

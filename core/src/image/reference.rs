@@ -28,7 +28,7 @@ const MAX_TAG_LENGTH: usize = 128;
 pub struct ImageRef {
     /// All of it, in one piece of memory: every replica keeps those of all Deployments.
     text: Arc<str>,
-    /// Where the registry ends.
+    /// The end of the registry in the text.
     registry: u16,
 }
 
@@ -169,7 +169,7 @@ impl FromStr for ImageRef {
     }
 }
 
-/// What an error repeats.
+/// The part of the input that an error repeats.
 fn named(text: &str) -> String {
     shown(text, SHOWN_BYTES).into_owned()
 }

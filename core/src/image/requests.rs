@@ -13,7 +13,7 @@ use super::set::ImageSetId;
 use crate::hash::hex;
 use crate::limits::{ITEMS, MAX_IMAGES, MAX_UNSUPPORTED, SHOWN_BYTES, shown};
 
-/// What a template says instead of an image where a sidecar injector is to put its own in (Istio's gateways). It is
+/// The name that a template has in place of an image that a sidecar injector fills in (Istio's gateways). It is
 /// replaced in the pods, and no registry has it.
 const INJECTED: &str = "auto";
 
@@ -52,7 +52,7 @@ pub(crate) fn images_in(pod: &PodSpec) -> impl Iterator<Item = ImageRequest<'_>>
     of_containers.chain(of_volumes)
 }
 
-/// What is read of the images of a template.
+/// The images of a template, as far as they are read.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
     /// Each unique one once.

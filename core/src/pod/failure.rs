@@ -5,7 +5,7 @@
 pub struct Failure {
     /// The class of it.
     pub kind: FailureKind,
-    /// What the kubelet, or through it the registry, answered; without credentials.
+    /// The message of the kubelet, or of the registry through it, without credentials.
     pub message: String,
 }
 

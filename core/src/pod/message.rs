@@ -1,4 +1,4 @@
-//! What the kubelet passes on from the runtime and the registry: prose, to be understood and shown.
+//! Reads the messages of the runtime and the registry that the kubelet passes on.
 
 use super::failure::FailureKind;
 use crate::image::ImageRef;
@@ -8,7 +8,7 @@ pub(super) const MAX_MESSAGE: usize = 700;
 
 /// Words of an `Authorization` header that a token follows.
 const SCHEMES: [&str; 2] = ["Bearer", "Basic"];
-/// What follows them in a sentence is shorter.
+/// The text after them in a sentence is shorter.
 const SHORTEST_TOKEN: usize = 16;
 
 /// The runtimes answer in prose. These are the phrases of containerd 2 and CRI-O (containers/image), in the

@@ -3,7 +3,7 @@
 use crate::hash::short_hash;
 use crate::workload::Workload;
 
-/// What the names of prefetch pods begin with.
+/// The prefix of the names of prefetch pods.
 pub(super) const NAME_PREFIX: &str = "prefetch-";
 /// Longest part of a Deployment's name that goes into pod names, so that the whole fits a host name (63).
 const NAME_PREFIX_LENGTH: usize = 37;

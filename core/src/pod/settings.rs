@@ -1,4 +1,4 @@
-//! What all prefetch pods have in common.
+//! The settings that all prefetch pods share.
 
 use crate::scheduling::node::PullMethod;
 
@@ -6,9 +6,9 @@ use crate::scheduling::node::PullMethod;
 pub const NOOP_COMMAND: &str = "noop";
 /// Copies the binary to where the user's images can run it as a no-op.
 pub const COPY_SELF_COMMAND: &str = "copy-self";
-/// Where the binary is in headstart's own image.
+/// The path of the binary in headstart's own image.
 pub(super) const OWN_BINARY: &str = "/headstart";
-/// Where the no-op is mounted in the containers of users' images.
+/// The path of the no-op in the containers of users' images.
 pub(super) const NOOP_DIRECTORY: &str = "/.headstart";
 
 /// How a prefetch pod is bound to its node.
@@ -31,7 +31,7 @@ pub enum RunAs {
     Workload,
 }
 
-/// What all prefetch pods have in common.
+/// The settings that all prefetch pods share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodSettings {
     /// headstart's own image, which holds the no-op.
@@ -48,7 +48,7 @@ pub struct PodSettings {
     pub deadline_seconds: i64,
 }
 
-/// Where the binary is in the containers of users' images.
+/// Returns the path of the binary in the containers of users' images.
 pub(super) fn mounted_binary() -> String {
     format!("{NOOP_DIRECTORY}{OWN_BINARY}")
 }

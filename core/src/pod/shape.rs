@@ -48,7 +48,7 @@ mod tests {
     use crate::testing::{settings, workload};
     use serde_json::{Value, json};
 
-    /// What the API server would hold, as JSON, of a prefetch for two images.
+    /// A prefetch pod for two images as the API server stores it, as JSON.
     fn made(method: PullMethod) -> Value {
         let web = workload(json!({
             "initContainers": [{"name": "i", "image": "init:1"}],

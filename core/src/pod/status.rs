@@ -1,4 +1,4 @@
-//! What a prefetch pod's status says about its images.
+//! Reads the status of a prefetch pod: the result for each image.
 //!
 //! Not its exit code: the kubelet pulls before it starts a container, so any sign that one was created,
 //! even one that failed to start, proves the pull.
@@ -15,7 +15,7 @@ mod tests;
 pub use super::failure::{Failure, FailureKind};
 use super::message::{classify, redact, refers_to};
 
-/// What became of one image on one node.
+/// The status of one image on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageStatus {
     /// Not decided yet.
@@ -28,7 +28,7 @@ pub enum ImageStatus {
     Rejected(Failure),
 }
 
-/// What a pod's status says, image by image.
+/// The status of a pod, image by image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodStatusSummary {
     /// In the order of the workload's images.

@@ -74,7 +74,7 @@ impl RequiredAffinity {
         Some(read)
     }
 
-    /// What it takes in memory.
+    /// Returns its size in memory.
     pub(crate) fn bytes(&self) -> usize {
         let of_field = |field: &FieldRequirement| {
             size_of::<FieldRequirement>() + field.key.len() + field.value.len()

@@ -1,4 +1,4 @@
-//! Where the pods of a template could be scheduled now: the scheduler's filters, not its scores.
+//! Decides where the pods of a template could be scheduled now: the scheduler's filters, not its scores.
 //!
 //! `nodeName`, `nodeSelector`, required node affinity, taints and cordon are judged as the scheduler does. On top, a
 //! node must be one that can pull: Ready, a real machine, of our operating system, not short of anything.
@@ -18,7 +18,7 @@ mod tests;
 /// The taint that a cordon stands for, in the scheduler's eyes.
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
-/// What a pod template says about nodes.
+/// The constraints of a pod template on nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SchedulingConstraints {
     /// `spec.nodeName`: this node and no other.
@@ -46,7 +46,7 @@ impl SchedulingConstraints {
         }
     }
 
-    /// What it takes in memory, beyond itself and at most.
+    /// Returns its size in memory beyond itself, at most.
     pub(crate) fn bytes(&self) -> usize {
         // A map's pieces have room for eleven entries each, and are at least half full but for the first.
         const FIRST: usize = 600;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct Labels {
     /// All keys and values, one after another, in the order of the keys.
     text: Box<str>,
-    /// Where each ends: a key's and its value's end in turn.
+    /// The end of each key and of each value, in turn.
     ends: Box<[u32]>,
 }
 

@@ -8,13 +8,13 @@ use super::labels::Labels;
 use super::quantity;
 use super::tolerations::Taint;
 
-/// Where a node says what it runs on.
+/// The label for the operating system of a node.
 const OS_LABEL: &str = "kubernetes.io/os";
 /// The operating system that headstart's no-op runs on.
 pub(super) const OWN_OS: &str = "linux";
-/// What a node's processors are: images have a variant for each, or lack one.
+/// The label for the processor architecture of a node. An image has a variant for an architecture, or lacks it.
 const ARCH_LABEL: &str = "kubernetes.io/arch";
-/// Where a node is, in the sense of failures that take several down; and the name this had before 1.17.
+/// The labels for the failure zone of a node; the second is the name before 1.17.
 const ZONE_LABELS: [&str; 2] = [
     "topology.kubernetes.io/zone",
     "failure-domain.beta.kubernetes.io/zone",

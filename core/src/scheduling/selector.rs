@@ -17,7 +17,7 @@ const MAX_LENGTH: usize = 63;
 /// Longest prefix of a key: a DNS name.
 const MAX_PREFIX_LENGTH: usize = 253;
 
-/// What must hold of a label.
+/// A condition on a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     /// There with one of the values; `=` and `==` are this with one value.
@@ -53,9 +53,9 @@ pub enum InvalidSelector {
     /// The grammar wants something else here.
     #[error("found {found:?} where {wanted} should be")]
     Syntax {
-        /// What is there.
+        /// The value that is there.
         found: String,
-        /// What should be.
+        /// The value that is expected.
         wanted: &'static str,
     },
     /// A key breaks the rules.
@@ -85,7 +85,7 @@ pub enum InvalidSelector {
     TooManyValues,
 }
 
-/// What an error repeats.
+/// The part of the input that an error repeats.
 fn named(text: &str) -> String {
     shown(text, SHOWN_BYTES).into_owned()
 }
@@ -133,7 +133,7 @@ impl Requirement {
         &self.key
     }
 
-    /// What must hold of it.
+    /// The condition.
     pub fn operator(&self) -> Operator {
         self.operator
     }
@@ -143,7 +143,7 @@ impl Requirement {
         self.values.iter().flat_map(|values| values.split(','))
     }
 
-    /// What it takes in memory.
+    /// Returns its size in memory.
     pub(crate) fn bytes(&self) -> usize {
         let values = self.values.as_ref().map_or(0, |values| values.len());
         size_of::<Self>() + self.key.len() + values
@@ -189,7 +189,7 @@ impl Selector {
             .find(|requirement| !requirement.matches(labels))
     }
 
-    /// What it takes in memory.
+    /// Returns its size in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(Requirement::bytes).sum()
     }

@@ -10,7 +10,7 @@ const DOWN: [&str; 2] = [
     "node.kubernetes.io/unreachable",
 ];
 
-/// What a taint does to pods that do not tolerate it, as far as scheduling is concerned.
+/// The effect of a taint on pods that do not tolerate it, for scheduling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// They are not scheduled there.

@@ -1,4 +1,4 @@
-//! What is known of the cluster: objects as the watches bring them, each reduced to what a decision reads, and the
+//! The cached objects of the cluster, each reduced to the fields that a decision reads, and the
 //! questions asked of them.
 //!
 //! The watches themselves are I/O and stay outside; they parse objects and feed [`Store`] with [`Update`]s.

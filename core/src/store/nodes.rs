@@ -19,7 +19,7 @@ pub type NodeSnapshot = Arc<BTreeMap<NodeName, Arc<NodeRecord>>>;
 /// A node.
 #[derive(Clone, Debug)]
 pub struct NodeRecord {
-    /// What placement reads.
+    /// The fields that placement reads.
     pub info: Arc<NodeInfo>,
     /// The UID, which differs from that of a later node by the same name.
     pub uid: Arc<str>,

@@ -35,7 +35,7 @@ pub struct PrefetchPod {
     pub revision: ImageSetId,
     /// The images that the pod pulls, in the order of `outcome.images`.
     pub images: PodImages,
-    /// What the status says.
+    /// The result in the status.
     pub outcome: PodStatusSummary,
     /// When the pod was created.
     pub created: Option<Timestamp>,

@@ -1,11 +1,11 @@
-//! What a Deployment may take in memory and in the pods that are made for it.
+//! Limits on the size of a Deployment, in memory and in its prefetch pods.
 
 use k8s_openapi::api::core::v1::PodSpec;
 
 use crate::limits::{AFFINITY_TERMS, AFFINITY_VALUES, KEPT_BYTES, PULL_SECRETS, TOLERATIONS};
 use crate::scheduling::affinity;
 
-/// What of a Deployment is over a limit, so that nothing is prefetched for it.
+/// The part of a Deployment that is over its limit. Nothing is prefetched for such a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     /// Each would be in every prefetch pod.
@@ -28,7 +28,7 @@ pub enum TooLarge {
 }
 
 impl TooLarge {
-    /// What is over its limit in a pod template; not yet, what it all takes.
+    /// Returns the part of a pod template that is over its limit, without the size in all.
     pub(super) fn of(pod: &PodSpec) -> Option<Self> {
         Self::of_counts(
             pod.tolerations.as_ref().map_or(0, Vec::len),
@@ -37,7 +37,7 @@ impl TooLarge {
         .or_else(|| affinity::is_too_large(pod.affinity.as_ref()).then_some(Self::Affinity))
     }
 
-    /// What is over its limit of lists that are this long.
+    /// Returns which of two lists is over its limit.
     pub fn of_counts(tolerations: usize, pull_secrets: usize) -> Option<Self> {
         if tolerations > TOLERATIONS {
             Some(Self::Tolerations)

@@ -55,7 +55,7 @@ impl<'a, T: Clone> Items<'a, T> {
     }
 }
 
-/// Where pods may land, and with whose credentials they pull: only compared and measured.
+/// The constraints and credentials of pods: only compared and measured.
 #[derive(Default, PartialEq, Eq)]
 struct ConstraintsAndCredentials<'a> {
     node_name: Option<&'a [u8]>,
@@ -119,7 +119,7 @@ impl<'a> Pod<'a> {
         self.constraints == other.constraints
     }
 
-    /// What is over its limit, as far as can be told from how it was written.
+    /// Returns the part that is over its limit, as far as the text shows.
     pub(super) fn too_large(&self) -> Option<TooLarge> {
         self.constraints.too_large()
     }
@@ -172,7 +172,7 @@ fn items(list: Option<&[u8]>) -> Vec<&[u8]> {
     read.filter_map(Result::ok).collect()
 }
 
-/// What an object has by a name.
+/// Returns the value of an object by a name.
 fn field<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut found = None;
     let read = Json::new(object).object(|key, json| {

@@ -17,7 +17,7 @@ pub(in crate::webhook) fn beginning(text: &str, bytes: usize) -> &str {
 }
 
 impl<'a> JsonStr<'a> {
-    /// What it says. Of a text with escapes that is longer than so many bytes, only the beginning, which is longer too;
+    /// The message. Of a text with escapes that is longer than so many bytes, only the beginning, which is longer too;
     /// without escapes it is all there, but takes nothing.
     pub(in crate::webhook) fn up_to(self, bytes: usize) -> Cow<'a, str> {
         let text = match std::str::from_utf8(self.raw) {
@@ -69,7 +69,7 @@ fn unescaped(text: &str, bytes: usize) -> String {
     out
 }
 
-/// What stands after `\u`. Half of a pair stands for nothing.
+/// Returns the character after `\u`. Half of a pair is nothing.
 fn unicode(characters: &mut std::str::Chars<'_>) -> char {
     let unit = |text: &str| {
         let digits = text.get(..4)?;

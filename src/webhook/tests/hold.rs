@@ -1,4 +1,4 @@
-//! What is answered where rollouts are to wait.
+//! Tests the answers in mode hold.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -38,7 +38,7 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
     }))
 }
 
-/// What a review makes of its object, and what is said.
+/// Returns the object after the patch of a review, and the response.
 async fn admitted(served: &Served, path: &str, review: &Value) -> (Value, Value) {
     let (status, body) = served
         .post_to(path, "application/json", review.to_string())

@@ -1,4 +1,4 @@
-//! What the annotations' values are, and how they are written.
+//! The values of the annotations, and their text forms.
 
 use std::fmt;
 use std::str::FromStr;

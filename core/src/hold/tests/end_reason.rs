@@ -1,4 +1,4 @@
-//! What ends a hold.
+//! The condition that ends a hold.
 
 use super::*;
 
