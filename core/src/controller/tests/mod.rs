@@ -10,6 +10,7 @@ mod kubelet;
 mod leader;
 mod limits;
 mod logs;
+mod namesakes;
 mod nodes;
 mod pulls;
 mod random;
