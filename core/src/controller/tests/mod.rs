@@ -3,6 +3,7 @@
 
 mod creates;
 mod dispatch;
+mod fake_cluster;
 mod gc;
 mod hold_outcomes;
 mod holds;
