@@ -54,9 +54,8 @@ pub(super) fn consider_node(
     if is_planned(pulls, at, record, turn) {
         add_node(pulls, at, record, turn);
     }
-    // If the new node is not added, the others go on as when a node is gone.
-    let added = pulls.state(at).is_some();
-    if replaced && !added {
+    // The others go on as when a node is gone.
+    if replaced {
         on_node_finished(pulls, &at.key, turn);
     }
 }
