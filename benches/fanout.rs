@@ -51,9 +51,9 @@ fn rounds(nodes: usize) -> usize {
 
 struct Bench {
     plane: ControlPlane,
-    /// Who deploys: connected beforehand, as the raw client is.
+    /// The client that deploys: connected beforehand, as the raw client is.
     user: Client,
-    /// Who creates the raw pods.
+    /// The client that creates the raw pods.
     raw: Client,
 }
 

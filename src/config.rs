@@ -3,6 +3,7 @@
 use clap::Args;
 
 mod budgets;
+mod defaults;
 mod holds;
 mod installation;
 mod listen;
@@ -13,6 +14,9 @@ mod tls;
 mod values;
 
 pub(crate) use budgets::BudgetConfig;
+pub(crate) use defaults::{
+    DEFAULT_NAMESPACE, DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS,
+};
 pub(crate) use holds::HoldConfig;
 pub(crate) use installation::InstallationConfig;
 pub(crate) use listen::ListenConfig;
@@ -22,15 +26,6 @@ pub(crate) use scope::ScopeConfig;
 pub(crate) use tls::TlsConfig;
 pub(crate) use values::duration;
 pub(crate) use values::{LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
-
-/// The namespace that headstart runs in.
-pub(crate) const DEFAULT_NAMESPACE: &str = "headstart";
-/// headstart's own image for a plan, which starts nothing: what the manifests install.
-pub(crate) const DEFAULT_NOOP_IMAGE: &str = concat!("headstart:v", env!("CARGO_PKG_VERSION"));
-/// The PriorityClass that the manifests install.
-pub(crate) const DEFAULT_PRIORITY_CLASS: &str = "headstart-prefetch";
-/// How long a prefetch pod may take.
-pub(crate) const DEFAULT_POD_DEADLINE: &str = "30m";
 
 /// The configuration of `headstart serve`, in the order of its help.
 #[derive(Args, Clone, Debug)]

@@ -97,7 +97,7 @@ impl EventRecorder {
 }
 
 impl Inlet {
-    /// Whoever causes thousands of events gets a line a minute for them.
+    /// A namespace that causes thousands of events gets a line a minute for them.
     fn dropped(&self, workload: &Workload, reason: EventReason) {
         self.metrics.event_dropped();
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use crate::fence::Fence;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -36,50 +37,12 @@ pub(crate) struct LeaderElector {
     pub namespace: String,
     /// The lease's name.
     pub name: String,
-    /// Who we are: unique among the replicas.
+    /// The name of this replica, unique among the replicas.
     pub identity: String,
     /// How long a lease is valid after its last renewal.
     pub duration: Duration,
     /// Closed when the lease runs out, whatever this process believes.
     pub fence: Fence,
-}
-
-/// Until when the lease is ours. Every write checks it, so that one that hangs does not outlive the lease.
-///
-/// A request that the API server accepts later does no harm, because each write is conditional; the fence saves work.
-#[derive(Clone, Debug)]
-pub(crate) struct Fence(watch::Sender<Option<Instant>>);
-
-impl Default for Fence {
-    fn default() -> Self {
-        Self(watch::Sender::new(None))
-    }
-}
-
-impl Fence {
-    fn extend(&self, until: Instant) {
-        self.0.send_replace(Some(until));
-    }
-
-    fn close(&self) {
-        self.0.send_replace(None);
-    }
-
-    fn until(&self) -> Option<Instant> {
-        *self.0.borrow()
-    }
-
-    /// Returns whether the lease is ours now.
-    pub(crate) fn is_open(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() < until)
-    }
-
-    /// Waits until the lease is no longer ours.
-    pub(crate) async fn closed(&self) {
-        while let Some(until) = self.until().filter(|until| Instant::now() < *until) {
-            tokio::time::sleep_until(until).await;
-        }
-    }
 }
 
 /// What was last seen of the lease, and when by our own clock it last changed.
@@ -255,7 +218,7 @@ impl LeaderElector {
                 observed.update(Some(lease));
                 Ok(true)
             }
-            // Somebody was faster.
+            // Another replica was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error),
         }
@@ -303,26 +266,5 @@ impl LeaderElector {
             Ok(Err(error)) => warn!(%error, "cannot release the lease; it runs out"),
             Err(_) => warn!("releasing the lease timed out; it runs out"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_fence_closes_with_the_lease_and_not_before() {
-        let fence = Fence::default();
-        assert!(!fence.is_open());
-        let started = Instant::now();
-        let second = Duration::from_secs(1);
-        fence.extend(started + 10 * second);
-        let extended = async {
-            tokio::time::sleep(5 * second).await;
-            fence.extend(started + 15 * second);
-        };
-        tokio::join!(fence.closed(), extended);
-        assert_eq!(started.elapsed(), 15 * second);
-        assert!(!fence.is_open());
     }
 }

@@ -26,6 +26,7 @@ mod clock;
 mod config;
 mod driver;
 mod event_recorder;
+mod fence;
 mod leader_election;
 mod metrics;
 mod request_metrics;

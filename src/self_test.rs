@@ -23,7 +23,7 @@ use headstart_core::event::EventReason;
 use headstart_core::self_test::{Address, Answer, Check, Enforcement};
 use headstart_core::workload::Workload;
 pub(crate) use permit::Permit;
-use requests::ANSWER_TIMEOUT;
+use requests::{ANSWER_TIMEOUT, Target, ask};
 
 /// How long a policy that was just applied may take to be in force. Until then it is not missed.
 const SETTLING: Duration = Duration::from_secs(15);
@@ -49,7 +49,7 @@ pub(crate) struct SelfTest {
     pub configuration: String,
     /// Where they have to call.
     pub address: Address,
-    /// Who this is, among the replicas.
+    /// The name of this replica, unique among the replicas.
     pub identity: String,
     /// Counts.
     pub metrics: Arc<Metrics>,
@@ -98,7 +98,13 @@ impl SelfTest {
         let mut checks = Vec::new();
         let mut faults = Vec::new();
         for check in Check::ALL {
-            let answer = self.ask(client, check).await;
+            let target = Target {
+                namespace: &self.namespace,
+                pod: self.pod.as_deref(),
+                configuration: &self.configuration,
+                deployment: &self.deployment,
+            };
+            let answer = ask(client, target, check).await;
             let enforcement = check.read(&answer);
             if enforcement != Enforcement::Unknown {
                 let enforced = enforcement == Enforcement::Enforced;

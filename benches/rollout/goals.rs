@@ -23,7 +23,7 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
-    /// Whether it was met. What was not measured was not.
+    /// Returns whether the goal was met. A goal that was not measured was not met.
     pub(crate) fn is_met(&self) -> bool {
         if self.is_minimum {
             self.figure > self.limit

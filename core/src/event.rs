@@ -19,7 +19,7 @@ pub enum EventReason {
     RolloutHeld,
     /// It waits no longer.
     RolloutResumed,
-    /// It need not wait, but whoever wrote it wants it paused.
+    /// The hold is over, but the manifest pauses the rollout.
     RolloutLeftPaused,
     /// It should wait no longer, and headstart cannot resume it.
     RolloutNotResumed,

@@ -1,6 +1,6 @@
 //! How much is read, kept and said of what others write. Each limit is here once, with its reason.
 //!
-//! Callers of the webhook are not authenticated, and whoever may edit one namespace may store 1.5 MiB in one object. The
+//! Callers of the webhook are not authenticated, and a user who may edit one namespace may store 1.5 MiB in one object. The
 //! limits are far above what workloads have, and so low that nobody's objects cost others their prefetch.
 
 use std::borrow::Cow;

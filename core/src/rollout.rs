@@ -23,7 +23,7 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Whether pods of this rollout may still have to start, or did within `window` before `now`.
+    /// Returns whether pods of this rollout may still have to start, or did within `window` before `now`.
     ///
     /// This is what a new leader asks of every Deployment. Finished prefetch pods are kept for at least
     /// that window after the rollout, so within it a missing pod was never made.

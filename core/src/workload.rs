@@ -11,15 +11,17 @@ use crate::api::hold_mark::HoldMark;
 use crate::api::mode::{Mode, UnknownMode, mode_from_labels};
 use crate::image::requests::{Images, images_in, images_of};
 use crate::image::{Image, ImageRef, ImageRequest, ImageSetId, UnsupportedImage};
-use crate::limits::ITEMS;
+use crate::limits::{ITEMS, KEPT_BYTES};
 use crate::rollout::{Rollout, rollout_of};
 use crate::scheduling::constraints::SchedulingConstraints;
 use crate::scheduling::selector::Selector;
 
+mod fields;
 mod size;
 #[cfg(test)]
 mod tests;
 
+pub use fields::{PullTerms, RolloutState, Unsupported};
 pub use size::TooLarge;
 
 /// Names a Deployment.
@@ -49,10 +51,8 @@ pub struct Workload {
     /// Each unique image once: init containers' first, as a pod pulls them, then containers', then those of
     /// image volumes.
     pub images: Vec<Image>,
-    /// What cannot be prefetched, and why: the first of it.
-    pub unsupported: Vec<UnsupportedImage>,
-    /// How many more images cannot be prefetched.
-    pub more_unsupported: usize,
+    /// The images that cannot be prefetched.
+    pub unsupported: Unsupported,
     /// Why nothing is prefetched for it, and nothing else is kept of it than its key, its UID, its image set, and what ends a
     /// hold.
     pub too_large: Option<TooLarge>,
@@ -62,22 +62,12 @@ pub struct Workload {
     pub constraints: SchedulingConstraints,
     /// What its annotations say.
     pub annotations: Annotations,
-    /// Selects its pods; only where somebody asks: [`Self::selector_for_max_nodes`] and [`Self::selector_for_starting_pods`].
+    /// Selects its pods; kept only where it is used: [`Self::selector_for_max_nodes`] and [`Self::selector_for_starting_pods`].
     pub pods: Option<Selector>,
-    /// Names of the Secrets with registry credentials.
-    pub image_pull_secrets: Vec<String>,
-    /// The ServiceAccount, whose pull secrets apply as well.
-    pub service_account: Option<String>,
-    /// The RuntimeClass of its pods.
-    pub runtime_class: Option<String>,
-    /// How many pods it asks for.
-    pub replicas: i32,
-    /// How far its rollout is.
-    pub rollout: Rollout,
-    /// Whether it is paused, by whomever.
-    pub paused: bool,
-    /// The hold that it is marked with.
-    pub held: Option<HoldMark>,
+    /// How its images are pulled.
+    pub terms: PullTerms,
+    /// Its rollout, and what stops it.
+    pub state: RolloutState,
 }
 
 /// What of a Deployment is read for all that is decided when a write is admitted.
@@ -133,12 +123,14 @@ impl Workload {
             pods: (workload.annotations.max_nodes.is_some() || workload.may_start_pods())
                 .then(|| Selector::try_from(&spec.selector).ok())
                 .flatten(),
-            image_pull_secrets: secrets
-                .map(|secret| secret.name.clone())
-                .filter(|name| !name.is_empty())
-                .collect(),
-            service_account: named(&pod.service_account_name),
-            runtime_class: named(&pod.runtime_class_name),
+            terms: PullTerms {
+                image_pull_secrets: secrets
+                    .map(|secret| secret.name.clone())
+                    .filter(|name| !name.is_empty())
+                    .collect(),
+                service_account: named(&pod.service_account_name),
+                runtime_class: named(&pod.runtime_class_name),
+            },
             ..workload
         };
         Some(workload.bounded())
@@ -177,21 +169,23 @@ impl Workload {
             mode: mode_from_labels(labels),
             image_set,
             images,
-            unsupported,
-            more_unsupported,
+            unsupported: Unsupported {
+                images: unsupported,
+                more: more_unsupported,
+            },
             too_large: None,
             constraints: SchedulingConstraints::default(),
             annotations,
             pods: None,
-            image_pull_secrets: Vec::new(),
-            service_account: None,
-            runtime_class: None,
-            replicas,
-            rollout: status.map_or_else(Rollout::default, |status| {
-                rollout_of(generation, replicas, status)
-            }),
-            paused,
-            held: HoldMark::from_metadata(labels, given, paused),
+            terms: PullTerms::default(),
+            state: RolloutState {
+                replicas,
+                rollout: status.map_or_else(Rollout::default, |status| {
+                    rollout_of(generation, replicas, status)
+                }),
+                paused,
+                held: HoldMark::from_metadata(labels, given, paused),
+            },
         };
         match too_large {
             Some(why) => workload.reduced(why),
@@ -210,10 +204,10 @@ impl Workload {
     }
 
     fn may_start_pods(&self) -> bool {
-        !self.paused && self.replicas > 0 && !self.rollout.settled
+        !self.state.paused && self.state.replicas > 0 && !self.state.rollout.settled
     }
 
-    /// Whether a pod that starts brings every image to its node. One of an older rollout does not, nor one that brings
+    /// Returns whether a pod that starts brings every image to its node. One of an older rollout does not, nor one that brings
     /// only what its template names where an annotation asks for more.
     pub fn pod_pulls_all(&self, pod: &PodSpec) -> bool {
         let brought: Vec<ImageRef> = images_in(pod)
@@ -231,9 +225,65 @@ impl Workload {
             .filter_map(|position| self.images.get(*position).cloned())
             .collect();
         Self {
-            image_set: ImageSetId::of(&images, &self.unsupported, None),
+            image_set: ImageSetId::of(&images, &self.unsupported.images, None),
             images,
             ..self.clone()
         }
+    }
+}
+
+impl Workload {
+    /// The same, or what is kept of it if it takes too much memory.
+    fn bounded(self) -> Self {
+        if self.bytes() > KEPT_BYTES {
+            self.reduced(TooLarge::Whole)
+        } else {
+            self
+        }
+    }
+
+    /// What is kept of a Deployment that is too large.
+    fn reduced(self, why: TooLarge) -> Self {
+        Self {
+            images: Vec::new(),
+            unsupported: Unsupported::default(),
+            too_large: Some(why),
+            constraints: SchedulingConstraints::default(),
+            annotations: Annotations::default(),
+            pods: None,
+            terms: PullTerms::default(),
+            ..self
+        }
+    }
+
+    /// What it takes in memory, at most.
+    fn bytes(&self) -> usize {
+        let names = [
+            Some(&self.key.namespace),
+            Some(&self.key.name),
+            Some(&self.uid),
+            self.terms.service_account.as_ref(),
+            self.terms.runtime_class.as_ref(),
+        ];
+        // The list grows in steps.
+        let secret = |name: &String| 2 * size_of::<String>() + name.len();
+        size_of::<Self>()
+            + names.into_iter().flatten().map(String::len).sum::<usize>()
+            + self.images.iter().map(Image::bytes).sum::<usize>()
+            + self
+                .unsupported
+                .images
+                .iter()
+                .map(UnsupportedImage::bytes)
+                .sum::<usize>()
+            + self.constraints.bytes()
+            + self.annotations.bytes()
+            + self.pods.as_ref().map_or(0, Selector::bytes)
+            + self
+                .terms
+                .image_pull_secrets
+                .iter()
+                .map(secret)
+                .sum::<usize>()
     }
 }

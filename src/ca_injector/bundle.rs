@@ -1,4 +1,4 @@
-//! The `caBundle`s of a configuration: read, and written by a patch that fails if somebody else was faster.
+//! The `caBundle`s of a configuration: read, and written by a patch that fails if another client was faster.
 
 use std::fmt::Debug;
 

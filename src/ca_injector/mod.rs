@@ -32,7 +32,7 @@ pub(crate) struct CaInjector {
     pub name: String,
     /// How often a write that failed is tried again.
     pub retry: Duration,
-    /// Whether this replica leads.
+    /// True while this replica leads.
     pub leading: watch::Receiver<bool>,
     /// What every `caBundle` is to be.
     pub bundle: watch::Receiver<Option<String>>,

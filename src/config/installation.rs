@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::DEFAULT_NAMESPACE;
+use super::defaults::DEFAULT_NAMESPACE;
 
 /// The names of headstart's own objects.
 #[derive(Args, Clone, Debug)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::defaults::{DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS};
 use super::values::{PinFlag, PullMethodFlag, ServiceAccountFlag, duration, pod_deadline};
-use super::{DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS};
 
 /// How prefetch pods look, and how long they stay.
 #[derive(Args, Clone, Debug)]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::list_pods::{self, list_nodes};
 use super::resume::resume;
 use super::write_error::write_error;
-use crate::leader_election::Fence;
+use crate::fence::Fence;
 use crate::metrics::Metrics;
 
 /// How long the API server may take for one write.

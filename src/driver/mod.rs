@@ -45,7 +45,7 @@ pub(crate) struct Driver {
     pub(crate) executor: Executor,
     pub(crate) recorder: EventRecorder,
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether pods may be created.
+    /// The permission to create pods.
     pub(crate) permit: Permit,
     pub(crate) config: ControllerConfig,
     pub(crate) clock: DriverClock,

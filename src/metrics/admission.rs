@@ -4,15 +4,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
-use super::labels::{Decision, DecisionLabel, Lack, LackLabel};
+use super::labels::{Decision, DecisionLabel, LackLabel};
 
 /// Counts of reviews.
 pub(super) struct AdmissionMetrics {
     /// One for each [`Decision`]: there from the start, and found without a lock.
-    admissions: [Counter; Decision::ALL.len()],
-    shed: Family<LackLabel, Counter>,
-    reviews_expired: Counter,
+    pub(super) admissions: [Counter; Decision::ALL.len()],
+    pub(super) shed: Family<LackLabel, Counter>,
+    pub(super) reviews_expired: Counter,
 }
 
 impl AdmissionMetrics {
@@ -45,25 +44,5 @@ impl AdmissionMetrics {
             shed,
             reviews_expired,
         }
-    }
-}
-
-impl Metrics {
-    /// A review was answered.
-    pub fn admission(&self, decision: Decision) {
-        self.admission.admissions[decision as usize].inc();
-    }
-
-    /// A review was allowed unread.
-    pub fn shed(&self, lack: Lack) {
-        self.admission(Decision::Shed);
-        self.admission.shed.get_or_create(&LackLabel { lack }).inc();
-    }
-
-    /// Reviews expired without a stored object.
-    pub fn reviews_expired(&self, count: usize) {
-        self.admission
-            .reviews_expired
-            .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 }

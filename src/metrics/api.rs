@@ -1,21 +1,18 @@
 //! Counts of watch events and of requests to the API server.
 
-use std::time::Duration;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
-use super::labels::{CallLabel, WatchLabel, WatchedResource};
+use super::labels::{CallLabel, WatchLabel};
 
 /// Counts of watch events and of requests to the API server.
 pub(super) struct ApiMetrics {
-    watch_events: Family<WatchLabel, Counter>,
-    watch_errors: Family<WatchLabel, Counter>,
-    watch_lag: Histogram,
-    calls: Family<CallLabel, Counter>,
+    pub(super) watch_events: Family<WatchLabel, Counter>,
+    pub(super) watch_errors: Family<WatchLabel, Counter>,
+    pub(super) watch_lag: Histogram,
+    pub(super) calls: Family<CallLabel, Counter>,
 }
 
 impl ApiMetrics {
@@ -51,36 +48,5 @@ impl ApiMetrics {
             watch_lag,
             calls,
         }
-    }
-}
-
-impl Metrics {
-    /// A watch brought an event.
-    pub fn watch_event(&self, resource: WatchedResource) {
-        self.api
-            .watch_events
-            .get_or_create(&WatchLabel { resource })
-            .inc();
-    }
-
-    /// A watch failed.
-    pub fn watch_failed(&self, resource: WatchedResource) {
-        self.api
-            .watch_errors
-            .get_or_create(&WatchLabel { resource })
-            .inc();
-    }
-
-    /// The watch has shown a pod so long after its create was answered.
-    pub fn watch_lag(&self, lag: Duration) {
-        self.api.watch_lag.observe(lag.as_secs_f64());
-    }
-
-    /// The API server answered a request, or did not: then the code says what happened.
-    pub fn api_call(&self, verb: &'static str, code: String) {
-        self.api
-            .calls
-            .get_or_create(&CallLabel { verb, code })
-            .inc();
     }
 }

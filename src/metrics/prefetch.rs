@@ -1,24 +1,20 @@
 //! Counts of prefetches, their pods and their images.
 
-use std::time::Duration;
-
-use headstart_core::pod::status::{ImageStatus, PodStatusSummary};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
 use super::labels::{OutcomeLabel, PodLabel};
 
 /// Counts of prefetches, their pods and their images.
 pub(super) struct PrefetchMetrics {
-    plans: Counter,
-    pods_created: Counter,
-    pods_deleted: Counter,
-    pods_decided: Family<PodLabel, Counter>,
-    images: Family<OutcomeLabel, Counter>,
-    warm_seconds: Histogram,
+    pub(super) plans: Counter,
+    pub(super) pods_created: Counter,
+    pub(super) pods_deleted: Counter,
+    pub(super) pods_decided: Family<PodLabel, Counter>,
+    pub(super) images: Family<OutcomeLabel, Counter>,
+    pub(super) warm_seconds: Histogram,
 }
 
 impl PrefetchMetrics {
@@ -68,58 +64,5 @@ impl PrefetchMetrics {
             images,
             warm_seconds,
         }
-    }
-}
-
-impl Metrics {
-    /// A prefetch was planned.
-    pub fn prefetch_planned(&self) {
-        self.prefetch.plans.inc();
-    }
-
-    /// A prefetch pod was created.
-    pub fn pod_created(&self) {
-        self.prefetch.pods_created.inc();
-    }
-
-    /// A prefetch pod was deleted.
-    pub fn pod_deleted(&self) {
-        self.prefetch.pods_deleted.inc();
-    }
-
-    /// An image was decided on a node.
-    pub fn image(&self, outcome: &str) {
-        self.prefetch
-            .images
-            .get_or_create(&OutcomeLabel {
-                outcome: outcome.to_owned(),
-            })
-            .inc();
-    }
-
-    /// It is known what came of a pod: what is worst about its images.
-    pub fn pod_decided(&self, pod: &PodStatusSummary) {
-        let mut label = PodLabel {
-            outcome: "Pulled",
-            reason: "",
-        };
-        for image in &pod.images {
-            let (outcome, reason) = match image {
-                ImageStatus::Pulled => ("Pulled", ""),
-                ImageStatus::Pending => ("Pending", ""),
-                ImageStatus::Failed(failure) => ("Failed", failure.kind.reason()),
-                ImageStatus::Rejected(failure) => ("Rejected", failure.kind.reason()),
-            };
-            self.image(if reason.is_empty() { outcome } else { reason });
-            if label.reason.is_empty() && outcome != "Pulled" {
-                label = PodLabel { outcome, reason };
-            }
-        }
-        self.prefetch.pods_decided.get_or_create(&label).inc();
-    }
-
-    /// A node has all images of a Deployment.
-    pub fn node_pulled(&self, after: Duration) {
-        self.prefetch.warm_seconds.observe(after.as_secs_f64());
     }
 }

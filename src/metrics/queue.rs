@@ -1,25 +1,22 @@
 //! Gauges of what is still to be done, and the durations of holds.
 
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
-use headstart_core::controller::Stats;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
 use super::labels::HoldEndLabel;
 
 /// Gauges of what is still to be done, and the durations of holds.
 pub(super) struct QueueMetrics {
-    queue_depth: Gauge,
-    queue_oldest: Gauge<f64, AtomicU64>,
-    places: Gauge,
-    pulling: Gauge,
-    held: Gauge,
-    held_seconds: Family<HoldEndLabel, Histogram, fn() -> Histogram>,
+    pub(super) queue_depth: Gauge,
+    pub(super) queue_oldest: Gauge<f64, AtomicU64>,
+    pub(super) places: Gauge,
+    pub(super) pulling: Gauge,
+    pub(super) held: Gauge,
+    pub(super) held_seconds: Family<HoldEndLabel, Histogram, fn() -> Histogram>,
 }
 
 impl QueueMetrics {
@@ -71,35 +68,5 @@ impl QueueMetrics {
             held,
             held_seconds,
         }
-    }
-}
-
-impl Metrics {
-    /// Sets the gauges of what is still to be done.
-    pub(crate) fn set_queue_stats(&self, stats: Stats) {
-        let Stats {
-            deployments,
-            oldest,
-            nodes,
-            pulling,
-            held,
-            creates: _,
-        } = stats;
-        let gauge = |gauge: &Gauge, value: usize| {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
-        gauge(&self.queue.queue_depth, deployments);
-        gauge(&self.queue.places, nodes);
-        gauge(&self.queue.pulling, pulling);
-        gauge(&self.queue.held, held);
-        self.queue.queue_oldest.set(oldest.as_secs_f64());
-    }
-
-    /// A rollout waits no longer.
-    pub fn hold_ended(&self, reason: &'static str, after: Duration) {
-        self.queue
-            .held_seconds
-            .get_or_create(&HoldEndLabel { reason })
-            .observe(after.as_secs_f64());
     }
 }

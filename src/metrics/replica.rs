@@ -5,17 +5,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
 use super::labels::PolicyLabel;
 
 /// The state of this replica: its lease, its events, its certificate and its self-test.
 pub(super) struct ReplicaMetrics {
-    leader: Gauge,
-    events_dropped: Counter,
-    certificate_expiry: Gauge,
-    authority_expiry: Gauge,
-    policy_enforced: Family<PolicyLabel, Gauge>,
-    misdirected_webhooks: Gauge,
+    pub(super) leader: Gauge,
+    pub(super) events_dropped: Counter,
+    pub(super) certificate_expiry: Gauge,
+    pub(super) authority_expiry: Gauge,
+    pub(super) policy_enforced: Family<PolicyLabel, Gauge>,
+    pub(super) misdirected_webhooks: Gauge,
 }
 
 impl ReplicaMetrics {
@@ -64,43 +63,5 @@ impl ReplicaMetrics {
             policy_enforced,
             misdirected_webhooks,
         }
-    }
-}
-
-impl Metrics {
-    /// An event on a Deployment was not written: too many of its namespace wait.
-    pub fn event_dropped(&self) {
-        self.replica.events_dropped.inc();
-    }
-
-    /// This replica became, or is no longer, the leader.
-    pub fn leading(&self, leading: bool) {
-        self.replica.leader.set(i64::from(leading));
-    }
-
-    /// The serving certificate was replaced.
-    pub fn certificate_expires(&self, unix_seconds: i64) {
-        self.replica.certificate_expiry.set(unix_seconds);
-    }
-
-    /// The CA was replaced.
-    pub fn ca_expires(&self, unix_seconds: i64) {
-        self.replica.authority_expiry.set(unix_seconds);
-    }
-
-    /// The self-test tried a policy.
-    pub fn policy_enforced(&self, policy: &'static str, enforced: bool) {
-        let gauge = self
-            .replica
-            .policy_enforced
-            .get_or_create(&PolicyLabel { policy });
-        gauge.set(i64::from(enforced));
-    }
-
-    /// The self-test looked where the webhooks are called.
-    pub fn misdirected_webhooks(&self, count: usize) {
-        self.replica
-            .misdirected_webhooks
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::Replica;
+use super::replica::Replica;
 use crate::ca_injector::CaInjector;
 use crate::clock::Clock;
 use crate::config::Config;

@@ -1,6 +1,6 @@
 //! The log, of which no cause gets more than its share.
 //!
-//! Whoever reaches a port can have a line logged for each request, and a cluster in trouble repeats itself. So each cause,
+//! A client that reaches a port can cause a line for each request, and a cluster in trouble repeats itself. So each cause,
 //! which is a place in the source, has a few lines a second; what comes beyond them is counted, and the count is logged.
 
 use std::collections::HashMap;

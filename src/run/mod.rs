@@ -13,6 +13,7 @@ mod log;
 mod process;
 mod rbac_check;
 mod readiness;
+mod replica;
 mod servers;
 mod shutdown;
 
@@ -21,20 +22,16 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use k8s_openapi::jiff::SignedDuration;
 use kube::Client;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, PodConfig, PullMethodFlag};
-use crate::driver::{Driver, DriverClock, Executor, Heartbeat};
+use crate::driver::{Driver, DriverClock, Executor};
 use crate::event_recorder::EventRecorder;
-use crate::leader_election::{Fence, LeaderElector};
-use crate::metrics::Metrics;
+use crate::leader_election::LeaderElector;
 use crate::self_test::{Permit, SelfTest};
 use crate::watch::{SharedStore, Watches};
-use crate::webhook::PendingReviews;
 use certificate::Certificate;
 use headstart_core::controller::{ControllerConfig, PullLimits};
 use headstart_core::hold;
@@ -42,8 +39,9 @@ use headstart_core::pod::PodSettings;
 use headstart_core::self_test::Address;
 use leader_loop::run_controller_while_leading;
 use log::init_tracing;
+use process::Signals;
 pub(crate) use process::client;
-use process::{Signals, client_with_metrics, random_identity};
+use replica::{Replica, Shared};
 use servers::{Listeners, Servers};
 use shutdown::{EssentialTasks, Running};
 
@@ -59,36 +57,6 @@ pub fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(serve(config))
-}
-
-/// The handles that all parts of this replica share.
-struct Replica {
-    client: Client,
-    metrics: Arc<Metrics>,
-    /// The namespace that headstart runs in.
-    namespace: String,
-    /// The name of this replica, unique among the replicas.
-    identity: String,
-    /// Tasks that may end with the process.
-    tasks: TaskTracker,
-    /// True while this replica leads.
-    leading: watch::Sender<bool>,
-    /// Cancelled when the process is told to stop.
-    stop: CancellationToken,
-    /// Closed when the lease runs out.
-    fence: Fence,
-    /// Shows that the driver's loop turns.
-    heartbeat: Arc<Heartbeat>,
-}
-
-/// The parts that the webhook and the controller share.
-struct Shared {
-    store: Arc<SharedStore>,
-    reviews: Arc<PendingReviews>,
-    settings: Arc<PodSettings>,
-    permit: Permit,
-    /// `None` if rollouts are not held.
-    hold_limits: Option<hold::HoldLimits>,
 }
 
 async fn serve(config: Config) -> Result<()> {
@@ -141,26 +109,6 @@ async fn serve(config: Config) -> Result<()> {
         drain: config.process.drain,
     };
     running.until_stopped(&mut signals).await
-}
-
-impl Replica {
-    /// Makes the client, which fails without a cluster, and the channels.
-    async fn connect(config: &Config) -> Result<Self> {
-        let metrics = Arc::new(Metrics::default());
-        let kubeconfig = config.process.kubeconfig.clone();
-        let pod_name = config.installation.pod_name.clone();
-        Ok(Self {
-            client: client_with_metrics(kubeconfig, &metrics).await?,
-            metrics,
-            namespace: config.installation.namespace.clone(),
-            identity: pod_name.unwrap_or_else(random_identity),
-            tasks: TaskTracker::new(),
-            leading: watch::Sender::new(false),
-            stop: CancellationToken::new(),
-            fence: Fence::default(),
-            heartbeat: Arc::default(),
-        })
-    }
 }
 
 /// Returns what all prefetch pods have in common.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificate::Certificate;
 use super::readiness::update_readiness;
-use super::{Replica, Shared};
+use super::replica::{Replica, Shared};
 use crate::config::ListenConfig;
 use crate::server::{Readiness, Shutdown, listen, probes, serve_probes, serve_tls};
 use crate::webhook::{HoldAdmission, MemoryBudget, Webhook, router};

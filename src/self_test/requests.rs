@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::SelfTest;
 use headstart_core::self_test::{Answer, Check};
 
 /// How long the API server may take to answer.
@@ -22,46 +21,62 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The name of everything that is asked for and never made.
 const NAME: &str = "headstart-self-test";
 
-impl SelfTest {
-    /// Asks for what a policy has to refuse.
-    pub(super) async fn ask(&self, client: &Client, check: Check) -> Answer {
-        let namespace = &self.namespace;
-        let annotate = json!({ "metadata": { "annotations": { "headstart.dev/self-test": "" } } });
-        match check {
-            Check::CreatePod => create::<Pod>(client, namespace, pod()).await,
-            Check::CreateSecret => {
-                create::<Secret>(client, namespace, json!({ "metadata": { "name": NAME } })).await
-            }
-            Check::CreateLease => {
-                create::<Lease>(client, namespace, json!({ "metadata": { "name": NAME } })).await
-            }
-            Check::DeletePod => {
-                // A replica that is no pod has none to lose.
-                let Some(pod) = self.pod.as_deref() else {
-                    return Answer::Refused {
-                        code: 404,
-                        message: String::new(),
-                    };
+/// What the dry runs name.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// headstart's namespace.
+    pub(super) namespace: &'a str,
+    /// The own pod; `None` outside a pod.
+    pub(super) pod: Option<&'a str>,
+    /// The name of both webhook configurations.
+    pub(super) configuration: &'a str,
+    /// headstart's Deployment.
+    pub(super) deployment: &'a str,
+}
+
+/// Asks for what a policy has to refuse.
+pub(super) async fn ask(client: &Client, target: Target<'_>, check: Check) -> Answer {
+    let Target {
+        namespace,
+        pod: own_pod,
+        configuration,
+        deployment,
+    } = target;
+    let annotate = json!({ "metadata": { "annotations": { "headstart.dev/self-test": "" } } });
+    match check {
+        Check::CreatePod => create::<Pod>(client, namespace, pod()).await,
+        Check::CreateSecret => {
+            create::<Secret>(client, namespace, json!({ "metadata": { "name": NAME } })).await
+        }
+        Check::CreateLease => {
+            create::<Lease>(client, namespace, json!({ "metadata": { "name": NAME } })).await
+        }
+        Check::DeletePod => {
+            // A replica that is no pod has none to lose.
+            let Some(pod) = own_pod else {
+                return Answer::Refused {
+                    code: 404,
+                    message: String::new(),
                 };
-                let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-                let params = DeleteParams {
-                    dry_run: true,
-                    ..DeleteParams::default()
-                };
-                answer(pods.delete(pod, &params)).await
-            }
-            Check::PatchMutating => {
-                let api = Api::<MutatingWebhookConfiguration>::all(client.clone());
-                patched(&api, &self.configuration, fail_closed()).await
-            }
-            Check::PatchValidating => {
-                let api = Api::<ValidatingWebhookConfiguration>::all(client.clone());
-                patched(&api, &self.configuration, fail_closed()).await
-            }
-            Check::PatchDeployment => {
-                let api = Api::<Deployment>::namespaced(client.clone(), namespace);
-                patched(&api, &self.deployment, Patch::Merge(annotate)).await
-            }
+            };
+            let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            let params = DeleteParams {
+                dry_run: true,
+                ..DeleteParams::default()
+            };
+            answer(pods.delete(pod, &params)).await
+        }
+        Check::PatchMutating => {
+            let api = Api::<MutatingWebhookConfiguration>::all(client.clone());
+            patched(&api, configuration, fail_closed()).await
+        }
+        Check::PatchValidating => {
+            let api = Api::<ValidatingWebhookConfiguration>::all(client.clone());
+            patched(&api, configuration, fail_closed()).await
+        }
+        Check::PatchDeployment => {
+            let api = Api::<Deployment>::namespaced(client.clone(), namespace);
+            patched(&api, deployment, Patch::Merge(annotate)).await
         }
     }
 }

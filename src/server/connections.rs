@@ -1,6 +1,6 @@
 //! Open connections: how many, which one goes when there are too many, and how long each may be silent.
 //!
-//! Nothing authenticates a caller, so whoever reaches a port can open connections. A new connection always gets a place.
+//! Nothing authenticates a caller, so any client that reaches a port can open connections. A new connection always gets a place.
 //! Without room, the connection goes that is open for the longest time without an answer, so silent connections cannot
 //! push out an API server's. A quarter of the places belongs to connections without an answer: only when fewer are open
 //! does the one go that was used the longest ago. Otherwise a caller that keeps all other places in use would leave a new
@@ -59,7 +59,7 @@ pub(super) struct ConnectionState {
 
 #[derive(Debug)]
 struct Activity {
-    /// Whether it has had an answer.
+    /// True once a request was answered.
     served: bool,
     /// When it was opened, or last had an answer.
     since: Instant,

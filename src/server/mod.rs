@@ -164,7 +164,7 @@ struct Connection {
     guard: ConnectionGuard,
     peer: SocketAddr,
     router: Router,
-    /// Whether requests are answered as the last of their connections.
+    /// True if each request is answered as the last of its connection.
     close_after_response: Arc<AtomicBool>,
     watcher: Watcher,
 }

@@ -88,12 +88,12 @@ impl Validity {
         })
     }
 
-    /// Whether it is valid.
+    /// Returns whether it is valid.
     pub fn is_valid_at(&self, now: OffsetDateTime) -> bool {
         (self.from..self.until).contains(&now)
     }
 
-    /// Whether half of `lifetime` is over, or the clock says that it has not begun.
+    /// Returns whether half of `lifetime` is over, or the clock says that it has not begun.
     pub fn needs_renewal(&self, now: OffsetDateTime, lifetime: Duration) -> bool {
         !self.is_valid_at(now) || self.until - now <= lifetime / 2
     }

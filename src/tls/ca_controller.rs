@@ -37,13 +37,13 @@ pub struct CaSettings {
 /// Where the CA controller and the CA injector meet.
 #[derive(Debug)]
 pub struct Channels {
-    /// Whether this replica leads.
+    /// True while this replica leads.
     pub leading: watch::Receiver<bool>,
     /// What every `caBundle` carries, as far as it was read back.
     pub trusted: watch::Receiver<TrustedRoots>,
     /// What every `caBundle` is to be.
     pub bundle: watch::Sender<Option<String>>,
-    /// Whether callers trust the leaf that is served.
+    /// True if callers trust the leaf that is served.
     pub registered: watch::Sender<bool>,
 }
 

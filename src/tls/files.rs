@@ -1,4 +1,4 @@
-//! A certificate that somebody else looks after, cert-manager for example, read from files and read again when
+//! A certificate that another controller manages, cert-manager for example, read from files and read again when
 //! they change.
 //!
 //! By content, at an interval: Kubernetes replaces a mounted Secret by swapping a symbolic link two directories up,

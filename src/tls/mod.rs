@@ -5,7 +5,7 @@
 //! - `ca_secret`: the Secret in the API server
 //! - [`ca_controller`]: watches the Secret, signs, swaps, and leads rotations
 //! - [`resolver`]: serves the newest leaf, without touching open connections
-//! - [`files`]: a certificate that somebody else looks after, read from files
+//! - [`files`]: a certificate that another controller manages, read from files
 //!
 //! The CA is read through the API, never mounted: the kubelet takes up to 90 s to refresh a mount. A leaf's key
 //! never leaves the process.

@@ -1,6 +1,6 @@
 //! What the Secret holds, and how one CA follows another without a failed call. Decisions only: no I/O, no clock.
 //!
-//! All of it is in the Secret, so that whoever leads next goes on where the last leader stopped:
+//! All of it is in the Secret, so that the next leader goes on where the last one stopped:
 //!
 //! | key | |
 //! |---|---|
@@ -61,7 +61,7 @@ pub(crate) enum RotationStep {
     Promote,
     /// Nothing signed by the one before is valid any more.
     RemovePrevious,
-    /// Somebody put another CA in place: the one whose leaves are served stays trusted meanwhile.
+    /// Another client put another CA in place: the one whose leaves are served stays trusted meanwhile.
     KeepServingCa,
 }
 
@@ -76,7 +76,7 @@ impl CaState {
     }
 
     /// What takes the place of a Secret that is gone or unreadable. The CA whose leaves are served, if one is known,
-    /// goes on, so that no call fails; but whoever deletes a CA wants to be rid of it, so its successor is made at
+    /// goes on, so that no call fails; but a user who deletes a CA wants it gone, so its successor is made at
     /// once.
     pub(crate) fn replacement(
         served: Option<Arc<Ca>>,
@@ -223,7 +223,7 @@ impl TrustedRoots {
         common.unwrap_or_default()
     }
 
-    /// Whether this certificate (PEM) is among them.
+    /// Returns whether this certificate (PEM) is among them.
     pub fn contains(&self, cert: &str) -> bool {
         let der = CertificateDer::from_pem_slice(cert.as_bytes());
         der.is_ok_and(|der| self.0.contains(der.as_ref()))

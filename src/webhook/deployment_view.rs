@@ -1,6 +1,6 @@
 //! A Deployment in a review.
 //!
-//! It is read where it lies, and nothing is kept but what is decided by: three bytes of JSON can be an empty container, which
+//! The body is read in place, and only what a decision needs is kept: three bytes of JSON can be an empty container, which
 //! as Kubernetes' own type takes a kilobyte, so 7 MiB would become gigabytes.
 
 use std::borrow::Cow;
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 
 use super::json::{Invalid, Json, beginning, each};
+use super::names::{MAX_NAME, name};
 use super::patch::PatchBase;
-use super::review::{MAX_NAME, name};
 use headstart_core::api::annotations::longest_value;
 use headstart_core::api::well_known::{KEYS, PREFIX};
 use headstart_core::workload::{DeploymentFields, DeploymentKey, Workload};
@@ -135,7 +135,7 @@ impl<'a> ReviewedDeployment<'a> {
         self.patch_base.annotations.as_ref()
     }
 
-    /// Whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
+    /// Returns whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
     /// without reading how that is said.
     pub(super) fn same_constraints_and_credentials(&self, other: &Self) -> bool {
         let pods = self.pod.as_ref().zip(other.pod.as_ref());

@@ -2,7 +2,7 @@
 //!
 //! Callers are not authenticated, and a body may have megabytes. A general parser copies what has escapes, remembers how deep it
 //! is for each level, and repeats in its errors what it could not use; here nothing is copied, and what is read of a string is
-//! bounded by whoever asks for it. All of it is checked to be JSON, but for the UTF-8 of strings that nobody reads.
+//! bounded by its caller. All of it is checked to be JSON, but for the UTF-8 of strings that are not read.
 
 use std::fmt;
 

@@ -20,6 +20,7 @@ mod body;
 mod deployment_view;
 mod hold_admission;
 mod json;
+mod names;
 mod partial_review;
 mod patch;
 mod pending_reviews;

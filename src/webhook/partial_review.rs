@@ -1,7 +1,7 @@
 //! The uid of a review of which only the beginning is there.
 
 use super::json::{Invalid, Json};
-use super::review::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
+use super::names::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
 
 /// The uid in the first part of a review, the rest of which there was no room or time for. The API server writes
 /// version and kind first, and the uid at the beginning of the request.

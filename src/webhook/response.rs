@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use serde::Serialize;
 use tracing::{error, info};
 
-use super::review::{API_VERSION, KIND};
+use super::names::{API_VERSION, KIND};
 use headstart_core::workload::Workload;
 
 /// Longest warning, in characters: the API server truncates what is longer.
@@ -143,6 +143,7 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
         .map(|error| format!("headstart: {error}"));
     let unsupported = workload
         .unsupported
+        .images
         .iter()
         .map(|image| format!("headstart: image {}: {}", image.as_written, image.reason));
     let too_large = workload.too_large;

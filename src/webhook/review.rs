@@ -6,24 +6,15 @@ use std::borrow::Cow;
 
 use super::deployment_view::{RawDeployment, ReviewedDeployment};
 use super::json::{Invalid, Json, beginning};
+use super::names::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
 use headstart_core::api::mode::is_exempt;
 use headstart_core::limits::VALUE_BYTES;
-
-/// The only version of the review that is spoken; the API server has had it since 1.16.
-pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
-/// Its kind.
-pub(super) const KIND: &str = "AdmissionReview";
-
-/// An API server's are UUIDs.
-pub(super) const MAX_UID: usize = 128;
-/// Longest name of a field or an object that is looked at: the longest that an API server gives.
-pub(super) const MAX_NAME: usize = 253;
 
 /// What a write does to a Deployment.
 pub(super) struct DeploymentWrite<'a> {
     /// Identifies the review.
     pub(super) uid: String,
-    /// Whether it is never stored.
+    /// True if it is never stored.
     pub(super) dry_run: bool,
     /// As it is to be.
     pub(super) new: ReviewedDeployment<'a>,
@@ -193,9 +184,4 @@ impl<'a> Request<'a> {
             old: old_object.and_then(subject),
         }))
     }
-}
-
-/// A short text; of a long one so much that it is seen to be long.
-pub(super) fn name<'a>(json: &mut Json<'a>) -> Result<Cow<'a, str>, Invalid> {
-    Ok(json.text()?.up_to(MAX_NAME))
 }

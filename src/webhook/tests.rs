@@ -71,7 +71,7 @@ impl Served {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Whether a write passes `/validate`, or what it is told.
+    /// Returns whether a write passes `/validate`, or the message of the refusal.
     async fn verdict(&self, review: &Value) -> Result<(), String> {
         let (status, body) = self
             .post_to(VALIDATE, "application/json", review.to_string())
@@ -86,7 +86,7 @@ impl Served {
         }
     }
 
-    /// Whether a review for shop/web with these images was noted.
+    /// Returns whether a review for shop/web with these images was recorded.
     fn noted(&self, object: &Value) -> bool {
         let workload =
             Workload::from_deployment(&serde_json::from_value(object.clone()).unwrap()).unwrap();

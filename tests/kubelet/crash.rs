@@ -122,7 +122,7 @@ async fn lease(cluster: &Cluster) -> LeaseSpec {
     leases.get("headstart").await.unwrap().spec.unwrap()
 }
 
-/// Whether headstart's Service leads to this replica.
+/// Returns whether headstart's Service leads to this replica.
 async fn is_named(cluster: &Cluster, replica: &str) -> bool {
     let slices = cluster.api::<EndpointSlice>("headstart");
     let of_service = ListParams::default().labels("kubernetes.io/service-name=headstart");

@@ -136,7 +136,7 @@ async fn an_image_for_another_platform_is_reported(cluster: &Cluster, method: &s
         .await;
 }
 
-/// It is reported soon, and keeps no other from arriving.
+/// The failure is reported soon, and keeps no other image from arriving.
 pub(crate) async fn a_missing_image_is_reported(cluster: &Cluster, method: &str) {
     let namespace = &format!("missing-{method}");
     cluster.namespace(namespace, Some("enabled")).await;

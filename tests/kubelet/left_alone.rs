@@ -48,7 +48,7 @@ async fn what_is_not_opted_in_is_left_alone() {
         ])
         .await;
     let image = cluster.push("alone/app:1").await;
-    // No replicas: whoever asks the registry for it is a prefetch.
+    // No replicas: only a prefetch asks the registry for it.
     let none = |namespace: &str, name: &str| {
         let mut object = deployment(namespace, name, waiting(&image));
         object["spec"]["replicas"] = json!(0);

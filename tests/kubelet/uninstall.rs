@@ -23,7 +23,7 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
         .apply(&deployment("uninstall", "web", waiting(&first)))
         .await;
     cluster.until_prefetched("uninstall", "web", 1).await;
-    // Somebody waits while headstart goes.
+    // A client waits while headstart goes.
     cluster.namespace("uninstall-held", Some("hold")).await;
     cluster
         .apply(&deployment(

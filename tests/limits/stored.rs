@@ -1,4 +1,4 @@
-//! Objects that whoever may edit one namespace can store: up to 1.5 MiB each, which all replicas read.
+//! Objects that a user who may edit one namespace can store: up to 1.5 MiB each, which all replicas read.
 
 use std::sync::Arc;
 

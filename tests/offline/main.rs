@@ -4,3 +4,4 @@ mod plan;
 mod properties;
 mod readme;
 mod review;
+mod structure;

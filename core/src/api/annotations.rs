@@ -11,6 +11,7 @@ use crate::scheduling::selector::Selector;
 mod tests;
 mod values;
 
+use values::SHOWN_VALUE;
 pub use values::{HoldTimeout, HoldUntil, ImageList, InvalidValue, MaxNodes, Percent, Refresh};
 
 /// Narrows the nodes, by a label selector.
@@ -25,9 +26,6 @@ pub const IMAGES: &str = "headstart.dev/images";
 pub const HOLD_TIMEOUT: &str = "headstart.dev/hold-timeout";
 /// The share of planned nodes that ends a hold.
 pub const HOLD_UNTIL: &str = "headstart.dev/hold-until";
-
-/// How much of a value an error repeats, in characters.
-const SHOWN_VALUE: usize = 60;
 
 /// The longest value of a label or annotation of headstart's that is read, in bytes.
 pub fn longest_value(key: &str) -> usize {
@@ -74,7 +72,7 @@ pub struct InvalidAnnotation {
 }
 
 impl InvalidAnnotation {
-    /// Whether nothing is prefetched for its sake: it was meant to keep images off some nodes, and which, nobody knows.
+    /// Returns whether it stops the prefetch: the annotation was meant to keep images off some nodes, and headstart cannot tell which.
     pub fn blocks_prefetch(&self) -> bool {
         matches!(self.annotation, NODE_SELECTOR | MAX_NODES)
     }

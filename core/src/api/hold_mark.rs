@@ -14,7 +14,7 @@ pub struct HoldMark {
     pub since: Option<Timestamp>,
     /// When it ends at the latest. Without it the time is up.
     pub until: Option<Timestamp>,
-    /// Whether the rollout does wait; if not, somebody has resumed it.
+    /// True while the rollout is paused; otherwise another client has resumed it.
     pub paused: bool,
 }
 
@@ -47,7 +47,7 @@ impl HoldMark {
     }
 }
 
-/// Whether a Deployment is paused, by whomever.
+/// Returns whether a Deployment is paused, by headstart or by another client.
 fn is_paused(deployment: &Deployment) -> bool {
     let spec = deployment.spec.as_ref();
     spec.and_then(|spec| spec.paused).unwrap_or(false)

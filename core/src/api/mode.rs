@@ -23,7 +23,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether a rollout's images are prefetched.
+    /// Returns whether a rollout's images are prefetched.
     pub fn is_enabled(self) -> bool {
         !matches!(self, Self::Disabled)
     }
@@ -154,7 +154,7 @@ pub fn consent_command(namespace: &str) -> String {
     format!("kubectl label namespace {namespace} {PREFETCH_LABEL}=allowed")
 }
 
-/// Whether a namespace is left alone whatever its labels say. `own` is headstart's.
+/// Returns whether headstart leaves a namespace alone, whatever its labels say. `own` is headstart's namespace.
 pub fn is_exempt(namespace: &str, own: &str) -> bool {
     namespace == own || SYSTEM_NAMESPACES.contains(&namespace)
 }

@@ -17,7 +17,7 @@ const CANARY_PODS: usize = 2;
 /// How long the canary is watched for a permanent failure.
 pub(super) const CANARY_WATCH: Duration = Duration::from_secs(2);
 
-/// Whether pods beyond the canary may be created.
+/// The gate for pods beyond the canary.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CanaryGate {
     /// They may.

@@ -43,7 +43,7 @@ pub enum Event {
         /// What came of it.
         result: CommandResult,
     },
-    /// Whether pods may be created changed.
+    /// The permission to create pods changed.
     PermissionChanged(CreatePermission),
     /// The time that [`super::Controller::next_timeout`] returned has come.
     Timeout,
@@ -72,7 +72,7 @@ pub struct Reviewed {
     pub at: Instant,
 }
 
-/// Whether pods may be created: with `--require-policies`, only after the self-test has shown that all policies are
+/// The permission to create pods: with `--require-policies`, only after the self-test has shown that all policies are
 /// enforced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CreatePermission {

@@ -35,7 +35,7 @@ pub(super) fn sync_deployment(
         }
         return;
     };
-    let is_held = workload.held.is_some_and(|held| held.paused);
+    let is_held = workload.state.held.is_some_and(|held| held.paused);
     if let Some(prefetch) = pulls.prefetches.get(key)
         && prefetch.has_same_images(&workload)
         // A held rollout waits for all nodes, not only for those that joined.
@@ -56,6 +56,7 @@ pub(super) fn sync_deployment(
     pulls.cancel_prefetch(key);
     let refreshes = turn.config.refresh_interval(&workload).is_some();
     let is_recent = workload
+        .state
         .rollout
         .is_recent(turn.now.wall, turn.config.retain);
     if is_recent || refreshes || is_held {

@@ -56,14 +56,18 @@ pub(super) fn expires_at(
         let ended = pod.outcome.ended.or(pod.created);
         return after(ended, every.saturating_mul(2));
     }
-    if !workload.rollout.settled {
+    if !workload.state.rollout.settled {
         return None;
     }
     // A finished pod keeps its images from the node's garbage collection until the rollout has them in use.
-    let since = [pod.outcome.ended, pod.created, workload.rollout.progressed]
-        .into_iter()
-        .flatten()
-        .max();
+    let since = [
+        pod.outcome.ended,
+        pod.created,
+        workload.state.rollout.progressed,
+    ]
+    .into_iter()
+    .flatten()
+    .max();
     let tried_on = pod.outcome.ended.is_none() && !pod.outcome.all_pulled();
     let stays = if tried_on {
         retain.max(MIN_RETRY_WINDOW)
@@ -87,14 +91,13 @@ mod tests {
     }
 
     fn settled(images: &[&str]) -> Workload {
-        Workload {
-            rollout: Rollout {
-                settled: true,
-                progressed: Some(at(200)),
-                ..Rollout::default()
-            },
-            ..wants(images)
-        }
+        let mut workload = wants(images);
+        workload.state.rollout = Rollout {
+            settled: true,
+            progressed: Some(at(200)),
+            ..Rollout::default()
+        };
+        workload
     }
 
     fn due(workload: Option<&Workload>, pod: &PrefetchPod, now: i64) -> bool {

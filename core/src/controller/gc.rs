@@ -254,7 +254,7 @@ pub(super) fn remove_finished_prefetch(
         .store
         .enabled(key)
         .filter(|_| prefetch.covers_all_nodes);
-    if let Some(rollout) = current.map(|workload| workload.rollout)
+    if let Some(rollout) = current.map(|workload| workload.state.rollout)
         && rollout.is_recent(turn.now.wall, turn.config.retain)
     {
         // An unfinished rollout reports its end as a change.

@@ -72,7 +72,7 @@ impl Holds {
             return;
         };
         let workload = workload.clone();
-        let Some(mark) = workload.held else {
+        let Some(mark) = workload.state.held else {
             self.on_hold_mark_removed(key, &workload, turn);
             return;
         };
@@ -127,7 +127,7 @@ impl Holds {
         if ours || hold.workload.uid != current.uid {
             return;
         }
-        if current.paused && hold.mark.paused {
+        if current.state.paused && hold.mark.paused {
             turn.out.logs.push(LogLine::HoldMarkRemoved(key.clone()));
             let left = EventReason::RolloutLeftPaused;
             let note = messages::hold_mark_removed();

@@ -73,7 +73,7 @@ pub enum LogLine {
         at: DeploymentNode,
         /// The message.
         error: String,
-        /// Whether it is tried again soon; otherwise the node waits for its next turn.
+        /// True if it is tried again soon; otherwise the node waits for its next turn.
         retried: bool,
     },
     /// The API server refuses prefetch pods.

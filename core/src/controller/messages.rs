@@ -107,12 +107,12 @@ pub(super) fn complaints(workload: &Workload) -> Vec<(EventReason, String, Strin
     for UnsupportedImage {
         as_written: given,
         reason,
-    } in workload.unsupported.iter().take(NAMED_IMAGES)
+    } in workload.unsupported.images.iter().take(NAMED_IMAGES)
     {
         let note = format!("Image {given:?} is not prefetched: {reason}");
         complaints.push((EventReason::ImageNotPrefetched, given.clone(), note));
     }
-    let refused = workload.unsupported.len() + workload.more_unsupported;
+    let refused = workload.unsupported.images.len() + workload.unsupported.more;
     let more = refused.saturating_sub(NAMED_IMAGES);
     if more > 0 {
         let note = format!("And {} not prefetched", count(more, "more image"));

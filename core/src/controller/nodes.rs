@@ -96,7 +96,7 @@ fn prefetch_on_new_node(
         let prefetch = pulls.prefetches.get(&workload.key);
         // A limit on nodes asks for few nodes; and a prefetch for all nodes has considered this one.
         workload.annotations.max_nodes.is_none()
-            && workload.replicas > 0
+            && workload.state.replicas > 0
             && prefetch.is_none_or(|p| !p.covers_all_nodes && !p.nodes.contains(name))
             && is_eligible(workload, record, &turn.config.pods)
     };
@@ -106,7 +106,7 @@ fn prefetch_on_new_node(
         .filter(wants_node)
         .cloned()
         .collect();
-    wanted.sort_by(|a, b| (b.replicas, &a.key).cmp(&(a.replicas, &b.key)));
+    wanted.sort_by(|a, b| (b.state.replicas, &a.key).cmp(&(a.state.replicas, &b.key)));
     wanted.truncate(most);
     if wanted.is_empty() {
         return;

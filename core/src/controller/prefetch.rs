@@ -14,7 +14,7 @@ use crate::hold::Progress;
 use crate::plan::PlacementContext;
 use crate::store::{NodeName, NodeRecord};
 use crate::time::Instant;
-use crate::workload::Workload;
+use crate::workload::{PullTerms, Workload};
 
 /// A Deployment with those of its images that one pod brings.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(super) struct Prefetch {
     pub(super) id: u64,
     pub(super) workload: Arc<Workload>,
     pub(super) started: Instant,
-    /// It is for all nodes; otherwise for some that joined after the rollout.
+    /// True for all nodes; false for some that joined after the rollout.
     pub(super) covers_all_nodes: bool,
     pub(super) placement_context: PlacementContext,
     /// Nodes left out because they report the images.
@@ -152,7 +152,10 @@ impl Prefetch {
         let workload = match self.pull_secrets.names.as_deref() {
             None | Some([]) => workload,
             Some(secrets) => Arc::new(Workload {
-                image_pull_secrets: secrets.to_vec(),
+                terms: PullTerms {
+                    image_pull_secrets: secrets.to_vec(),
+                    ..workload.terms.clone()
+                },
                 ..Workload::clone(&workload)
             }),
         };

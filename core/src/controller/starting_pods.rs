@@ -101,7 +101,7 @@ pub(super) fn queue_deferred_nodes(pulls: &mut Pulls, key: &DeploymentKey, turn:
         return;
     };
     let current = turn.store.enabled(key);
-    let settled = current.is_none_or(|workload| workload.rollout.settled);
+    let settled = current.is_none_or(|workload| workload.state.rollout.settled);
     if turn.now.monotonic < until && !settled {
         return;
     }

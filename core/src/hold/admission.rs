@@ -56,28 +56,33 @@ pub fn decide(
     limits: HoldLimits,
     now: Timestamp,
 ) -> HoldDecision {
-    let ours = old.and_then(|old| old.held).filter(|held| held.paused);
+    let ours = old
+        .and_then(|old| old.state.held)
+        .filter(|held| held.paused);
     // An image that no runtime would take never comes.
-    let nothing_to_wait_for =
-        presence != ImagePresence::Unknown || new.images.is_empty() || !new.unsupported.is_empty();
+    let nothing_to_wait_for = presence != ImagePresence::Unknown
+        || new.images.is_empty()
+        || !new.unsupported.images.is_empty();
     let fresh = HoldDecision::Hold {
         since: now,
         until: now.saturating_add(limits.of(new)).unwrap_or(now),
     };
     match (ours, old) {
         // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
-        (Some(_), Some(old)) if old.rollout.failing || nothing_to_wait_for => HoldDecision::Release,
+        (Some(_), Some(old)) if old.state.rollout.failing || nothing_to_wait_for => {
+            HoldDecision::Release
+        }
         (Some(held), _) if held.is_impossible(now) => fresh,
         // The limit counts from the first.
         (Some(held), _) => HoldDecision::Hold {
             since: held.since.unwrap_or(now),
             until: held.until.unwrap_or(now),
         },
-        _ if nothing_to_wait_for || new.replicas == 0 => HoldDecision::Unchanged,
-        // Somebody paused it, and it is theirs to resume. A copy of a held one, with its marks, is none of that.
-        _ if new.paused && new.held.is_none() => HoldDecision::Unchanged,
+        _ if nothing_to_wait_for || new.state.replicas == 0 => HoldDecision::Unchanged,
+        // Another client paused it, and resumes it. A copy of a held Deployment, with its marks, does not count.
+        _ if new.state.paused && new.state.held.is_none() => HoldDecision::Unchanged,
         // Paused in the middle of a rollout, old and new pods would stay mixed; and a fix must not wait.
-        (None, Some(old)) if !old.rollout.complete => HoldDecision::Unchanged,
+        (None, Some(old)) if !old.state.rollout.complete => HoldDecision::Unchanged,
         _ => fresh,
     }
 }

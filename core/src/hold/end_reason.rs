@@ -44,7 +44,7 @@ pub enum HoldEndReason {
     NotAsked,
     /// Holding is switched off.
     SwitchedOff,
-    /// Somebody else has ended it.
+    /// Another client has ended it.
     ByHand,
     /// An update that has nothing to wait for: a fix, or images that are on the nodes.
     Updated,
@@ -67,7 +67,7 @@ impl HoldEndReason {
         }
     }
 
-    /// Whether it was decided by what is known of certain images; others would need another look.
+    /// Returns whether the reason depends on the images: other images need another decision.
     pub fn depends_on_images(self) -> bool {
         matches!(
             self,
@@ -81,7 +81,7 @@ impl HoldEndReason {
 pub const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What ends a hold now, if anything does. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
-/// whatever the marks say, and whoever's clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
+/// whatever the marks say, and whichever clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
 /// there is no plan yet.
 pub fn end_reason(
     workload: &Workload,
@@ -106,7 +106,7 @@ pub fn end_reason(
     if age >= limits.max || held.until.is_none_or(|until| now >= until) {
         return Some(HoldEndReason::Deadline);
     }
-    if !workload.unsupported.is_empty() || workload.too_large.is_some() {
+    if !workload.unsupported.images.is_empty() || workload.too_large.is_some() {
         return Some(HoldEndReason::ImageFailed);
     }
     if workload.images.is_empty() {

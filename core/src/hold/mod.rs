@@ -1,4 +1,4 @@
-//! Whether a rollout waits for its images, and what ends that.
+//! Decides whether a rollout waits for its images, and what ends the wait.
 //!
 //! A hold is written into the Deployment itself: `spec.paused`, a label by which any leader finds it, and since and until
 //! when. Nothing else is remembered, so nothing can be forgotten.

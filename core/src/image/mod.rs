@@ -1,9 +1,11 @@
 //! Images: their references, those that a Deployment asks for, and which set they are.
 
+mod declared;
 mod reference;
 pub(crate) mod requests;
 mod set;
 
+pub use declared::{Image, UnsupportedImage, UnsupportedReason};
 pub use reference::{ImageRef, InvalidImage};
-pub use requests::{Image, ImageRequest, UnsupportedImage, UnsupportedReason};
+pub use requests::ImageRequest;
 pub use set::ImageSetId;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Image, UnsupportedImage};
+use super::declared::{Image, UnsupportedImage};
 use crate::hash::short_hash;
 
 /// Identifies a set of images, whatever their order: two templates with the same images have the same

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::manifest::{
+use super::name::container_name;
+use super::settings::{
     COPY_SELF_COMMAND, NOOP_COMMAND, NOOP_DIRECTORY, OWN_BINARY, PodSettings, mounted_binary,
 };
-use super::name::container_name;
 use crate::image::Image;
 
 const NOOP_VOLUME: &str = "noop";

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use super::containers::{with_containers, with_image_volumes};
 use super::name::{deployment_label, pod_name};
+use super::settings::{NodeBinding, PodSettings, RunAs};
 use crate::api::well_known::{
     DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, NODE_ANNOTATION, REVISION_LABEL,
 };
@@ -24,11 +25,6 @@ use crate::workload::Workload;
 #[cfg(test)]
 mod tests;
 
-/// Hidden subcommands of the one binary that prefetch pods run.
-pub const NOOP_COMMAND: &str = "noop";
-/// Copies the binary to where the user's images can run it as a no-op.
-pub const COPY_SELF_COMMAND: &str = "copy-self";
-
 /// A prefetch pod runs once.
 pub(super) const RESTART_POLICY: &str = "Never";
 /// The ServiceAccount that every namespace has.
@@ -37,10 +33,6 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 const MAX_PULL_SECRETS: usize = 16;
 /// The cluster-autoscaler removes a node only if each pod there may go. A controller that is a Deployment does not tell it so.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-/// Where the binary is in headstart's own image.
-pub(super) const OWN_BINARY: &str = "/headstart";
-/// Where the no-op is mounted in the containers of users' images.
-pub(super) const NOOP_DIRECTORY: &str = "/.headstart";
 /// User and group of the containers: any but root does, and this one is "nobody" by custom of static images.
 const NOBODY: i64 = 65532;
 /// Labels and annotations by which sidecar injectors are told to stay out: a sidecar would need an image of
@@ -52,48 +44,6 @@ const INJECTION_OPT_OUT: [(&str, &str); 5] = [
     ("consul.hashicorp.com/connect-inject", "false"),
     ("dapr.io/enabled", "false"),
 ];
-
-/// How a prefetch pod is bound to its node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeBinding {
-    /// `spec.nodeName`: without the scheduler, and so at once.
-    NodeName,
-    /// Required node affinity to the node's name: through the scheduler, for clusters whose policy forbids
-    /// `spec.nodeName`.
-    Affinity,
-}
-
-/// The ServiceAccount of prefetch pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunAs {
-    /// The namespace's `default`. A node may ask for tokens of the ServiceAccount of any pod that is bound to it, and a
-    /// prefetch puts a pod on every node.
-    Default,
-    /// The workload's own, for clusters where kubelets ask for registry credentials in its name.
-    Workload,
-}
-
-/// What all prefetch pods have in common.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodSettings {
-    /// headstart's own image, which holds the no-op.
-    pub noop_image: String,
-    /// Pull this way on every node, rather than in the best way that each can.
-    pub method: Option<PullMethod>,
-    /// How a pod is bound to its node.
-    pub binding: NodeBinding,
-    /// The PriorityClass, none if absent.
-    pub priority_class: Option<String>,
-    /// The ServiceAccount of a pod.
-    pub run_as: RunAs,
-    /// Seconds after which the kubelet ends a pod that is still not done.
-    pub deadline_seconds: i64,
-}
-
-/// Where the binary is in the containers of users' images.
-pub(super) fn mounted_binary() -> String {
-    format!("{NOOP_DIRECTORY}{OWN_BINARY}")
-}
 
 /// The whole pod.
 pub fn prefetch_pod(
@@ -182,10 +132,10 @@ fn owner(workload: &Workload) -> Option<OwnerReference> {
 /// The ServiceAccount that has to be read before a pod can be made: the one of the workload, where its pull secrets apply. As
 /// Kubernetes has it, they do only where the template names none. Those of `default` the API server adds by itself.
 pub fn account_of<'a>(workload: &'a Workload, settings: &PodSettings) -> Option<&'a str> {
-    let account = workload.service_account.as_deref();
+    let account = workload.terms.service_account.as_deref();
     account.filter(|account| {
         settings.run_as == RunAs::Default
-            && workload.image_pull_secrets.is_empty()
+            && workload.terms.image_pull_secrets.is_empty()
             && *account != DEFAULT_SERVICE_ACCOUNT
     })
 }
@@ -214,15 +164,15 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         node_name: (*pin == NodeBinding::NodeName).then(|| node.to_owned()),
         affinity: (*pin == NodeBinding::Affinity).then(|| affinity_to(node)),
         tolerations: Some(workload.constraints.tolerations.clone()),
-        image_pull_secrets: Some(named_secrets(&workload.image_pull_secrets)),
+        image_pull_secrets: Some(named_secrets(&workload.terms.image_pull_secrets)),
         service_account_name: match run_as {
             RunAs::Default => Some(DEFAULT_SERVICE_ACCOUNT.into()),
-            RunAs::Workload => workload.service_account.clone(),
+            RunAs::Workload => workload.terms.service_account.clone(),
         },
         // It may change the runtime's handler and with it how, and for what platform, the node pulls. Which class does
         // is not watched, so each is taken along; the node selector, tolerations and overhead that the class adds are
         // then this pod's as they are the rollout's.
-        runtime_class_name: workload.runtime_class.clone(),
+        runtime_class_name: workload.terms.runtime_class.clone(),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         // No cluster DNS is needed, and so a broken one is no obstacle.

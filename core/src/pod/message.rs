@@ -1,6 +1,6 @@
 //! What the kubelet passes on from the runtime and the registry: prose, to be understood and shown.
 
-use super::status::FailureKind;
+use super::failure::FailureKind;
 use crate::image::ImageRef;
 
 /// Longest message that is kept, in bytes. An Event's note may have 1,024.

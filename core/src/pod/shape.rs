@@ -2,14 +2,13 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::manifest::{
-    COPY_SELF_COMMAND, NOOP_COMMAND, OWN_BINARY, RESTART_POLICY, mounted_binary,
-};
+use super::manifest::RESTART_POLICY;
 use super::name::NAME_PREFIX;
+use super::settings::{COPY_SELF_COMMAND, NOOP_COMMAND, OWN_BINARY, mounted_binary};
 
 /// Returns whether a pod has the shape of a prefetch pod: its name, that it ends, and that it runs nothing but the no-op.
 ///
-/// Nobody can change these of a stored pod. Labels, annotations and owners do not count: whoever may write one of them would
+/// These fields of a stored pod cannot change. Labels, annotations and owners do not count: a user who may write one of them would
 /// have headstart delete the pod. A pod with scheduling gates pulls nothing and headstart makes none, so it is not one either.
 pub fn is_prefetch_pod(pod: &Pod) -> bool {
     let name = pod.metadata.name.as_deref().unwrap_or_default();

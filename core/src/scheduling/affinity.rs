@@ -34,7 +34,7 @@ struct FieldRequirement {
     equal: bool,
 }
 
-/// Whether an affinity is larger than is read.
+/// Returns whether an affinity is larger than headstart reads.
 pub(crate) fn is_too_large(affinity: Option<&Affinity>) -> bool {
     let terms = required_terms(affinity).unwrap_or_default();
     let lists = terms
@@ -88,7 +88,7 @@ impl RequiredAffinity {
         self.terms.iter().map(of_term).sum::<usize>() + invalid
     }
 
-    /// Whether a node satisfies it.
+    /// Returns whether a node satisfies it.
     pub fn matches(&self, name: &str, labels: &Labels) -> bool {
         self.terms.iter().any(|term| term.matches(name, labels))
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
 use super::affinity::RequiredAffinity;
-use super::node::{NodeInfo, UnusableReason};
+use super::node::{NodeInfo, OWN_OS, UnusableReason};
 use super::skip_reason::SkipReason;
 use super::tolerations::{Effect, Taint, first_untolerated, is_default_eviction_toleration};
 
@@ -17,8 +17,6 @@ mod tests;
 
 /// The taint that a cordon stands for, in the scheduler's eyes.
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
-/// The operating system that headstart's no-op runs on.
-pub(super) const OWN_OS: &str = "linux";
 
 /// What a pod template says about nodes.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -10,6 +10,8 @@ use super::tolerations::Taint;
 
 /// Where a node says what it runs on.
 const OS_LABEL: &str = "kubernetes.io/os";
+/// The operating system that headstart's no-op runs on.
+pub(super) const OWN_OS: &str = "linux";
 /// What a node's processors are: images have a variant for each, or lack one.
 const ARCH_LABEL: &str = "kubernetes.io/arch";
 /// Where a node is, in the sense of failures that take several down; and the name this had before 1.17.
@@ -131,7 +133,7 @@ impl NodeInfo {
         }
     }
 
-    /// Whether it can pull for anybody now: it is Ready, and nobody has yet to initialise it or to notice that.
+    /// Returns whether the node can pull now: it is Ready, and no taint says that it is still being initialised.
     pub fn is_usable(&self) -> bool {
         let of_kubernetes = |taint: &Taint| {
             let mut domains = SYSTEM_TAINTS.iter();

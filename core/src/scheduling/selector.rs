@@ -149,7 +149,7 @@ impl Requirement {
         size_of::<Self>() + self.key.len() + values
     }
 
-    /// Whether it holds.
+    /// Returns whether it holds.
     pub fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         let is_among = |value: &str| self.values().any(|wanted| wanted == value);
@@ -177,7 +177,7 @@ impl Selector {
         &self.0
     }
 
-    /// Whether all conditions hold.
+    /// Returns whether all conditions hold.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.first_unmatched(labels).is_none()
     }

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::affinity::RequiredAffinity;
-use super::constraints::OWN_OS;
 use super::labels::Labels;
-use super::node::UnusableReason;
+use super::node::{OWN_OS, UnusableReason};
 use super::selector::Requirement;
 use super::tolerations::Taint;
 use crate::api::annotations::{InvalidAnnotation, MAX_NODES, MaxNodes, NODE_SELECTOR};

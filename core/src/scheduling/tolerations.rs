@@ -61,7 +61,7 @@ impl Taint {
         self.effect
     }
 
-    /// Whether it says that the node is down.
+    /// Returns whether the taint says that the node is down.
     pub(crate) fn is_of_a_node_that_is_down(&self) -> bool {
         DOWN.contains(&&*self.key)
     }
@@ -94,7 +94,7 @@ pub fn first_untolerated<'a>(
     })
 }
 
-/// Whether a toleration only lets pods outlast an outage: Kubernetes adds such ones to every pod
+/// Returns whether a toleration only lets pods outlast an outage: Kubernetes adds such ones to every pod
 /// (DefaultTolerationSeconds), and nobody who writes them means to start pods on a node that is down.
 pub(crate) fn is_default_eviction_toleration(toleration: &v1::Toleration) -> bool {
     toleration.toleration_seconds.is_some()

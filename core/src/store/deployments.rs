@@ -53,7 +53,7 @@ impl Deployments {
                 Vec::new()
             }
             Update::Applied(key, workload) => {
-                if workload.held.is_some() {
+                if workload.state.held.is_some() {
                     self.held.insert(key.clone());
                 } else {
                     self.held.remove(&key);
@@ -64,7 +64,7 @@ impl Deployments {
                     Some(before) if is_relevant_change(&before, &workload) => {
                         Some(Change::Deployment(key))
                     }
-                    Some(before) if before.rollout != workload.rollout => {
+                    Some(before) if before.state.rollout != workload.state.rollout => {
                         Some(Change::Rollout(key))
                     }
                     Some(_) => None,
@@ -95,7 +95,7 @@ fn is_relevant_change(before: &Workload, after: &Workload) -> bool {
     before.image_set != after.image_set
         || before.uid != after.uid
         || before.mode != after.mode
-        || before.held != after.held
+        || before.state.held != after.state.held
         || !same_pull_terms(before, after)
 }
 
@@ -104,7 +104,5 @@ pub fn same_pull_terms(a: &Workload, b: &Workload) -> bool {
     a.constraints == b.constraints
         && a.too_large == b.too_large
         && a.annotations == b.annotations
-        && a.image_pull_secrets == b.image_pull_secrets
-        && a.service_account == b.service_account
-        && a.runtime_class == b.runtime_class
+        && a.terms == b.terms
 }

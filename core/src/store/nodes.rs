@@ -56,7 +56,7 @@ impl NodeRecord {
     /// pull by this Deployment leaves.
     pub fn reports_all_images(&self, workload: &Workload) -> bool {
         let images = &workload.images;
-        workload.image_pull_secrets.is_empty()
+        workload.terms.image_pull_secrets.is_empty()
             && images
                 .iter()
                 .all(|image| !image.always && self.reports_image(image))

@@ -39,7 +39,7 @@ pub struct PrefetchPod {
     pub outcome: PodStatusSummary,
     /// When the pod was created.
     pub created: Option<Timestamp>,
-    /// Whether the pod is being deleted.
+    /// True while the pod is being deleted.
     pub deleting: bool,
 }
 

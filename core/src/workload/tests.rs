@@ -99,18 +99,18 @@ fn what_must_not_or_cannot_be_pulled_is_left_out() {
         {"name": "c"},
     ]}));
     assert!(web.images.is_empty());
-    assert_eq!(web.unsupported.len(), 1);
-    assert_eq!(web.unsupported[0].as_written, "Not Valid");
+    assert_eq!(web.unsupported.images.len(), 1);
+    assert_eq!(web.unsupported.images[0].as_written, "Not Valid");
 }
 
 #[test]
 fn more_images_than_the_limit_are_refused_by_name() {
     let web = workload(containers((0..500).map(|i| format!("app:{i}"))));
     assert_eq!(web.images.len(), MAX_IMAGES);
-    assert_eq!(web.unsupported.len(), MAX_UNSUPPORTED);
-    assert_eq!(web.unsupported[0].as_written, "app:64");
-    assert_eq!(web.unsupported[0].reason, UnsupportedReason::TooMany);
-    assert_eq!(web.more_unsupported, 500 - MAX_IMAGES - MAX_UNSUPPORTED);
+    assert_eq!(web.unsupported.images.len(), MAX_UNSUPPORTED);
+    assert_eq!(web.unsupported.images[0].as_written, "app:64");
+    assert_eq!(web.unsupported.images[0].reason, UnsupportedReason::TooMany);
+    assert_eq!(web.unsupported.more, 500 - MAX_IMAGES - MAX_UNSUPPORTED);
 }
 
 fn containers(images: impl Iterator<Item = String>) -> serde_json::Value {
@@ -121,14 +121,14 @@ fn containers(images: impl Iterator<Item = String>) -> serde_json::Value {
 #[test]
 fn containers_behind_those_that_are_read_are_refused_unless_they_repeat() {
     let same = workload(containers((0..1000).map(|i| format!("app:{}", i % 3))));
-    assert_eq!((same.images.len(), same.unsupported.len()), (3, 0));
+    assert_eq!((same.images.len(), same.unsupported.images.len()), (3, 0));
     let last = |tag: &str| {
         let all = (0..ITEMS).map(|_| "app:1".to_owned());
         workload(containers(all.chain([format!("app:{tag}")])))
     };
     let two = last("2");
     assert_eq!(two.images.len(), 1);
-    assert_eq!(two.unsupported[0].reason, UnsupportedReason::Unread);
+    assert_eq!(two.unsupported.images[0].reason, UnsupportedReason::Unread);
     assert_ne!(two.image_set, last("3").image_set);
     assert_ne!(two.image_set, last("1").image_set);
 }
@@ -142,7 +142,7 @@ fn the_revision_follows_images_that_are_not_kept() {
     };
     let (one, two) = (bad("Not Valid x"), bad("Not Valid y"));
     assert_eq!(
-        (one.unsupported.len(), one.more_unsupported),
+        (one.unsupported.images.len(), one.unsupported.more),
         (MAX_UNSUPPORTED, 93)
     );
     assert_ne!(one.image_set, two.image_set);
@@ -157,7 +157,7 @@ fn the_revision_follows_images_that_are_not_kept() {
         one.unsupported, two.unsupported,
         "only the beginning is kept"
     );
-    assert!(one.unsupported[0].as_written.len() <= 200);
+    assert!(one.unsupported.images[0].as_written.len() <= 200);
     assert_ne!(one.image_set, two.image_set);
 }
 
@@ -165,7 +165,7 @@ fn the_revision_follows_images_that_are_not_kept() {
 fn an_image_that_an_injector_puts_in_is_passed_over_in_silence() {
     let web = workload(containers(["auto", "app:1"].map(str::to_owned).into_iter()));
     assert_eq!(given(&web), ["app:1"]);
-    assert!(web.unsupported.is_empty());
+    assert!(web.unsupported.images.is_empty());
 }
 
 #[test]
@@ -232,10 +232,11 @@ fn what_is_too_large_is_reduced_to_what_names_it_and_ends_its_hold() {
         assert!(why.to_string().contains(limit), "{why}");
         assert_eq!(web.uid, "1");
         assert!(
-            web.held
+            web.state
+                .held
                 .is_some_and(|held| held.paused && held.until.is_some())
         );
-        assert!(web.images.is_empty() && web.unsupported.is_empty());
+        assert!(web.images.is_empty() && web.unsupported.images.is_empty());
         assert_eq!(web.constraints, SchedulingConstraints::default());
         assert_eq!(web.annotations, Annotations::default());
     }

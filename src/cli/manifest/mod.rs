@@ -61,7 +61,7 @@ pub enum Reason {
         /// The fault.
         message: String,
     },
-    /// It is no Kubernetes object.
+    /// The document is no Kubernetes object.
     NoObject(&'static str),
 }
 

@@ -6,59 +6,16 @@ use std::panic::{self, Location, catch_unwind};
 
 use serde_json::Value;
 
+mod error;
 mod nodes;
 #[cfg(test)]
 mod tests;
 mod value;
 
-/// How deep a document may be nested, aliases followed: as deep as serde_json reads JSON.
-const MAX_DEPTH: usize = 128;
-/// go.yaml.in/yaml takes `\'` in double quotes for `'`; libyaml stops there, with this.
-const UNKNOWN_ESCAPE: &str = "found unknown escape character";
+pub(super) use error::Error;
+
 /// How many of those are taken in one document: each costs another reading.
 const MAX_UNESCAPED: usize = 1_000;
-
-/// A document cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Error {
-    pub(super) message: String,
-    /// Counted from 0, in the text that was read.
-    pub(super) line: Option<usize>,
-    /// The byte with a backslash that libyaml does not take.
-    escape: Option<usize>,
-}
-
-impl Error {
-    fn new(message: impl Into<String>, line: Option<usize>) -> Self {
-        Self {
-            message: message.into(),
-            line,
-            escape: None,
-        }
-    }
-}
-
-impl From<libyaml_safer::Error> for Error {
-    fn from(error: libyaml_safer::Error) -> Self {
-        let number = |number: u64| usize::try_from(number).ok();
-        // A key without its colon is noticed a line too late.
-        let mark = match error.problem() {
-            "could not find expected ':'" => error.context_mark(),
-            _ => error.problem_mark(),
-        };
-        let message = match error.context() {
-            Some(context) => format!("{}, {context}", error.problem()),
-            None => error.problem().to_owned(),
-        };
-        let is_escape = error.problem() == UNKNOWN_ESCAPE;
-        Self {
-            escape: mark
-                .filter(|_| is_escape)
-                .and_then(|mark| number(mark.index)),
-            ..Self::new(message, mark.and_then(|mark| number(mark.line)))
-        }
-    }
-}
 
 /// Reads the first document of a text. What follows it is not looked at, as kubectl does not.
 pub(super) fn read(text: &[u8]) -> Result<Value, Error> {

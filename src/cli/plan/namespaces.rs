@@ -11,7 +11,7 @@ use headstart_core::api::mode::{
 };
 use headstart_core::api::well_known::PREFETCH_LABEL;
 use headstart_core::pod::{PodSettings, account_of};
-use headstart_core::workload::Workload;
+use headstart_core::workload::{PullTerms, Workload};
 
 /// A namespace's label, as it is read.
 type Consent = Result<Option<NamespaceMode>, UnknownNamespaceMode>;
@@ -86,7 +86,10 @@ impl Namespaces {
             .map(|account| (workload.key.namespace.clone(), account.to_owned()));
         match account.and_then(|account| self.accounts.get(&account)) {
             Some(secrets) => Workload {
-                image_pull_secrets: secrets.clone(),
+                terms: PullTerms {
+                    image_pull_secrets: secrets.clone(),
+                    ..workload.terms.clone()
+                },
                 ..workload
             },
             None => workload,

@@ -152,16 +152,16 @@ impl<'a> Document<'a> {
         let too_large = self.workload.too_large.as_ref();
         let too_large = too_large.map(|why| format!("{why}: nothing is prefetched for it"));
         let invalid = self.workload.annotations.invalid.iter();
-        let more = Some(self.workload.more_unsupported).filter(|more| *more > 0);
+        let more = Some(self.workload.unsupported.more).filter(|more| *more > 0);
         let more = more.map(|more| format!("and {more} more images are not prefetched"));
-        let unsupported = self.workload.unsupported.iter().map(|image| {
+        let unsupported = self.workload.unsupported.images.iter().map(|image| {
             let reason = meant(&image.as_written).unwrap_or_else(|| image.reason.to_string());
             format!("image {:?} is not prefetched: {reason}", image.as_written)
         });
         // Whatever else keeps a namespace out comes after that.
         let consent = self.consent.clone().filter(|_| exempt.is_none());
         let no_images = self.images.is_empty() && self.further.is_empty();
-        let no_images = no_images && self.workload.unsupported.is_empty();
+        let no_images = no_images && self.workload.unsupported.images.is_empty();
         let no_images = no_images.then(|| "it names no image to prefetch".to_owned());
         let no_nodes = self.nodes.is_empty() && !self.images.is_empty();
         let no_nodes = no_nodes.then(|| "no node is known to prefetch on".to_owned());

@@ -1,7 +1,7 @@
 //! The pod template of a Deployment in a review.
 
 use crate::webhook::json::{Invalid, Json, each};
-use crate::webhook::review::{MAX_NAME, name};
+use crate::webhook::names::{MAX_NAME, name};
 use headstart_core::image::ImageRequest;
 use headstart_core::limits::{IMAGE_BYTES, KEPT_BYTES};
 use headstart_core::scheduling::affinity;

@@ -50,7 +50,7 @@ async fn two_behind_a_service(
     (forwarder, one, two)
 }
 
-/// Waits until whoever trusts the published CAs is answered at this port, the API server among them.
+/// Waits until a client that trusts the published CAs is answered at this port, the API server among them.
 pub(crate) async fn served(installation: &Installation, port: u16) {
     let wait = Wait::new("an answer through the published CA", PATIENCE);
     loop {

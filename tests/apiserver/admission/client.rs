@@ -166,7 +166,7 @@ pub(crate) fn review(name: &str, bytes: usize) -> String {
     )
 }
 
-/// Whether an answer allows that review.
+/// Returns whether an answer allows that review.
 pub(crate) fn is_allowed(answer: &io::Result<(u16, String)>) -> bool {
     let Ok((200, body)) = answer else {
         return false;

@@ -142,7 +142,7 @@ impl TestCluster {
         }
     }
 
-    /// Who leads, and how often that changed.
+    /// The leader, and how often it changed.
     async fn lease(&self) -> (Option<String>, Option<i32>) {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), OWN);
         let spec = leases.get(OWN).await.unwrap().spec.unwrap();

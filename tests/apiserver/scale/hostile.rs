@@ -77,7 +77,7 @@ async fn what_one_tenant_stores_costs_the_others_nothing() {
         let denied = create(number).await.unwrap_err().to_string();
         assert!(denied.contains(limit), "{denied}");
     }
-    // They are stored while headstart is away, and whoever is started with them reads them all at once.
+    // They are stored while headstart is away, and a replica that starts with them reads them all at once.
     cluster.end_replicas();
     for number in 0..DEPLOYMENTS {
         create(number).await.unwrap();

@@ -21,13 +21,13 @@ use crate::scale::cluster::TestCluster;
 
 /// What becomes of a request.
 pub(crate) enum Manner {
-    /// It is passed on, and so is the answer.
+    /// Passes the request on, and the answer back.
     Pass,
-    /// It is passed on after a while, whether its sender still waits or not.
+    /// Passes the request on after a while, even if its sender no longer waits.
     Late(Duration),
-    /// It is answered so after a while, and not passed on.
+    /// Answers so after a while, and does not pass the request on.
     Refuse(u16, Duration),
-    /// It is passed on, and the answer is cut off after a while.
+    /// Passes the request on, and cuts the answer off after a while.
     Cut(Duration),
 }
 

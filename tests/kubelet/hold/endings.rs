@@ -24,7 +24,7 @@ async fn push_slow(cluster: &Cluster, name: &str, seed: u64) -> String {
     image
 }
 
-/// Whether it is still held: then there is no ReplicaSet of the image, and no deadline has passed.
+/// Returns whether it is still held: then there is no ReplicaSet of the image, and no deadline has passed.
 async fn waits(web: &Web<'_>, image: &str) -> bool {
     let sets = web.replica_sets().await;
     // Asked afterwards: it was held when they were listed, if it still is.

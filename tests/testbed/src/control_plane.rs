@@ -23,7 +23,7 @@ use crate::fake_nodes::Kwok;
 use crate::process::{Process, READY_LIMIT, Wait, random_hex};
 use crate::run_dir::RunDir;
 
-/// How often everything is started anew when somebody took a port between finding and using it.
+/// How often everything is started anew when another process took a port between finding and using it.
 const ATTEMPTS: usize = 5;
 /// What a component says when its port is taken.
 const PORT_TAKEN: &str = "address already in use";

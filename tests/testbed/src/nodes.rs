@@ -51,7 +51,7 @@ struct NodeProcesses {
     containerd: Process,
 }
 
-/// Whether this machine and user can have real nodes; else why not.
+/// Returns whether this machine and user can have real nodes; otherwise why not.
 pub fn unavailable() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("real nodes need Linux".into());

@@ -79,7 +79,7 @@ impl Process {
         }
     }
 
-    /// Whether its log holds this text.
+    /// Returns whether its log holds this text.
     pub(crate) fn log_contains(&self, text: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|log| log.contains(text))
     }

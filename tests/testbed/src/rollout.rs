@@ -55,7 +55,7 @@ pub fn deployment(namespace: &str, replicas: u16, strategy: Strategy, image: &st
     })
 }
 
-/// Whether every replica runs what the Deployment says now, and no other is left.
+/// Returns whether every replica runs what the Deployment says now, and no other is left.
 pub fn is_complete(deployment: &Deployment) -> bool {
     let Some(status) = &deployment.status else {
         return false;

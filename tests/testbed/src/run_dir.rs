@@ -141,7 +141,7 @@ pub(crate) fn parent() -> Result<PathBuf> {
 
 /// The effective user.
 pub(crate) fn user_id() -> Result<u32> {
-    // A directory that belongs to whoever looks; where there is none, that of the user's own files.
+    // A directory that belongs to the current user; where there is none, that of the user's own files.
     let own = ["/proc/self"]
         .into_iter()
         .map(PathBuf::from)

@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::SHOWN_VALUE;
 use crate::image::{ImageRef, InvalidImage};
 use crate::limits::{MAX_IMAGES, shown};
+
+/// How much of a value an error repeats, in characters.
+pub(super) const SHOWN_VALUE: usize = 60;
 
 /// Shortest time between two prefetches of the same images: each asks the API server for a pod per node.
 const MIN_REFRESH: SignedDuration = SignedDuration::from_mins(1);

@@ -84,7 +84,7 @@ impl Pods {
         let (Some(object), Some((workload, _))) = (self.deployments.get(name), stored) else {
             return ResumeOutcome::NotHeld;
         };
-        if workload.held.is_none() {
+        if workload.state.held.is_none() {
             return ResumeOutcome::NotHeld;
         }
         if only_if.is_some_and(|images| *images != workload.image_set) {

@@ -72,7 +72,7 @@ fn pull_secrets_are_named_once_and_not_more_than_a_pod_may_name() {
     let mut web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
     let first = ["b", "a", "b"].map(str::to_owned);
     let more = (0..20).map(|number| format!("s{number}"));
-    web.image_pull_secrets = first.into_iter().chain(more).collect();
+    web.terms.image_pull_secrets = first.into_iter().chain(more).collect();
     let pod = prefetch_pod(&web, "n1", PullMethod::Container, &settings());
     let named = pod.spec.unwrap().image_pull_secrets.unwrap();
     let named: Vec<&str> = named.iter().map(|secret| secret.name.as_str()).collect();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use libyaml_safer::{Encoding, Event, EventData, Parser};
 
-use super::{Error, MAX_DEPTH};
+use super::error::{Error, MAX_DEPTH};
 
 /// The nodes of the first document of a text, and which of them is its root. `None` where there is no document.
 pub(super) fn read(text: &[u8]) -> Result<Option<(Vec<Node>, usize)>, Error> {

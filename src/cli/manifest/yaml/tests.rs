@@ -1,3 +1,4 @@
+use super::error::{MAX_DEPTH, UNKNOWN_ESCAPE};
 use super::*;
 use serde_json::json;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::error::{Error, MAX_DEPTH};
 use super::nodes::{Content, Node};
-use super::{Error, MAX_DEPTH};
 use crate::cli::manifest::scalar::{Scalar, resolve};
 
 /// What the tag of a merge key is.

@@ -208,7 +208,7 @@ fn largest(web: &Web) -> Web {
         serde_json::from_value(toleration).unwrap()
     };
     large.constraints.tolerations = (0..64).map(toleration).collect();
-    large.image_pull_secrets = (0..16).map(|index| format!("secret-{index}")).collect();
+    large.terms.image_pull_secrets = (0..16).map(|index| format!("secret-{index}")).collect();
     Web {
         workload: large,
         image_volumes: web.image_volumes,

@@ -39,7 +39,7 @@ async fn policy_or_shape_gives_a_node_no_token_of_the_workloads_service_account(
     let own = bounded(&installation).await;
     installation.apply(&pods::builder()).await;
     let mut web = web(&installation).await;
-    web.workload.service_account = Some("builder".into());
+    web.workload.terms.service_account = Some("builder".into());
 
     // The workload runs on the first node; its images are prefetched to the second.
     let path = format!("/api/v1/namespaces/{SHOP}/pods");

@@ -715,7 +715,7 @@ pub(super) async fn remove_victims(installation: &Installation, own: &str) {
     }
 }
 
-/// A pod with headstart's labels, of somebody who is not headstart.
+/// A pod with headstart's labels that headstart did not create.
 pub(super) fn forged(name: &str) -> Value {
     let mut pod = tenants(name);
     pod["metadata"]["labels"] = json!({ DEPLOYMENT_LABEL: "web", MANAGED_BY_LABEL: "headstart" });

@@ -183,7 +183,7 @@ enum Kind {
     Last,
 }
 
-/// Who has a turn and who waits for one. It knows nothing of runtimes: each test has its own.
+/// The tests that have a turn, and those that wait. It knows nothing of runtimes: each test has its own.
 #[derive(Debug)]
 struct Queue {
     most_shared: usize,

@@ -1,0 +1,222 @@
+//! What ends a hold.
+
+use super::*;
+
+fn ended(workload: &Workload, progress: Option<Progress>, now: i64) -> Option<HoldEndReason> {
+    let held = workload.state.held.unwrap();
+    let no_time = SignedDuration::ZERO;
+    end_reason(
+        workload,
+        held,
+        Mode::Hold,
+        LIMITS,
+        no_time,
+        progress,
+        at(now),
+    )
+}
+
+fn progress(planned: usize, present: usize) -> Progress {
+    Progress {
+        planned,
+        present,
+        pending: planned - present,
+        ..Progress::default()
+    }
+}
+
+#[test]
+fn a_hold_ends_when_the_images_are_there() {
+    let web = held("app:2", json!({}));
+    assert_eq!(ended(&web, None, 200), None, "no plan yet");
+    assert_eq!(ended(&web, Some(progress(3, 2)), 200), None);
+    assert_eq!(
+        ended(&web, Some(progress(3, 3)), 200),
+        Some(HoldEndReason::Warm)
+    );
+}
+
+#[test]
+fn a_share_of_the_nodes_is_enough_where_it_is_asked_for() {
+    let most = json!({ "metadata": { "annotations": { "headstart.dev/hold-until": "90%" } } });
+    let web = held("app:2", most);
+    assert_eq!(ended(&web, Some(progress(10, 8)), 200), None);
+    assert_eq!(
+        ended(&web, Some(progress(10, 9)), 200),
+        Some(HoldEndReason::Warm)
+    );
+}
+
+#[test]
+fn nodes_with_troubles_of_their_own_are_not_waited_for() {
+    let web = held("app:2", json!({}));
+    let lost = Progress {
+        abandoned: 1,
+        pending: 1,
+        ..progress(3, 1)
+    };
+    assert_eq!(ended(&web, Some(lost), 200), None, "one is to come");
+    let rest = Progress {
+        abandoned: 1,
+        pending: 0,
+        ..progress(3, 2)
+    };
+    assert_eq!(ended(&web, Some(rest), 200), Some(HoldEndReason::Warm));
+    let none = Progress {
+        abandoned: 3,
+        pending: 0,
+        ..progress(3, 0)
+    };
+    assert_eq!(
+        ended(&web, Some(none), 200),
+        Some(HoldEndReason::ImageFailed)
+    );
+}
+
+#[test]
+fn a_hold_ends_when_it_can_come_to_nothing() {
+    let web = held("app:2", json!({}));
+    let failing = Progress {
+        failed: 1,
+        ..progress(3, 1)
+    };
+    let refused = Progress {
+        refused: true,
+        ..progress(3, 0)
+    };
+    for (progress, ending) in [
+        (failing, HoldEndReason::ImageFailed),
+        (refused, HoldEndReason::Blocked),
+        (progress(0, 0), HoldEndReason::NoNode),
+    ] {
+        assert_eq!(ended(&web, Some(progress), 200), Some(ending));
+    }
+}
+
+#[test]
+fn a_hold_ends_with_its_time_whatever_the_marks_say() {
+    let web = held("app:2", json!({}));
+    assert_eq!(ended(&web, None, 399), None);
+    assert_eq!(ended(&web, None, 400), Some(HoldEndReason::Deadline));
+    let edited = |until: Value| {
+        let annotations = json!({ HELD_UNTIL: until });
+        held(
+            "app:2",
+            json!({ "metadata": { "annotations": annotations } }),
+        )
+    };
+    let far = edited(json!("2170-01-01T00:00:00Z"));
+    assert_eq!(ended(&far, None, 100 + 1799), None);
+    assert_eq!(ended(&far, None, 100 + 1800), Some(HoldEndReason::Deadline));
+    for broken in [json!("tomorrow"), Value::Null] {
+        let web = edited(broken);
+        assert_eq!(ended(&web, None, 101), Some(HoldEndReason::Deadline));
+    }
+}
+
+#[test]
+fn a_hold_ends_when_nobody_asks_for_it() {
+    let web = held("app:2", json!({}));
+    let held = web.state.held.unwrap();
+    let no_time = SignedDuration::ZERO;
+    let after = |mode, seconds: i64| {
+        let now = at(100 + seconds);
+        end_reason(&web, held, mode, LIMITS, no_time, None, now)
+    };
+    assert_eq!(after(Mode::Enabled, 5), Some(HoldEndReason::NotAsked));
+    assert_eq!(after(Mode::Disabled, 5), Some(HoldEndReason::NotAsked));
+    assert_eq!(
+        after(Mode::Disabled, 4),
+        None,
+        "the label may be on its way"
+    );
+    let resumed = HoldMark {
+        paused: false,
+        ..held
+    };
+    let ending = end_reason(&web, resumed, Mode::Hold, LIMITS, no_time, None, at(200));
+    assert_eq!(ending, Some(HoldEndReason::ByHand));
+}
+
+/// A Deployment as it is held, with other marks. Without a value there is no such annotation.
+fn marked(since: Option<&str>, until: Option<&str>) -> Workload {
+    let annotations = json!({ HELD_SINCE: since, HELD_UNTIL: until });
+    held(
+        "app:2",
+        json!({ "metadata": { "annotations": annotations } }),
+    )
+}
+
+#[test]
+fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
+    let (ours, soon) = ("1970-01-01T00:03:20Z", "1970-01-01T00:05:00Z");
+    let far = "2099-01-01T00:00:00Z";
+    for (what, since, until) in [
+        ("both far ahead", Some(far), Some("2099-01-01T00:05:00Z")),
+        ("begun far ahead", Some(far), Some(soon)),
+        (
+            "begun an hour ahead",
+            Some("1970-01-01T01:03:20Z"),
+            Some("1970-01-01T01:08:20Z"),
+        ),
+        ("begun 61 s ahead", Some("1970-01-01T00:04:21Z"), Some(soon)),
+        ("no beginning", None, Some(far)),
+        ("a beginning that is no time", Some("tomorrow"), Some(far)),
+    ] {
+        let web = marked(since, until);
+        let held = web.state.held.unwrap();
+        for mode in [Mode::Disabled, Mode::Enabled, Mode::Hold] {
+            let ended = end_reason(
+                &web,
+                held,
+                mode,
+                LIMITS,
+                SignedDuration::ZERO,
+                None,
+                at(200),
+            );
+            assert_eq!(
+                ended,
+                Some(HoldEndReason::ImpossibleMarks),
+                "{what}, {mode}"
+            );
+        }
+    }
+    for (what, since, until) in [
+        ("ours", ours, soon),
+        (
+            "a replica's whose clock is a minute ahead",
+            "1970-01-01T00:04:20Z",
+            "1970-01-01T00:09:20Z",
+        ),
+    ] {
+        let web = marked(Some(since), Some(until));
+        assert_eq!(ended(&web, None, 200), None, "{what}");
+    }
+    // Only an end that is far: the limit counts from the beginning.
+    let web = marked(Some(ours), Some(far));
+    assert_eq!(ended(&web, None, 200 + 1799), None);
+    assert_eq!(ended(&web, None, 200 + 1800), Some(HoldEndReason::Deadline));
+}
+
+#[test]
+fn no_hold_is_seen_for_longer_than_the_limit_whatever_the_clocks_say() {
+    let web = marked(Some("1970-01-01T00:01:40Z"), Some("2099-01-01T00:00:00Z"));
+    // This clock stands still, or was set back.
+    let ended = |mode, seconds| {
+        let seen_for = SignedDuration::from_secs(seconds);
+        end_reason(
+            &web,
+            web.state.held.unwrap(),
+            mode,
+            LIMITS,
+            seen_for,
+            None,
+            at(90),
+        )
+    };
+    assert_eq!(ended(Mode::Hold, 1799), None);
+    assert_eq!(ended(Mode::Hold, 1800), Some(HoldEndReason::Deadline));
+    assert_eq!(ended(Mode::Enabled, 4), None);
+    assert_eq!(ended(Mode::Enabled, 5), Some(HoldEndReason::NotAsked));
+}

@@ -1,0 +1,54 @@
+//! What all prefetch pods have in common.
+
+use crate::scheduling::node::PullMethod;
+
+/// Hidden subcommands of the one binary that prefetch pods run.
+pub const NOOP_COMMAND: &str = "noop";
+/// Copies the binary to where the user's images can run it as a no-op.
+pub const COPY_SELF_COMMAND: &str = "copy-self";
+/// Where the binary is in headstart's own image.
+pub(super) const OWN_BINARY: &str = "/headstart";
+/// Where the no-op is mounted in the containers of users' images.
+pub(super) const NOOP_DIRECTORY: &str = "/.headstart";
+
+/// How a prefetch pod is bound to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeBinding {
+    /// `spec.nodeName`: without the scheduler, and so at once.
+    NodeName,
+    /// Required node affinity to the node's name: through the scheduler, for clusters whose policy forbids
+    /// `spec.nodeName`.
+    Affinity,
+}
+
+/// The ServiceAccount of prefetch pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// The namespace's `default`. A node may ask for tokens of the ServiceAccount of any pod that is bound to it, and a
+    /// prefetch puts a pod on every node.
+    Default,
+    /// The workload's own, for clusters where kubelets ask for registry credentials in its name.
+    Workload,
+}
+
+/// What all prefetch pods have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodSettings {
+    /// headstart's own image, which holds the no-op.
+    pub noop_image: String,
+    /// Pull this way on every node, rather than in the best way that each can.
+    pub method: Option<PullMethod>,
+    /// How a pod is bound to its node.
+    pub binding: NodeBinding,
+    /// The PriorityClass, none if absent.
+    pub priority_class: Option<String>,
+    /// The ServiceAccount of a pod.
+    pub run_as: RunAs,
+    /// Seconds after which the kubelet ends a pod that is still not done.
+    pub deadline_seconds: i64,
+}
+
+/// Where the binary is in the containers of users' images.
+pub(super) fn mounted_binary() -> String {
+    format!("{NOOP_DIRECTORY}{OWN_BINARY}")
+}

@@ -1,0 +1,66 @@
+//! Keeps writes within the lease.
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Until when the lease is ours. Every write checks it, so that one that hangs does not outlive the lease.
+///
+/// A request that the API server accepts later does no harm, because each write is conditional; the fence saves work.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence(watch::Sender<Option<Instant>>);
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Fence {
+    /// Extends the lease.
+    pub(crate) fn extend(&self, until: Instant) {
+        self.0.send_replace(Some(until));
+    }
+
+    /// Records that the lease is lost.
+    pub(crate) fn close(&self) {
+        self.0.send_replace(None);
+    }
+
+    fn until(&self) -> Option<Instant> {
+        *self.0.borrow()
+    }
+
+    /// Returns whether the lease is ours now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until the lease is no longer ours.
+    pub(crate) async fn closed(&self) {
+        while let Some(until) = self.until().filter(|until| Instant::now() < *until) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fence_closes_with_the_lease_and_not_before() {
+        let fence = Fence::default();
+        assert!(!fence.is_open());
+        let started = Instant::now();
+        let second = Duration::from_secs(1);
+        fence.extend(started + 10 * second);
+        let extended = async {
+            tokio::time::sleep(5 * second).await;
+            fence.extend(started + 15 * second);
+        };
+        tokio::join!(fence.closed(), extended);
+        assert_eq!(started.elapsed(), 15 * second);
+        assert!(!fence.is_open());
+    }
+}

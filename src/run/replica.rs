@@ -1,0 +1,70 @@
+//! What the parts of this replica share.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use headstart_core::hold::HoldLimits;
+use headstart_core::pod::PodSettings;
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::process::{client_with_metrics, random_identity};
+use crate::config::Config;
+use crate::driver::Heartbeat;
+use crate::fence::Fence;
+use crate::metrics::Metrics;
+use crate::self_test::Permit;
+use crate::watch::SharedStore;
+use crate::webhook::PendingReviews;
+
+/// The handles that all parts of this replica share.
+pub(super) struct Replica {
+    pub(super) client: Client,
+    pub(super) metrics: Arc<Metrics>,
+    /// The namespace that headstart runs in.
+    pub(super) namespace: String,
+    /// The name of this replica, unique among the replicas.
+    pub(super) identity: String,
+    /// Tasks that may end with the process.
+    pub(super) tasks: TaskTracker,
+    /// True while this replica leads.
+    pub(super) leading: watch::Sender<bool>,
+    /// Cancelled when the process is told to stop.
+    pub(super) stop: CancellationToken,
+    /// Closed when the lease runs out.
+    pub(super) fence: Fence,
+    /// Shows that the driver's loop turns.
+    pub(super) heartbeat: Arc<Heartbeat>,
+}
+
+impl Replica {
+    /// Makes the client, which fails without a cluster, and the channels.
+    pub(super) async fn connect(config: &Config) -> Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let kubeconfig = config.process.kubeconfig.clone();
+        let pod_name = config.installation.pod_name.clone();
+        Ok(Self {
+            client: client_with_metrics(kubeconfig, &metrics).await?,
+            metrics,
+            namespace: config.installation.namespace.clone(),
+            identity: pod_name.unwrap_or_else(random_identity),
+            tasks: TaskTracker::new(),
+            leading: watch::Sender::new(false),
+            stop: CancellationToken::new(),
+            fence: Fence::default(),
+            heartbeat: Arc::default(),
+        })
+    }
+}
+
+/// The parts that the webhook and the controller share.
+pub(super) struct Shared {
+    pub(super) store: Arc<SharedStore>,
+    pub(super) reviews: Arc<PendingReviews>,
+    pub(super) settings: Arc<PodSettings>,
+    pub(super) permit: Permit,
+    /// `None` if rollouts are not held.
+    pub(super) hold_limits: Option<HoldLimits>,
+}
