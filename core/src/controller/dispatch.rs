@@ -8,7 +8,7 @@ use super::budget::LimitReached;
 use super::command::CreatePermission;
 use super::creates::{Create, Creates};
 use super::prefetch::PullSet;
-use super::pull::sync_node;
+use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::refusal::on_create_refused;
@@ -131,6 +131,7 @@ impl Dispatcher {
             if let Some(prefetch) = pulls.prefetches.get_mut(key) {
                 prefetch.nodes.remove(node);
             }
+            on_node_finished(pulls, key, turn);
             return DispatchOutcome::SkipNode;
         };
         match pulls.reserve_slot(at, &set.registries) {

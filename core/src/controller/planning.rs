@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::pull::sync_node;
+use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::turn::Turn;
@@ -41,29 +41,39 @@ pub(super) fn consider_node(
     let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
         return;
     };
-    if let Some(pull) = prefetch.nodes.get(&at.node) {
-        if pull.uid == record.uid {
-            return;
+    let replaced = match prefetch.nodes.get(&at.node) {
+        Some(pull) if pull.uid == record.uid => return,
+        Some(_) => {
+            // Another node by the same name: nothing is on it.
+            prefetch.nodes.remove(&at.node);
+            pulls.release_slot(at);
+            true
         }
-        // Another node by the same name: nothing is on it.
-        prefetch.nodes.remove(&at.node);
-        pulls.forget_slot(at);
-    }
-    let Some(prefetch) = pulls.prefetches.get(&at.key).filter(|p| p.covers_all_nodes) else {
-        return;
+        None => false,
     };
-    let planned = if prefetch.workload.annotations.max_nodes.is_some() {
-        // Which nodes are chosen depends on all nodes.
-        let nodes = turn.store.nodes().map(|record| record.info.as_ref());
-        let context = &prefetch.placement_context;
-        let targets = plan(&prefetch.workload, nodes, context, &turn.config.pods).nodes;
-        prefetch.nodes.len() < targets.len() && targets.iter().any(|(name, _)| **name == *at.node)
-    } else {
-        is_eligible(&prefetch.workload, record, &turn.config.pods)
-    };
-    if planned {
+    if is_planned(pulls, at, record, turn) {
         add_node(pulls, at, record, turn);
     }
+    // The others go on as when a node is gone.
+    if replaced {
+        on_node_finished(pulls, &at.key, turn);
+    }
+}
+
+/// Returns whether a node that is not in a prefetch for all nodes belongs there.
+fn is_planned(pulls: &Pulls, at: &DeploymentNode, record: &NodeRecord, turn: &Turn<'_>) -> bool {
+    let prefetch = pulls.prefetches.get(&at.key);
+    let Some(prefetch) = prefetch.filter(|prefetch| prefetch.covers_all_nodes) else {
+        return false;
+    };
+    if prefetch.workload.annotations.max_nodes.is_none() {
+        return is_eligible(&prefetch.workload, record, &turn.config.pods);
+    }
+    // Which nodes are chosen depends on all nodes.
+    let nodes = turn.store.nodes().map(|record| record.info.as_ref());
+    let context = &prefetch.placement_context;
+    let targets = plan(&prefetch.workload, nodes, context, &turn.config.pods).nodes;
+    prefetch.nodes.len() < targets.len() && targets.iter().any(|(name, _)| **name == *at.node)
 }
 
 /// Plans the nodes of a prefetch again. Pulls that are in progress go on.

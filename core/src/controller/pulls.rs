@@ -117,11 +117,6 @@ impl Pulls {
         }
     }
 
-    /// Releases the slot of a pull on a node that is replaced by another of the same name.
-    pub(super) fn forget_slot(&mut self, at: &DeploymentNode) {
-        self.budget.release(at);
-    }
-
     /// Forgets which Deployments wait for a node that is gone.
     pub(super) fn forget_parked(&mut self, node: &str) {
         self.parked_on_node.remove(node);

@@ -3,6 +3,7 @@
 
 mod creates;
 mod dispatch;
+mod fake_cluster;
 mod gc;
 mod hold_outcomes;
 mod holds;
@@ -10,6 +11,7 @@ mod kubelet;
 mod leader;
 mod limits;
 mod logs;
+mod namesakes;
 mod nodes;
 mod pulls;
 mod random;

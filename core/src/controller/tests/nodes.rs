@@ -1,8 +1,11 @@
 //! What nodes that join, leave or change do, and limits on nodes.
 
+use super::holds::{hold, take_resumes};
 use super::kubelet::*;
 use super::world::*;
 use crate::controller::ControllerConfig;
+use crate::controller::command::CommandResult;
+use crate::event::EventReason;
 use serde_json::{Value, json};
 
 fn joined(at: &World) -> Value {
@@ -145,4 +148,25 @@ fn images_that_change_while_pods_are_listed_are_planned_anew() {
     assert!(world.take_creates().is_empty(), "the list was for a:1");
     world.answer_list(["n002"]);
     assert_eq!(nodes_of(&world.create_all()), ["n002"]);
+}
+
+#[test]
+fn a_prefetch_is_finished_when_its_last_node_is_cordoned_before_its_turn() {
+    let mut world = World::with(ControllerConfig {
+        max_writes: 1,
+        ..config()
+    });
+    world.nodes(2);
+    let object = hold(&world, "web", &["a:1"]);
+    world.deploy(object);
+    let (id, pod) = world.take_creates().remove(0);
+    let pod = world.stored(pod);
+    world.show(&pod);
+    world.pull(std::slice::from_ref(&pod));
+    world.node_with("n002", &json!({"spec": {"unschedulable": true}}));
+    let uid = pod.metadata.uid.clone();
+    world.finish(id, CommandResult::PodCreated(Ok(uid)));
+    assert_eq!(world.pending(), 0);
+    assert_eq!(take_resumes(&mut world).len(), 1);
+    assert_eq!(world.take_events(EventReason::Prefetched).len(), 1);
 }
