@@ -89,6 +89,7 @@ pub(super) fn replan(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>
         let idle = matches!(pull.state(), PullState::Pending | PullState::Backoff);
         idle && !wanted.contains(node)
     });
+    let removed = !unwanted.is_empty();
     for node in unwanted {
         prefetch.nodes.remove(&node);
     }
@@ -100,6 +101,10 @@ pub(super) fn replan(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>
     for (node, record) in missing {
         let key = key.clone();
         add_node(pulls, &DeploymentNode { key, node }, &record, turn);
+    }
+    // The nodes that are left may all be decided.
+    if removed {
+        on_node_finished(pulls, key, turn);
     }
 }
 

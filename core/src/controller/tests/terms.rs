@@ -92,6 +92,33 @@ fn another_node_selector_removes_what_is_not_begun_and_adds_what_is_new() {
 }
 
 #[test]
+fn terms_that_leave_only_decided_nodes_finish_the_prefetch() {
+    let mut world = World::new();
+    for name in ["a1", "b1"] {
+        world.node_with(name, &json!({"metadata": {"labels": {"pool": &name[..1]}}}));
+    }
+    world.deploy(web("web", &["a:1"]));
+    let pods = world.create_all();
+    let of_a: Vec<_> = pods
+        .iter()
+        .filter(|pod| node_of(pod) == "a1")
+        .cloned()
+        .collect();
+    let of_b: Vec<_> = pods
+        .iter()
+        .filter(|pod| node_of(pod) == "b1")
+        .cloned()
+        .collect();
+    world.pull(&of_a);
+    world.reject(&of_b);
+    assert!(world.take_events(EventReason::Prefetched).is_empty());
+    let pool = json!({"spec": {"template": {"spec": {"nodeSelector": {"pool": "a"}}}}});
+    world.deploy(merged(web("web", &["a:1"]), &pool));
+    assert_eq!(world.take_events(EventReason::Prefetched).len(), 1);
+    assert_eq!(world.pending(), 0);
+}
+
+#[test]
 fn an_invalid_annotation_is_reported() {
     let mut world = World::new();
     world.nodes(1);
