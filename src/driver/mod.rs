@@ -75,7 +75,11 @@ impl Driver {
         while !cancel.is_cancelled() {
             term.driver.heartbeat.beat(Instant::now());
             if let Some(event) = term.backlog.pop_front() {
-                term.apply(event);
+                match event {
+                    // This replica may have answered the review.
+                    Event::DeploymentChanged { key, .. } => term.on_change(Change::Deployment(key)),
+                    event => term.apply(event),
+                }
                 tokio::task::consume_budget().await;
                 continue;
             }

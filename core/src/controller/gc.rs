@@ -18,6 +18,8 @@ use crate::workload::DeploymentKey;
 
 /// A pod that is still there so long after its deletion was asked for is deleted again.
 const DELETE_AGAIN: Duration = Duration::from_secs(120);
+/// How long a node with a create in flight is left alone, unless the create succeeds before.
+const CREATE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest time between two looks at a Deployment's pods that wait for their expiry: the wall clock may be set.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -69,9 +71,12 @@ impl Gc {
     /// Deletes the pods on a node that are no longer needed, and sets a timer for the next one.
     pub(super) fn collect_node(&mut self, pulls: &Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
         self.forget_missing(at, turn);
-        // If the pod were deleted now, the expectation would never be met. The node is looked at when the create is
-        // finished.
+        // If the pod were deleted now, the expectation would never be met. The node is looked at again when a
+        // pod is created, or after a pause.
         if pulls.expectations.is_create_in_flight(at) {
+            let again = turn.now.monotonic + CREATE_PAUSE;
+            turn.timers
+                .set_at_latest(TimerKey::Gc(at.key.clone()), again);
             return;
         }
         let workload = turn.store.enabled(&at.key);

@@ -261,7 +261,10 @@ impl Holds {
         if let Some(hold) = self.by_key.get_mut(key)
             && hold.state == HoldState::Resuming
         {
+            let other_images = hold.workload.image_set != resume.workload.image_set;
             hold.state = match result {
+                // The store shows these images already.
+                Ok(ResumeOutcome::ImagesChanged) if other_images => HoldState::Waiting,
                 // The watch is behind the API server. Asked again at once, it would give the same answer.
                 Ok(ResumeOutcome::NotHeld | ResumeOutcome::ImagesChanged) | Err(_) => {
                     HoldState::RetryAt(now + RETRY_DELAY)

@@ -135,3 +135,13 @@ fn a_finished_prefetch_leaves_nothing_behind() {
     assert!(!left.contains("uid-web"), "{left}");
     assert_eq!(world.controller.next_timeout(), None);
 }
+
+#[test]
+fn pods_of_a_disabled_namespace_go_though_a_create_was_waiting_for_its_retry() {
+    let (mut world, _) = pulled(1);
+    world.deploy(web("web", &["a:2"]));
+    world.fail_creates(&unavailable());
+    world.namespace("shop", "disabled");
+    world.advance(secs(10));
+    assert_eq!(world.take_deletes().len(), 1);
+}
