@@ -141,11 +141,12 @@ impl Creates {
         turn: &mut Turn<'_>,
     ) {
         let retry_after = match &error {
-            WriteError::Refused { .. } | WriteError::NotLeader => {
+            WriteError::Refused { .. } => {
                 return self.finish(pulls, create, Err(Some(error)), turn);
             }
             WriteError::Unavailable { retry_after, .. } => *retry_after,
-            WriteError::Unknown(_) => None,
+            // Without the lease the term ends soon; until then nothing is sent without a pause.
+            WriteError::Unknown(_) | WriteError::NotLeader => None,
         };
         if !is_wanted(pulls, &create) {
             return self.finish(pulls, create, Err(None), turn);
@@ -209,8 +210,8 @@ impl Creates {
             Some(WriteError::Refused { message, .. }) => {
                 on_create_refused(pulls, at, &message, turn);
             }
-            Some(WriteError::NotLeader) | None => pulls.enqueue(at),
-            Some(error @ (WriteError::Unavailable { .. } | WriteError::Unknown(_))) => {
+            None => pulls.enqueue(at),
+            Some(error) => {
                 turn.out.logs.push(LogLine::CreateFailed {
                     at: at.clone(),
                     error: error.message().to_owned(),

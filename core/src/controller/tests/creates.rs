@@ -88,9 +88,11 @@ fn a_create_without_an_answer_is_repeated_and_finds_its_pod() {
 }
 
 #[test]
-fn a_create_that_was_not_sent_without_the_lease_is_queued_again() {
+fn a_create_that_was_not_sent_without_the_lease_is_sent_again_after_a_pause() {
     let mut world = one_node();
     world.fail_creates(&WriteError::NotLeader);
+    assert!(world.take_creates().is_empty(), "not without a pause");
+    world.advance(secs(1));
     assert_eq!(world.take_creates().len(), 1);
 }
 
