@@ -105,6 +105,8 @@ impl Term {
     fn start(driver: Driver) -> Self {
         // What changed while no replica led is in the store.
         driver.store.changes.clear();
+        // A standby takes no reviews, so these say nothing about their objects.
+        driver.reviews.expire(Instant::now());
         let mut controller = Controller::new(driver.config.clone());
         let mut out = Output::default();
         let now = driver.clock.now();

@@ -13,8 +13,6 @@ pub enum Decision {
     Ignored,
     /// A dry run, which has no effect.
     DryRun,
-    /// No room to note it; the watch brings the object all the same.
-    Overflow,
     /// Allowed without being read: no room or no time.
     Shed,
     /// headstart's label and annotations have values that can be acted on.
@@ -27,12 +25,11 @@ pub enum Decision {
 
 impl Decision {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Noted,
         Self::Held,
         Self::Ignored,
         Self::DryRun,
-        Self::Overflow,
         Self::Shed,
         Self::Valid,
         Self::Denied,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use json_patch::Patch;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 mod body;
 mod deployment_view;
@@ -194,22 +194,15 @@ impl Webhook {
             Decision::Noted
         };
         // With generateName there is no name yet: the watch brings the object once it has one.
-        let recorded = new.key.name.is_empty() || {
+        if !new.key.name.is_empty() {
             let review = PendingReview {
                 images: new.image_set,
                 admitted: Instant::now(),
             };
-            self.reviews.record(new.key.clone(), review)
-        };
-        if !recorded {
-            warn!(deployment = %new.key, "too many unconfirmed reviews; this one waits for the watch");
+            self.reviews.record(new.key, review);
         }
         ReviewDecision {
-            decision: if recorded {
-                decision
-            } else {
-                Decision::Overflow
-            },
+            decision,
             warnings,
             patch,
         }

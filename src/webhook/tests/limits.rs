@@ -123,3 +123,22 @@ async fn a_large_review_waits_a_moment_for_its_turn_and_is_then_allowed_unread()
     assert_eq!(other.await.0, StatusCode::OK);
     assert_eq!(served.budget.in_use(), (0, 0));
 }
+
+/// A standby answers reviews and takes none of them.
+#[tokio::test]
+async fn more_reviews_than_there_is_room_for_are_all_noted() {
+    let webhook = webhook(None);
+    let (metrics, reviews) = (webhook.metrics.clone(), webhook.reviews.clone());
+    let mut review = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    for number in 0..10_000 {
+        let name = json!(format!("web-{number}"));
+        review["request"]["name"] = name.clone();
+        review["request"]["object"]["metadata"]["name"] = name;
+        webhook.mutate(review.to_string().as_bytes()).unwrap();
+    }
+    let counted = metrics.encode();
+    let noted = "headstart_admission_reviews_total{decision=\"Noted\"} 10000\n";
+    assert!(counted.contains(noted), "{counted}");
+    let later = Instant::now() + REVIEW_LIFETIME;
+    assert_eq!(reviews.expire(later), MAX_PENDING_REVIEWS);
+}
