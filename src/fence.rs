@@ -37,8 +37,17 @@ impl Fence {
 
     /// Waits until the lease is no longer ours.
     pub(crate) async fn closed(&self) {
-        while let Some(until) = self.until().filter(|until| Instant::now() < *until) {
-            tokio::time::sleep_until(until).await;
+        let mut lease = self.0.subscribe();
+        loop {
+            let until = *lease.borrow_and_update();
+            let Some(until) = until.filter(|until| Instant::now() < *until) else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                // Extended, or given up. Fails only if the sender is gone, and it is ours.
+                _ = lease.changed() => {}
+            }
         }
     }
 }
@@ -62,5 +71,19 @@ mod tests {
         tokio::join!(fence.closed(), extended);
         assert_eq!(started.elapsed(), 15 * second);
         assert!(!fence.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_up_ends_the_wait_at_once() {
+        let fence = Fence::default();
+        let started = Instant::now();
+        let second = Duration::from_secs(1);
+        fence.extend(started + 10 * second);
+        let given_up = async {
+            tokio::time::sleep(second).await;
+            fence.close();
+        };
+        tokio::join!(fence.closed(), given_up);
+        assert_eq!(started.elapsed(), second);
     }
 }

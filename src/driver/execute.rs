@@ -79,9 +79,7 @@ impl Executor {
                 let seconds = WRITE_TIMEOUT.as_secs();
                 Err(WriteError::Unknown(format!("no answer within {seconds} s")))
             }),
-            () = self.fence.closed() => {
-                Err(WriteError::Unknown("the lease ended before the answer".to_owned()))
-            }
+            () = self.fence.closed() => Err(WriteError::LeaseEnded),
         }
     }
 

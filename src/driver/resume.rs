@@ -16,8 +16,10 @@ use tokio::time::timeout;
 
 use super::write_error::write_error;
 
-/// How long the API server may take for one attempt.
+/// How long the API server may take for one attempt: two requests.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it may take for one request. A read that hangs leaves the write its time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often another client may change a Deployment meanwhile.
 const MAX_CONFLICTS: usize = 8;
 
@@ -49,8 +51,8 @@ pub(super) async fn resume(
     only_if: Option<&ImageSetId>,
 ) -> Result<ResumeOutcome, WriteError> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), &key.namespace);
-    let stored = api.get_opt(&key.name).await.map_err(write_error)?;
-    let Some(deployment) = stored else {
+    let stored = answer(api.get_opt(&key.name)).await?;
+    let Some(deployment) = stored.map_err(write_error)? else {
         return Ok(ResumeOutcome::NotHeld);
     };
     let Some(mark) = HoldMark::read(&deployment) else {
@@ -81,10 +83,50 @@ pub(super) async fn resume(
         patch["spec"] = json!({ "paused": Value::Null });
     }
     let params = PatchParams::default();
-    match api.patch(&key.name, &params, &Patch::Merge(&patch)).await {
+    match answer(api.patch(&key.name, &params, &Patch::Merge(&patch))).await? {
         Ok(_) => Ok(outcome),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(ResumeOutcome::Conflict),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(ResumeOutcome::NotHeld),
         Err(error) => Err(write_error(error)),
+    }
+}
+
+/// Waits for the answer to one request.
+async fn answer<T>(request: impl Future<Output = T>) -> Result<T, WriteError> {
+    let answer = timeout(REQUEST_TIMEOUT, request).await;
+    answer.map_err(|_| {
+        let seconds = REQUEST_TIMEOUT.as_secs();
+        WriteError::Unknown(format!("no answer within {seconds} s"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_answer_ends_after_ten_seconds() {
+        let silent = tower::service_fn(|_: Request<Body>| async {
+            pending::<()>().await;
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let key = DeploymentKey {
+            namespace: "shop".into(),
+            name: "web".into(),
+        };
+        let started = Instant::now();
+        let resumed = resume(&Client::new(silent, "default"), &key, None).await;
+        assert!(
+            matches!(resumed, Err(WriteError::Unknown(_))),
+            "{resumed:?}"
+        );
+        assert_eq!(started.elapsed(), REQUEST_TIMEOUT);
     }
 }

@@ -207,6 +207,8 @@ pub enum WriteError {
     Unknown(String),
     /// This replica does not lead any more; it was not sent.
     NotLeader,
+    /// The lease ended before the answer: it may have been done, or not.
+    LeaseEnded,
 }
 
 impl WriteError {
@@ -217,7 +219,14 @@ impl WriteError {
             | Self::Unavailable { message, .. }
             | Self::Unknown(message) => message,
             Self::NotLeader => "this replica does not lead any more",
+            Self::LeaseEnded => "the lease ended before the answer",
         }
+    }
+
+    /// Returns whether the lease is the reason. The term ends too then, and nothing is reported: the next leader does the same
+    /// again.
+    pub fn is_end_of_lease(&self) -> bool {
+        matches!(self, Self::NotLeader | Self::LeaseEnded)
     }
 }
 

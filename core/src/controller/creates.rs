@@ -146,7 +146,7 @@ impl Creates {
             }
             WriteError::Unavailable { retry_after, .. } => *retry_after,
             // Without the lease the term ends soon; until then nothing is sent without a pause.
-            WriteError::Unknown(_) | WriteError::NotLeader => None,
+            WriteError::Unknown(_) | WriteError::NotLeader | WriteError::LeaseEnded => None,
         };
         if !is_wanted(pulls, &create) {
             return self.finish(pulls, create, Err(None), turn);

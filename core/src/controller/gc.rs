@@ -185,7 +185,9 @@ impl Gc {
         };
         deletion.state = state;
         turn.timers.set_at_latest(TimerKey::Delete(at.clone()), due);
-        if let (Err(error), DeletionState::SentUntil(_)) = (result, state) {
+        if let (Err(error), DeletionState::SentUntil(_)) = (result, state)
+            && !error.is_end_of_lease()
+        {
             turn.out.logs.push(LogLine::DeleteFailed {
                 at,
                 pod: deletion.name.clone(),

@@ -250,6 +250,8 @@ impl Holds {
                 Err(format!("it was changed {MAX_CONFLICTS} times meanwhile"))
             }
             Ok(outcome) => Ok(outcome),
+            // As if there were no hold: nothing is reported, and nothing is sent at once.
+            Err(error) if error.is_end_of_lease() => Ok(ResumeOutcome::NotHeld),
             Err(error) => Err(error.message().to_owned()),
         };
         for key in std::mem::take(&mut self.waiting) {

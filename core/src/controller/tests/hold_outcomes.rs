@@ -3,7 +3,7 @@
 use super::holds::*;
 use super::kubelet::*;
 use super::world::*;
-use crate::controller::command::{Command, ResumeOutcome};
+use crate::controller::command::{Command, ResumeOutcome, WriteError};
 use crate::controller::observation::Observation;
 use crate::event::EventReason;
 use serde_json::json;
@@ -167,4 +167,18 @@ fn a_node_that_joins_does_not_shorten_the_plan_of_a_held_rollout() {
     let is_create = |command: &Command| matches!(command, Command::CreatePod { .. });
     let creates = world.commands.iter().filter(|c| is_create(c)).count();
     assert_eq!(creates, 2, "the hold waits for all nodes");
+}
+
+#[test]
+fn a_resume_that_ends_with_the_lease_is_not_reported() {
+    for error in [WriteError::NotLeader, WriteError::LeaseEnded] {
+        let mut world = resuming();
+        world.logs.clear();
+        answer(&mut world, Err(error));
+        assert_eq!(world.take_events(EventReason::RolloutNotResumed).len(), 0);
+        assert!(world.logs.is_empty(), "{:?}", world.logs);
+        assert!(take_resumes(&mut world).is_empty(), "not without a pause");
+        world.advance(secs(5));
+        assert_eq!(take_resumes(&mut world).len(), 1);
+    }
 }
