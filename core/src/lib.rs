@@ -16,6 +16,7 @@ mod image_presence;
 pub mod limits;
 pub mod plan;
 pub mod pod;
+pub mod resource_version;
 pub mod rollout;
 pub mod scheduling;
 pub mod self_test;

@@ -96,6 +96,18 @@ fn a_delete_that_fails_is_sent_again_after_a_pause() {
 }
 
 #[test]
+fn a_delete_that_ends_with_the_lease_is_not_reported() {
+    for error in [WriteError::NotLeader, WriteError::LeaseEnded] {
+        let (mut world, _) = pulled(1);
+        world.delete_deployment("web");
+        let deletes = world.take_deletes();
+        world.logs.clear();
+        world.finish(deletes[0].0, CommandResult::PodDeleted(Err(error)));
+        assert!(world.logs.is_empty(), "{:?}", world.logs);
+    }
+}
+
+#[test]
 fn a_pod_that_is_still_there_two_minutes_after_its_deletion_is_deleted_again() {
     let (mut world, pods) = pulled(1);
     world.delete_deployment("web");

@@ -124,20 +124,6 @@ fn a_delete_before_a_create_is_repeated_like_a_create() {
 }
 
 #[test]
-fn a_delete_that_ends_with_the_lease_is_not_reported() {
-    for error in [WriteError::NotLeader, WriteError::LeaseEnded] {
-        let mut world = one_node();
-        let pods = world.create_all();
-        world.reject(&pods);
-        world.advance(secs(10));
-        let deletes = world.take_deletes();
-        world.logs.clear();
-        world.finish(deletes[0].0, CommandResult::PodDeleted(Err(error)));
-        assert!(world.logs.is_empty(), "{:?}", world.logs);
-    }
-}
-
-#[test]
 fn a_create_whose_images_changed_during_its_delete_is_not_sent() {
     let mut world = one_node();
     let pods = world.create_all();
