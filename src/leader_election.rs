@@ -9,21 +9,26 @@
 //! which can hit the next holder's fresh lease; a leader whose renewals fail goes on believing it leads; it compares
 //! other machines' clocks with its own; and a standby sleeps through a clean release.
 
+mod observed_lease;
+
 use std::time::Duration;
 
 use crate::fence::Fence;
+use crate::heartbeat::{CONTROLLER, Heartbeats, may_renew};
+use crate::watch_stream::watch_stream;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use observed_lease::{ObservedLease, Restored};
 
 /// How the times follow from the lease's duration, in client-go's proportions (15 s, 10 s, 2 s).
 const RENEW_DEADLINE: (u32, u32) = (2, 3);
@@ -43,68 +48,33 @@ pub(crate) struct LeaderElector {
     pub duration: Duration,
     /// Closed when the lease runs out, whatever this process believes.
     pub fence: Fence,
-}
-
-/// What was last seen of the lease, and when by our own clock it last changed.
-struct ObservedLease {
-    lease: Option<Lease>,
-    changed: Instant,
-}
-
-impl ObservedLease {
-    fn update(&mut self, lease: Option<Lease>) {
-        let version = |lease: &Option<Lease>| {
-            lease
-                .as_ref()
-                .and_then(|l| l.metadata.resource_version.clone())
-        };
-        if version(&self.lease) != version(&lease) {
-            self.lease = lease;
-            self.changed = Instant::now();
-        }
-    }
-
-    fn holder(&self) -> Option<&str> {
-        let holder = self
-            .lease
-            .as_ref()?
-            .spec
-            .as_ref()?
-            .holder_identity
-            .as_deref()?;
-        (!holder.is_empty()).then_some(holder)
-    }
-
-    /// When someone else's lease runs out, if nobody renews it.
-    fn expires_at(&self, ours: Duration) -> Instant {
-        let spec = self.lease.as_ref().and_then(|lease| lease.spec.as_ref());
-        let theirs = spec
-            .and_then(|spec| spec.lease_duration_seconds)
-            .and_then(|seconds| u64::try_from(seconds).ok());
-        self.changed + theirs.map_or(ours, Duration::from_secs)
-    }
+    /// The loops of this process: a leader whose controller hangs does not renew.
+    pub heartbeats: Heartbeats,
 }
 
 impl LeaderElector {
     /// Takes part until cancelled, telling through `leading` whether we lead. Once cancelled it goes on renewing
     /// until `finished` is, so that the work can end under the lease, then releases it.
+    ///
+    /// # Errors
+    /// When the API server's data went back in time. Every cache of this process is then wrong, and its watches are silent.
     pub(crate) async fn run(
         self,
         leading: watch::Sender<bool>,
         stop: CancellationToken,
         finished: CancellationToken,
-    ) {
+    ) -> Result<(), Restored> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let retry = self.duration * RETRY_PERIOD.0 / RETRY_PERIOD.1;
         let deadline = self.duration * RENEW_DEADLINE.0 / RENEW_DEADLINE.1;
-        let mut observed = ObservedLease {
-            lease: None,
-            changed: Instant::now(),
-        };
-        let mut changes = std::pin::pin!(watch_object(api.clone(), &self.name).default_backoff());
+        let mut observed = ObservedLease::new();
+        let watch = || watch_object(api.clone(), &self.name);
+        let mut changes = std::pin::pin!(watch_stream(watch));
+        let heartbeat = self.heartbeats.begin("leader election");
         let mut renewed = Instant::now();
         let mut next = Instant::now();
         loop {
+            heartbeat.beat();
             let leads = *leading.borrow();
             tokio::select! {
                 biased;
@@ -138,12 +108,26 @@ impl LeaderElector {
             }
             // The time that counts is when we asked: the answer may be late.
             let asked = Instant::now();
+            let since_turn = self.heartbeats.since_turn(CONTROLLER, asked);
+            if !may_renew(since_turn, self.duration) {
+                warn!(
+                    ?since_turn,
+                    "the controller hangs; the lease is not renewed"
+                );
+                next = asked + retry / 4;
+                continue;
+            }
             let budget = if leads {
                 (renewed + deadline).saturating_duration_since(asked)
             } else {
                 deadline
             };
-            match timeout(budget, self.try_acquire_or_renew(&api, &mut observed)).await {
+            let attempt = timeout(budget, self.try_acquire_or_renew(&api, &mut observed));
+            match heartbeat.during(attempt).await {
+                Ok(_) if observed.restored => {
+                    self.resign(&leading);
+                    return Err(Restored);
+                }
                 Ok(Ok(true)) => {
                     renewed = asked;
                     self.fence.extend(asked + self.duration);
@@ -166,8 +150,9 @@ impl LeaderElector {
         }
         let led = self.resign(&leading);
         if led {
-            self.release(&api).await;
+            heartbeat.during(self.release(&api)).await;
         }
+        Ok(())
     }
 
     /// Says that this replica does not lead. Returns whether it did.
@@ -182,12 +167,12 @@ impl LeaderElector {
         api: &Api<Lease>,
         observed: &mut ObservedLease,
     ) -> kube::Result<bool> {
-        observed.update(api.get_opt(&self.name).await?);
+        observed.answered(api.get_opt(&self.name).await?);
         let Some(current) = &observed.lease else {
             let lease = self.lease(None, 0);
             return match api.create(&PostParams::default(), &lease).await {
                 Ok(lease) => {
-                    observed.update(Some(lease));
+                    observed.answered(Some(lease));
                     Ok(true)
                 }
                 Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
@@ -215,7 +200,7 @@ impl LeaderElector {
             .await
         {
             Ok(lease) => {
-                observed.update(Some(lease));
+                observed.answered(Some(lease));
                 Ok(true)
             }
             // Another replica was faster.

@@ -27,16 +27,19 @@ mod config;
 mod driver;
 mod event_recorder;
 mod fence;
+mod heartbeat;
 mod leader_election;
 mod metrics;
 mod request_metrics;
 mod run;
 mod self_test;
 mod server;
+mod supervisor;
 #[doc(hidden)]
 pub mod testing;
 mod tls;
 mod watch;
+mod watch_stream;
 mod webhook;
 
 pub use config::Config;

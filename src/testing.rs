@@ -1,9 +1,19 @@
 //! What headstart's own tests, benches and fuzz targets need of it. No part of its public surface.
 
+use std::sync::Arc;
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::heartbeat::Heartbeats;
+use crate::server;
+
 pub use crate::cli::manifest::{Reason, read as read_manifest, silence_parser};
 pub use crate::clock::Clock;
 pub use crate::metrics::Metrics;
-pub use crate::server::{Shutdown, serve_tls};
+pub use crate::server::Shutdown;
 pub use crate::tls::ca_controller::{CaController, CaSettings, Channels};
 pub use crate::tls::files::CertFiles;
 pub use crate::tls::trust::TrustedRoots;
@@ -13,3 +23,15 @@ pub use crate::webhook::{
     HoldAdmission, MAX_BODY, MAX_PENDING_REVIEWS, MemoryBudget, PendingReviews, REVIEW_LIFETIME,
     RequestError, ReviewResponse, Webhook, router,
 };
+
+/// Serves HTTPS until shut down; says through `accepting` when it does.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    accepting: oneshot::Sender<()>,
+    shutdown: Shutdown,
+) {
+    let heartbeat = Heartbeats::default().begin(server::ACCEPT_LOOP);
+    server::serve_tls(listener, tls, router, accepting, shutdown, heartbeat).await;
+}

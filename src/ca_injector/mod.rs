@@ -12,7 +12,6 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use kube::api::PatchParams;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -20,6 +19,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{info, warn};
 
 use crate::tls::trust::TrustedRoots;
+use crate::watch_stream::watch_stream;
 use bundle::Configuration;
 
 /// How long the API server may take to answer.
@@ -115,7 +115,8 @@ fn watch<K: Configuration>(
     api: &Api<K>,
     name: &str,
 ) -> impl Stream<Item = watcher::Result<Option<K>>> + use<K> {
-    watch_object(api.clone(), name).default_backoff()
+    let (api, name) = (api.clone(), name.to_owned());
+    watch_stream(move || watch_object(api.clone(), &name))
 }
 
 /// Takes note of a change; whether there was one.

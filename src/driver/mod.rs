@@ -3,7 +3,6 @@
 
 mod clock;
 mod execute;
-mod heartbeat;
 pub(crate) mod list_pods;
 mod output;
 pub(crate) mod resume;
@@ -23,9 +22,9 @@ use tracing::{error, info};
 
 pub(crate) use clock::DriverClock;
 pub(crate) use execute::Executor;
-pub(crate) use heartbeat::Heartbeat;
 
 use crate::event_recorder::EventRecorder;
+use crate::heartbeat::{CONTROLLER, Heartbeats};
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 use crate::watch::SharedStore;
@@ -50,7 +49,7 @@ pub(crate) struct Driver {
     pub(crate) config: ControllerConfig,
     pub(crate) clock: DriverClock,
     /// Shows that the loop turns.
-    pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) heartbeats: Heartbeats,
 }
 
 /// One leadership term.
@@ -68,12 +67,13 @@ impl Driver {
     /// Runs a controller until the term is cancelled. Requests in flight are dropped then: the next leader finds what they did.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut permit = self.permit.clone();
+        let heartbeat = self.heartbeats.begin(CONTROLLER);
         let mut term = Term::start(self);
         term.apply(Event::PermissionChanged(permit.permission()));
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !cancel.is_cancelled() {
-            term.driver.heartbeat.beat(Instant::now());
+            heartbeat.beat();
             if let Some(event) = term.backlog.pop_front() {
                 match event {
                     // This replica may have answered the review.
@@ -96,7 +96,7 @@ impl Driver {
                 _ = housekeeping.tick() => term.keep_house(),
             }
         }
-        term.driver.heartbeat.stop();
+        drop(heartbeat);
         term.running.shutdown().await;
     }
 }

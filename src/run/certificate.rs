@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::replica::Replica;
+use super::start_retry::until_answered;
 use crate::ca_injector::CaInjector;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -56,7 +57,8 @@ fn from_files(
     let report =
         move |validity: Validity| metrics.certificate_expires(validity.until.unix_timestamp());
     report(validity);
-    replica.tasks.spawn(files.watch(content, resolver, report));
+    let reload = files.watch(content, resolver, report);
+    replica.supervisor.spawn("certificate reloader", reload);
     // The owner of the files registers their CA too.
     Ok(watch::Sender::new(true))
 }
@@ -94,9 +96,13 @@ async fn signed(
     };
     let (client, clock) = (replica.client.clone(), Clock::system());
     let metrics = replica.metrics.clone();
-    let ca_controller =
-        CaController::start(client.clone(), settings, clock, resolver, metrics, channels);
-    replica.tasks.spawn(ca_controller.await?.run());
-    replica.tasks.spawn(ca_injector.run(client));
+    let (supervisor, injecting) = (&replica.supervisor, ca_injector.run(client.clone()));
+    supervisor.spawn("CA injector", injecting);
+    let mut ca_controller = CaController::new(client, settings, clock, resolver, metrics, channels);
+    until_answered("no serving certificate", async || {
+        ca_controller.start().await
+    })
+    .await?;
+    supervisor.spawn("CA controller", ca_controller.run());
     Ok(registered)
 }

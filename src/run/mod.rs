@@ -5,7 +5,11 @@
 //! - `servers`: the ports of the webhook and of the probes
 //! - `readiness`: the answer of `/readyz`
 //! - `shutdown`: what ends the process, and in which order its parts end
+//! - `start_retry`: requests of the start, repeated until the API server answers
 //! - `log`, `process`, `rbac_check`: the log, the process around the server, and its rights
+//!
+//! The parts run on separate threads, so that what callers of the webhook do costs neither the lease nor a probe: one for all
+//! that speaks to the API server, one for the probes, and some for the webhook.
 
 mod certificate;
 mod leader_loop;
@@ -16,12 +20,14 @@ mod readiness;
 mod replica;
 mod servers;
 mod shutdown;
+mod start_retry;
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use k8s_openapi::jiff::SignedDuration;
 use kube::Client;
+use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -31,6 +37,7 @@ use crate::driver::{Driver, DriverClock, Executor};
 use crate::event_recorder::EventRecorder;
 use crate::leader_election::LeaderElector;
 use crate::self_test::{Permit, SelfTest};
+use crate::supervisor::Supervisor;
 use crate::watch::{SharedStore, Watches};
 use certificate::Certificate;
 use headstart_core::controller::{ControllerConfig, PullLimits};
@@ -42,8 +49,12 @@ use log::init_tracing;
 use process::Signals;
 pub(crate) use process::client;
 use replica::{Replica, Shared};
-use servers::{Listeners, Servers};
+use servers::{Listeners, Probes, Servers};
 use shutdown::{EssentialTasks, Running};
+use start_retry::until_answered;
+
+/// The name of the task that takes and renews the lease.
+const ELECTION: &str = "leader election";
 
 /// Serves until told to stop.
 pub fn run(config: Config) -> Result<()> {
@@ -53,36 +64,53 @@ pub fn run(config: Config) -> Result<()> {
     {
         bail!("another TLS provider was installed already");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let webhook = Builder::new_multi_thread()
+        .thread_name("webhook")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))
+    let control = Builder::new_current_thread().enable_all().build()?;
+    let outcome = control.block_on(serve(config, webhook.handle().clone()));
+    // What is left is a review that is parsed, or a name that is looked up: nothing to wait for.
+    webhook.shutdown_background();
+    control.shutdown_background();
+    outcome
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
     let lifetimes = config.tls.lifetimes().map_err(anyhow::Error::msg)?;
     let hold_limits = config.holds.hold_limits().map_err(anyhow::Error::msg)?;
     let log = init_tracing(config.process.log_format);
     let mut signals = Signals::install()?;
+    let (supervisor, mut first_end) = Supervisor::new();
 
     // Check, bind, spawn: what is wrong fails the start, before anything else has begun.
-    let replica = Replica::connect(&config).await?;
+    let replica = Replica::connect(&config, supervisor, webhook_threads).await?;
     let settings = Arc::new(pod_settings(&config.pods)?);
-    let namespaces = &config.scope.namespaces;
-    let hold_limits = hold_limits_if_resumable(hold_limits, &replica.client, namespaces).await?;
-    replica.tasks.spawn(log);
-    let certificate = Certificate::start(&replica, &config, lifetimes).await?;
-    let listeners = Listeners::bind(&config.listen)?;
+    let listeners = Listeners::bind(&config.listen, &replica.webhook_threads)?;
     let (listen, probe_listen) = (config.listen.listen, config.listen.probe_listen);
     let (identity, noop_image) = (&replica.identity, &settings.noop_image);
     info!(%listen, %probe_listen, %identity, %noop_image, "starting");
-
+    replica.supervisor.spawn("log", log);
+    // An API server that is away is waited for: live, and not ready.
+    let probes = Probes::start(&replica, listeners)?;
     let store = start_watches(&replica, &config, noop_image);
+    let answers = async {
+        let limits = hold_limits_if_resumable(hold_limits, &replica.client, &config);
+        let certificate = Certificate::start(&replica, &config, lifetimes);
+        tokio::try_join!(limits, certificate)
+    };
+    let (hold_limits, certificate) = tokio::select! {
+        biased;
+        () = signals.next() => return Ok(()),
+        error = first_end.wait() => return Err(error.into()),
+        answers = answers => answers?,
+    };
+
     let controller_done = CancellationToken::new();
     let election = start_election(&replica, &config, controller_done.clone());
     let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
     let (recorder, event_writer) = EventRecorder::new(client, identity, metrics);
-    let event_writer = tokio::spawn(event_writer);
+    let event_writer = replica.supervisor.spawn("event recorder", event_writer);
     let permit = start_self_test(&replica, &config, recorder.clone());
     let shared = Shared {
         store,
@@ -91,12 +119,14 @@ async fn serve(config: Config) -> Result<()> {
         permit,
         hold_limits,
     };
-    let controller = tokio::spawn(run_controller_while_leading(
+    let controller = run_controller_while_leading(
         driver(&replica, &config, &shared, recorder),
         replica.leading.subscribe(),
         replica.stop.clone(),
-    ));
-    let servers = Servers::start(&replica, listeners, certificate, shared, namespaces)?;
+    );
+    let controller = replica.supervisor.spawn("controller", controller);
+    let namespaces = &config.scope.namespaces;
+    let servers = Servers::start(&replica, probes, certificate, shared, namespaces);
     let running = Running {
         essential: EssentialTasks {
             controller,
@@ -104,6 +134,7 @@ async fn serve(config: Config) -> Result<()> {
         },
         servers,
         event_writer,
+        first_end,
         controller_done,
         stop: replica.stop.clone(),
         drain: config.process.drain,
@@ -135,9 +166,16 @@ fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
 async fn hold_limits_if_resumable(
     limits: Option<hold::HoldLimits>,
     client: &Client,
-    namespaces: &[String],
+    config: &Config,
 ) -> Result<Option<hold::HoldLimits>> {
-    if limits.is_some() && !rbac_check::can_resume(client, namespaces).await? {
+    if limits.is_none() {
+        return Ok(None);
+    }
+    let namespaces = &config.scope.namespaces;
+    let can_resume = until_answered("our own rights are not known", async || {
+        rbac_check::can_resume(client, namespaces).await
+    });
+    if !can_resume.await? {
         warn!(
             "rollouts are not held: without the right to get and patch Deployments they could not be resumed"
         );
@@ -156,7 +194,7 @@ fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<Sh
         noop_image: noop_image.to_owned(),
         node_images: config.scope.trust_node_images,
     };
-    watches.spawn(&replica.tasks);
+    watches.spawn(&replica.supervisor, &replica.heartbeats);
     store
 }
 
@@ -173,12 +211,20 @@ fn start_election(
         identity: replica.identity.clone(),
         duration: config.process.lease_duration,
         fence: replica.fence.clone(),
+        heartbeats: replica.heartbeats.clone(),
     };
-    tokio::spawn(elector.run(
+    let election = elector.run(
         replica.leading.clone(),
         replica.stop.clone(),
         controller_done,
-    ))
+    );
+    let supervisor = replica.supervisor.clone();
+    let election = async move {
+        if let Err(error) = election.await {
+            supervisor.fail(ELECTION, &error);
+        }
+    };
+    replica.supervisor.spawn(ELECTION, election)
 }
 
 /// Starts the self-test. Returns the permit that it grants.
@@ -200,7 +246,11 @@ fn start_self_test(replica: &Replica, config: &Config, recorder: EventRecorder) 
     };
     let required = config.pods.require_policies;
     let (permit, self_test) = self_test.start(replica.client.clone(), required);
-    tokio::spawn(replica.stop.clone().run_until_cancelled_owned(self_test));
+    let stop = replica.stop.clone();
+    let self_test = async move {
+        stop.run_until_cancelled_owned(self_test).await;
+    };
+    replica.supervisor.spawn("self-test", self_test);
     permit
 }
 
@@ -219,7 +269,7 @@ fn driver(replica: &Replica, config: &Config, shared: &Shared, recorder: EventRe
         permit: shared.permit.clone(),
         config: controller_config(config, shared),
         clock: DriverClock::start(),
-        heartbeat: replica.heartbeat.clone(),
+        heartbeats: replica.heartbeats.clone(),
     }
 }
 

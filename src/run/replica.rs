@@ -6,16 +6,17 @@ use anyhow::Result;
 use headstart_core::hold::HoldLimits;
 use headstart_core::pod::PodSettings;
 use kube::Client;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::process::{client_with_metrics, random_identity};
 use crate::config::Config;
-use crate::driver::Heartbeat;
 use crate::fence::Fence;
+use crate::heartbeat::Heartbeats;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
+use crate::supervisor::Supervisor;
 use crate::watch::SharedStore;
 use crate::webhook::PendingReviews;
 
@@ -27,21 +28,27 @@ pub(super) struct Replica {
     pub(super) namespace: String,
     /// The name of this replica, unique among the replicas.
     pub(super) identity: String,
-    /// Tasks that may end with the process.
-    pub(super) tasks: TaskTracker,
+    /// Starts the tasks that must not end before the process.
+    pub(super) supervisor: Supervisor,
+    /// The threads of the webhook. All else runs on one thread, which a caller of the webhook cannot keep busy.
+    pub(super) webhook_threads: Handle,
     /// True while this replica leads.
     pub(super) leading: watch::Sender<bool>,
     /// Cancelled when the process is told to stop.
     pub(super) stop: CancellationToken,
     /// Closed when the lease runs out.
     pub(super) fence: Fence,
-    /// Shows that the driver's loop turns.
-    pub(super) heartbeat: Arc<Heartbeat>,
+    /// Shows that the loops turn.
+    pub(super) heartbeats: Heartbeats,
 }
 
 impl Replica {
     /// Makes the client, which fails without a cluster, and the channels.
-    pub(super) async fn connect(config: &Config) -> Result<Self> {
+    pub(super) async fn connect(
+        config: &Config,
+        supervisor: Supervisor,
+        webhook_threads: Handle,
+    ) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let kubeconfig = config.process.kubeconfig.clone();
         let pod_name = config.installation.pod_name.clone();
@@ -50,11 +57,12 @@ impl Replica {
             metrics,
             namespace: config.installation.namespace.clone(),
             identity: pod_name.unwrap_or_else(random_identity),
-            tasks: TaskTracker::new(),
+            supervisor,
+            webhook_threads,
             leading: watch::Sender::new(false),
             stop: CancellationToken::new(),
             fence: Fence::default(),
-            heartbeat: Arc::default(),
+            heartbeats: Heartbeats::default(),
         })
     }
 }

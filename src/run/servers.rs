@@ -1,12 +1,12 @@
 //! The two ports: HTTPS for the webhook, plain HTTP for probes and metrics.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::certificate::Certificate;
 use super::readiness::update_readiness;
 use super::replica::{Replica, Shared};
 use crate::config::ListenConfig;
-use crate::server::{Readiness, Shutdown, listen, probes, serve_probes, serve_tls};
+use crate::server::{ACCEPT_LOOP, Readiness, Shutdown, listen, probes, serve_probes, serve_tls};
 use crate::webhook::{HoldAdmission, MemoryBudget, Webhook, router};
 
 /// How long answers in flight may take once no new ones are accepted.
@@ -29,11 +29,11 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Fails if another process has one of the ports.
-    pub(super) fn bind(config: &ListenConfig) -> Result<Self> {
-        Ok(Self {
-            webhook: bind(config.listen)?,
-            probes: bind(config.probe_listen)?,
-        })
+    pub(super) fn bind(config: &ListenConfig, webhook_threads: &Handle) -> Result<Self> {
+        let probes = bind(config.probe_listen)?;
+        let _entered = webhook_threads.enter();
+        let webhook = bind(config.listen)?;
+        Ok(Self { webhook, probes })
     }
 }
 
@@ -41,57 +41,81 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
     listen(address).with_context(|| format!("cannot listen on {address}"))
 }
 
+/// The probes are served, and the port of the webhook is bound.
+pub(super) struct Probes {
+    readiness: Arc<Readiness>,
+    webhook: TcpListener,
+    shutdown: Shutdown,
+}
+
+impl Probes {
+    /// Serves the probes. The replica is live, and not ready.
+    pub(super) fn start(replica: &Replica, listeners: Listeners) -> Result<Self> {
+        let readiness = Arc::new(Readiness::default());
+        let shutdown = Shutdown {
+            draining: replica.stop.clone(),
+            closing: CancellationToken::new(),
+            deadline: CLOSE_DEADLINE,
+        };
+        let heartbeats = &replica.heartbeats;
+        let routes = probes(
+            readiness.clone(),
+            heartbeats.clone(),
+            replica.metrics.clone(),
+        );
+        let Listeners { webhook, probes } = listeners;
+        let (supervisor, until) = (&replica.supervisor, shutdown.clone());
+        serve_probes(probes, routes, until, supervisor, heartbeats)
+            .context("cannot start the thread for probes")?;
+        Ok(Self {
+            readiness,
+            webhook,
+            shutdown,
+        })
+    }
+}
+
 /// The servers of both ports.
 pub(super) struct Servers {
     /// Ends when the webhook's server has ended.
     pub(super) webhook: JoinHandle<()>,
-    /// Ends when the thread for probes has ended.
-    pub(super) probes: oneshot::Receiver<Infallible>,
     /// Cancelled to end both: requests in flight get [`CLOSE_DEADLINE`].
     pub(super) closing: CancellationToken,
 }
 
 impl Servers {
-    /// Serves both ports. The replica becomes ready when its caches are complete and its certificate is trusted.
+    /// Serves the webhook too. The replica becomes ready when its caches are complete and its certificate is trusted.
     pub(super) fn start(
         replica: &Replica,
-        listeners: Listeners,
+        probes: Probes,
         certificate: Certificate,
         shared: Shared,
         namespaces: &[String],
-    ) -> Result<Self> {
-        let readiness = Arc::new(Readiness::default());
+    ) -> Self {
+        let Probes {
+            readiness,
+            webhook: listener,
+            shutdown,
+        } = probes;
         let (accepting, accepts) = oneshot::channel();
-        replica.tasks.spawn(update_readiness(
-            readiness.clone(),
+        let update = update_readiness(
+            readiness,
             shared.store.clone(),
             accepts,
             certificate.registered.subscribe(),
             replica.stop.clone(),
-        ));
-        let closing = CancellationToken::new();
-        let shutdown = Shutdown {
-            draining: replica.stop.clone(),
-            closing: closing.clone(),
-            deadline: CLOSE_DEADLINE,
-        };
-        let heartbeat = replica.heartbeat.clone();
-        let probes = probes(readiness, heartbeat, replica.metrics.clone());
-        let probes = serve_probes(listeners.probes, probes, shutdown.clone())
-            .context("cannot start the thread for probes")?;
-        let webhook = webhook(replica, shared, namespaces);
-        let server = serve_tls(
-            listeners.webhook,
-            certificate.tls,
-            router(webhook),
-            accepting,
-            shutdown,
         );
-        Ok(Self {
-            webhook: tokio::spawn(server),
-            probes,
+        replica.supervisor.spawn("readiness", update);
+        let closing = shutdown.closing.clone();
+        let heartbeat = replica.heartbeats.begin(ACCEPT_LOOP);
+        let router = router(webhook(replica, shared, namespaces));
+        let tls = certificate.tls;
+        let serving = serve_tls(listener, tls, router, accepting, shutdown, heartbeat);
+        let threads = &replica.webhook_threads;
+        Self {
+            webhook: replica.supervisor.spawn_on(threads, ACCEPT_LOOP, serving),
             closing,
-        })
+        }
     }
 }
 

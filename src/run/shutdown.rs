@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use tokio::task::{JoinError, JoinHandle};
+use anyhow::Result;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::process::Signals;
 use super::servers::Servers;
+use crate::supervisor::FirstEnd;
 
 /// The tasks of a replica that serves, and what ends them.
 pub(super) struct Running {
     pub(super) essential: EssentialTasks,
     pub(super) servers: Servers,
     pub(super) event_writer: JoinHandle<()>,
+    /// The first essential task that ends.
+    pub(super) first_end: FirstEnd,
     /// Cancelled when the controller has ended: the election gives up the lease.
     pub(super) controller_done: CancellationToken,
     /// Cancelled when the process is told to stop.
@@ -28,9 +31,7 @@ impl Running {
     pub(super) async fn until_stopped(mut self, signals: &mut Signals) -> Result<()> {
         let outcome = tokio::select! {
             () = signals.next() => Ok(()),
-            result = &mut self.servers.webhook => Err(task_error("webhook server", result)),
-            _ = &mut self.servers.probes => Err(anyhow!("the server for probes and metrics ended")),
-            error = self.essential.end() => Err(error),
+            error = self.first_end.wait() => Err(error.into()),
         };
         info!("stopping");
         tokio::select! {
@@ -60,43 +61,23 @@ impl Running {
     }
 }
 
-/// Waits until the task has ended. A handle that has given its result once panics when it is asked again.
+/// Waits until the task has ended.
 async fn end_of(task: JoinHandle<()>) {
-    if !task.is_finished() {
-        let _ = task.await;
-    }
+    let _ = task.await;
 }
 
-/// Tasks without which the process is of no use: when one ends, it ends.
+/// Tasks that end in order.
 pub(super) struct EssentialTasks {
     pub(super) controller: JoinHandle<()>,
     pub(super) election: JoinHandle<()>,
 }
 
-impl EssentialTasks {
-    async fn end(&mut self) -> anyhow::Error {
-        tokio::select! {
-            result = &mut self.controller => task_error("worker", result),
-            result = &mut self.election => task_error("leader election", result),
-        }
-    }
-}
-
-fn task_error(what: &str, result: Result<(), JoinError>) -> anyhow::Error {
-    match result {
-        Ok(()) => anyhow!("the {what} ended"),
-        Err(error) => anyhow!("the {what} failed: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::sync::{Arc, Mutex};
 
-    use tokio::sync::oneshot;
-
     use super::*;
+    use crate::supervisor::Supervisor;
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
 
@@ -113,18 +94,18 @@ mod tests {
     async fn an_essential_task_that_ends_stops_the_others_in_order() {
         let log = Log::default();
         let [controller_done, stop, closing] = [(); 3].map(|()| CancellationToken::new());
-        let (_probing, probes) = oneshot::channel();
+        let (supervisor, first_end) = Supervisor::new();
         let running = Running {
             essential: EssentialTasks {
-                controller: tokio::spawn(async {}),
+                controller: supervisor.spawn("controller", async {}),
                 election: task(&log, "election", &controller_done),
             },
             servers: Servers {
                 webhook: task(&log, "webhook", &closing),
-                probes,
                 closing,
             },
             event_writer: task(&log, "events", &stop),
+            first_end,
             controller_done,
             stop,
             // Reviews are served on after a signal only.
@@ -132,22 +113,10 @@ mod tests {
         };
         let mut signals = Signals::install().unwrap();
         let error = running.until_stopped(&mut signals).await.unwrap_err();
-        assert_eq!(error.to_string(), "the worker ended");
+        assert_eq!(error.to_string(), "the controller ended");
         let mut log = log.lock().unwrap().clone();
         assert_eq!(log.pop(), Some("webhook"), "it serves until the end");
         log.sort_unstable();
         assert_eq!(log, ["election", "events"]);
-    }
-
-    #[tokio::test]
-    async fn a_task_that_fails_is_named() {
-        let task = tokio::spawn(pending());
-        task.abort();
-        let error = task_error("leader election", task.await);
-        assert!(
-            error
-                .to_string()
-                .starts_with("the leader election failed: ")
-        );
     }
 }

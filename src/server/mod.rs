@@ -34,6 +34,8 @@ use tracing::{debug, info, warn};
 use connections::{ConnectionGuard, Connections, TimeoutStream};
 pub(crate) use probes::{Readiness, probes, serve_probes};
 
+use crate::heartbeat::Heartbeat;
+
 /// Most open connections from API servers. Each keeps a handful, and has one more for each review that it waits for. A
 /// process may have 1,024 open files by default.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
@@ -46,6 +48,8 @@ const RECEIVE_BUFFER: usize = 16 * 1024;
 /// Most of one connection's bytes that wait in HTTP/1.1's buffer; also the longest head of a request. A body that fits is
 /// not copied.
 const READ_BUFFER: usize = 64 * 1024;
+/// The name of the loop that accepts connections from API servers.
+pub(crate) const ACCEPT_LOOP: &str = "webhook server";
 /// Pause after a failed accept: out of file descriptors passes only when something closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a TLS connection begins with: the content type of a handshake record (RFC 8446, 5.1).
@@ -80,18 +84,25 @@ pub struct Shutdown {
 }
 
 /// Serves HTTPS until shut down; says through `accepting` when it does.
-pub async fn serve_tls(
+pub(crate) async fn serve_tls(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     router: Router,
     accepting: oneshot::Sender<()>,
     shutdown: Shutdown,
+    heartbeat: Heartbeat,
 ) {
     // Whoever wanted to know may have gone.
     let _ = accepting.send(());
     let protocol = Protocol::Tls(TlsAcceptor::from(tls));
     let connections = Connections::at_most(MAX_CONNECTIONS);
-    serve(listener, protocol, router, connections, shutdown).await;
+    let port = Port {
+        listener,
+        protocol,
+        connections,
+        heartbeat,
+    };
+    port.serve(router, shutdown).await;
 }
 
 /// What a port speaks below HTTP.
@@ -101,61 +112,72 @@ enum Protocol {
     Tls(TlsAcceptor),
 }
 
-/// Serves until shut down.
-async fn serve(
+/// A port that is served.
+struct Port {
     listener: TcpListener,
     protocol: Protocol,
-    router: Router,
     connections: Connections,
-    shutdown: Shutdown,
-) {
-    let Shutdown {
-        draining,
-        closing,
-        deadline,
-    } = shutdown;
-    let graceful = Arc::new(GracefulShutdown::new());
-    let connections = Arc::new(connections);
-    let tasks = TaskTracker::new();
-    // Looked at for each request, where a token takes a lock that all connections share.
-    let last = Arc::new(AtomicBool::new(false));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = closing.cancelled() => break,
-            () = draining.cancelled(), if !last.load(Ordering::Relaxed) => {
-                last.store(true, Ordering::Relaxed);
+    /// Shows that connections are accepted.
+    heartbeat: Heartbeat,
+}
+
+impl Port {
+    /// Serves until shut down.
+    async fn serve(self, router: Router, shutdown: Shutdown) {
+        let Self {
+            listener,
+            protocol,
+            connections,
+            heartbeat,
+        } = self;
+        let Shutdown {
+            draining,
+            closing,
+            deadline,
+        } = shutdown;
+        let graceful = Arc::new(GracefulShutdown::new());
+        let connections = Arc::new(connections);
+        let tasks = TaskTracker::new();
+        // Looked at for each request, where a token takes a lock that all connections share.
+        let last = Arc::new(AtomicBool::new(false));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                () = draining.cancelled(), if !last.load(Ordering::Relaxed) => {
+                    last.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                accepted = heartbeat.during(accept(&listener)) => accepted,
+            };
+            let Some((stream, peer)) = accepted else {
                 continue;
-            }
-            accepted = accept(&listener) => accepted,
-        };
-        let Some((stream, peer)) = accepted else {
-            continue;
-        };
-        let guard = connections.register();
-        let state = guard.state.clone();
-        let connection = Connection {
-            guard,
-            peer,
-            router: router.clone(),
-            close_after_response: last.clone(),
-            watcher: graceful.watcher(),
-        };
-        let task = tasks.spawn(connection.serve(stream, protocol.clone(), closing.clone()));
-        state.set_task(task.abort_handle());
-        // A request that is there already is answered before the next connection may take its place.
-        tokio::task::yield_now().await;
-    }
-    drop(listener);
-    tasks.close();
-    if let Some(graceful) = Arc::into_inner(graceful)
-        && timeout(deadline, async {
-            tokio::join!(graceful.shutdown(), tasks.wait())
-        })
-        .await
-        .is_err()
-    {
-        warn!("requests were still in flight at the deadline");
+            };
+            let guard = connections.register();
+            let state = guard.state.clone();
+            let connection = Connection {
+                guard,
+                peer,
+                router: router.clone(),
+                close_after_response: last.clone(),
+                watcher: graceful.watcher(),
+            };
+            let task = tasks.spawn(connection.serve(stream, protocol.clone(), closing.clone()));
+            state.set_task(task.abort_handle());
+            // A request that is there already is answered before the next connection may take its place.
+            tokio::task::yield_now().await;
+        }
+        drop((listener, heartbeat));
+        tasks.close();
+        if let Some(graceful) = Arc::into_inner(graceful)
+            && timeout(deadline, async {
+                tokio::join!(graceful.shutdown(), tasks.wait())
+            })
+            .await
+            .is_err()
+        {
+            warn!("requests were still in flight at the deadline");
+        }
     }
 }
 

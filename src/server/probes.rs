@@ -1,28 +1,28 @@
 //! `/livez`, `/readyz` and `/metrics`, on a thread of their own: whatever the webhook is busy with, the kubelet gets its
 //! answer.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use axum::Router;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::connections::Connections;
-use super::{Protocol, Shutdown, serve};
-use crate::driver::Heartbeat;
+use super::{Port, Protocol, Shutdown};
+use crate::heartbeat::Heartbeats;
 use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
 
 /// Most open connections to the probe port. The kubelet opens one for each probe, Prometheus keeps one.
 const MAX_CONNECTIONS: usize = 64;
+/// The name of the thread.
+const THREAD: &str = "probe server";
 /// The format of `/metrics` (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The same, for a caller that takes nothing but its predecessor: to that, what is new are comments.
@@ -48,17 +48,19 @@ impl Readiness {
 /// `/livez`, `/readyz` and `/metrics`.
 pub(crate) fn probes(
     readiness: Arc<Readiness>,
-    heartbeat: Arc<Heartbeat>,
+    heartbeats: Heartbeats,
     metrics: Arc<Metrics>,
 ) -> Router {
     let live = move || async move {
-        if heartbeat.is_stalled(Instant::now()) {
+        let stalled = heartbeats.stalled(Instant::now());
+        if stalled.is_empty() {
+            (StatusCode::OK, "ok\n".to_owned())
+        } else {
+            let stalled = stalled.join(", ");
             (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "not alive: the controller has not turned for 30 s\n",
+                format!("not alive: has not turned for 30 s: {stalled}\n"),
             )
-        } else {
-            (StatusCode::OK, "ok\n")
         }
     };
     let ready = move || async move {
@@ -99,41 +101,40 @@ fn content_type(accepted: Option<&[u8]>) -> &'static str {
     }
 }
 
-/// Serves plain HTTP until shut down. The answer ends when the thread does.
+/// Serves plain HTTP on a thread of its own until shut down.
 pub(crate) fn serve_probes(
     listener: TcpListener,
     router: Router,
     shutdown: Shutdown,
-) -> io::Result<oneshot::Receiver<Infallible>> {
+    supervisor: &Supervisor,
+    heartbeats: &Heartbeats,
+) -> io::Result<()> {
     let listener = listener.into_std()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (running, ended) = oneshot::channel();
-    let serving = async move {
-        // Dropped with the thread's stack, also by a panic.
-        let _running = running;
-        let listener = TcpListener::from_std(listener)?;
-        let connections = Connections::at_most(MAX_CONNECTIONS);
-        serve(listener, Protocol::Plain, router, connections, shutdown).await;
-        io::Result::Ok(())
-    };
-    thread::Builder::new()
-        .name("probes".to_owned())
-        .spawn(move || runtime.block_on(serving))?;
-    Ok(ended)
+    let heartbeat = heartbeats.begin(THREAD);
+    supervisor.spawn_thread(THREAD, move || {
+        let port = Port {
+            listener: TcpListener::from_std(listener)?,
+            protocol: Protocol::Plain,
+            connections: Connections::at_most(MAX_CONNECTIONS),
+            heartbeat,
+        };
+        Ok(port.serve(router, shutdown))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::listen;
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
     use std::net::SocketAddr;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::time::timeout;
     use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
 
     /// What Prometheus 3 sends, and Prometheus 2.
     const PROMETHEUS: [&str; 2] = [
@@ -169,9 +170,10 @@ mod tests {
             deadline: Duration::from_secs(5),
         };
         let closing = shutdown.closing.clone();
-        let router = probes(Arc::default(), Arc::default(), Arc::default());
-        // The thread ends by `closing`; nobody waits for that here.
-        drop(serve_probes(listener, router, shutdown).unwrap());
+        let heartbeats = Heartbeats::default();
+        let router = probes(Arc::default(), heartbeats.clone(), Arc::default());
+        let (supervisor, _) = Supervisor::new();
+        serve_probes(listener, router, shutdown, &supervisor, &heartbeats).unwrap();
         (address, closing)
     }
 
@@ -208,6 +210,25 @@ mod tests {
             assert!(answer.ends_with("\n# EOF\n"), "{answer}");
         }
         closing.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_hangs_is_named() {
+        let heartbeats = Heartbeats::default();
+        let router = probes(Arc::default(), heartbeats.clone(), Arc::default());
+        let live = async || {
+            let request = Request::get("/livez").body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            let status = answer.status();
+            let body = to_bytes(answer.into_body(), 1024).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let _hangs = heartbeats.begin("watch of Pods");
+        assert_eq!(live().await.0, StatusCode::OK);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let (status, body) = live().await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("watch of Pods"), "{body}");
     }
 
     /// As many connections as there is room for have had an answer and stay, and then come silent ones without end.

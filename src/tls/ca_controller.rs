@@ -68,17 +68,16 @@ pub struct CaController {
 }
 
 impl CaController {
-    /// Reads the CA, or makes the first one, and serves a leaf. Of replicas that start at once, one creates the
-    /// Secret and the others read it.
-    pub async fn start(
+    /// Returns a controller that serves nothing yet.
+    pub fn new(
         client: Client,
         settings: CaSettings,
         clock: Clock,
         resolver: Arc<Resolver>,
         metrics: Arc<Metrics>,
         channels: Channels,
-    ) -> Result<Self, TlsError> {
-        let mut controller = Self {
+    ) -> Self {
+        Self {
             secret: CaSecret::new(client, &settings.namespace, &settings.secret),
             settings,
             clock,
@@ -88,18 +87,22 @@ impl CaController {
             secret_state: SecretState::Absent,
             serving: None,
             published: None,
-        };
-        controller.read().await?;
-        if matches!(controller.secret_state, SecretState::Absent) {
-            let trust = CaState::generate(controller.clock.now(), &controller.settings.lifetimes)?;
-            if controller.write(SecretMeta::default(), trust).await? {
-                info!(secret = %controller.secret.name(), "made a CA");
+        }
+    }
+
+    /// Reads the CA, or makes the first one, and serves a leaf. Of replicas that start at once, one creates the
+    /// Secret and the others read it. May be repeated after an error.
+    pub async fn start(&mut self) -> Result<(), TlsError> {
+        self.read().await?;
+        if matches!(self.secret_state, SecretState::Absent) {
+            let trust = CaState::generate(self.clock.now(), &self.settings.lifetimes)?;
+            if self.write(SecretMeta::default(), trust).await? {
+                info!(secret = %self.secret.name(), "made a CA");
             } else {
-                controller.read().await?;
+                self.read().await?;
             }
         }
-        controller.reconcile().await?;
-        Ok(controller)
+        self.reconcile().await
     }
 
     /// Goes on until the process ends.

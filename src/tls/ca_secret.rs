@@ -8,13 +8,13 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::TlsError;
 use super::trust::CaState;
+use crate::watch_stream::watch_stream;
 use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
 
 /// How long the API server may take to answer.
@@ -77,8 +77,8 @@ impl CaSecret {
 
     /// What it comes to be. By a list and watch of this one name, which RBAC can be limited to.
     pub(super) fn watch(&self) -> impl Stream<Item = watcher::Result<SecretState>> + use<> {
-        watch_object(self.api.clone(), &self.secret)
-            .default_backoff()
+        let (api, secret) = (self.api.clone(), self.secret.clone());
+        watch_stream(move || watch_object(api.clone(), &secret))
             .map(|change| change.map(SecretState::from))
     }
 

@@ -4,6 +4,7 @@
 //! its replica leads.
 
 mod changes;
+mod list_method;
 mod reflector;
 mod slim;
 

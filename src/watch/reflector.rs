@@ -10,27 +10,21 @@ use headstart_core::store::{
     Change, NodeName, NodeRecord, ObservedPod, PodId, Scope, Store, Update,
 };
 use headstart_core::workload::Workload;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::api::WatchParams;
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
-use tokio::time::{Duration, timeout};
-use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use super::SharedStore;
+use super::list_method::ListMethod;
 use super::slim::{Slim, into_object};
+use crate::heartbeat::{Heartbeat, Heartbeats};
 use crate::metrics::{Metrics, WatchedResource};
-
-/// Objects per page of an initial list, where lists are not streamed: bounds what one response holds in memory.
-const PAGE_SIZE: u32 = 200;
-/// How long the API server may take to say whether it streams lists.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::supervisor::Supervisor;
+use crate::watch_stream::watch_stream;
 
 /// The watches of this replica.
 #[derive(Clone)]
@@ -47,8 +41,8 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    /// Starts the watches. They run until the process ends: a watch that fails begins again, with back-off.
-    pub(crate) fn spawn(self, tasks: &TaskTracker) {
+    /// Starts the watches. They run until the process ends: a watch that fails goes on after a pause.
+    pub(crate) fn spawn(self, supervisor: &Supervisor, heartbeats: &Heartbeats) {
         let scopes: Vec<Scope> = if self.namespaces.is_empty() {
             vec![None]
         } else {
@@ -57,25 +51,29 @@ impl Watches {
         };
         // Nodes, and three watches for each scope; each is counted down when its list is complete.
         self.store.expect_lists(1 + 3 * scopes.len());
-        let more = tasks.clone();
-        tasks.spawn(async move {
-            let config = config(&self.client).await;
-            for scope in scopes {
-                self.spawn_namespaces(&config, &scope, &more);
-                self.spawn_deployments(&config, &scope, &more);
-                self.spawn_pods(&config, &scope, &more);
-            }
-            self.spawn_nodes(config, &more);
-        });
+        let tasks = Tasks {
+            supervisor,
+            heartbeats,
+            list_method: Arc::default(),
+        };
+        for scope in scopes {
+            self.spawn_namespaces(&scope, &tasks);
+            self.spawn_deployments(&scope, &tasks);
+            self.spawn_pods(&scope, &tasks);
+        }
+        self.spawn_nodes(&tasks);
     }
 
-    fn spawn_namespaces(&self, config: &watcher::Config, scope: &Scope, tasks: &TaskTracker) {
-        let config = match scope {
-            Some(name) => config.clone().fields(&format!("metadata.name={name}")),
-            None => config.clone(),
-        };
+    fn spawn_namespaces(&self, scope: &Scope, tasks: &Tasks<'_>) {
         let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
-        let events = watcher::watcher(api, config);
+        let only = scope.clone();
+        let events = move |config: watcher::Config| {
+            let config = match &only {
+                Some(name) => config.fields(&format!("metadata.name={name}")),
+                None => config,
+            };
+            watcher::watcher(api.clone(), config)
+        };
         let parse = |namespace: PartialObjectMeta<Namespace>| {
             let name = namespace.metadata.name?;
             let mode = namespace_mode(namespace.metadata.labels.as_ref());
@@ -85,51 +83,85 @@ impl Watches {
             });
             Some((name, mode))
         };
-        let reflector = self.reflector(WatchedResource::Namespaces, scope);
-        tasks.spawn(reflector.run(events, parse, Store::apply_namespace));
+        let reflector = self.reflector(WatchedResource::Namespaces, scope, tasks);
+        tasks.spawn(reflector, events, parse, Store::apply_namespace);
     }
 
-    fn spawn_deployments(&self, config: &watcher::Config, scope: &Scope, tasks: &TaskTracker) {
+    fn spawn_deployments(&self, scope: &Scope, tasks: &Tasks<'_>) {
         let api = namespaced::<Slim<Deployment>>(&self.client, scope);
-        let events = watcher::watcher(api, config.clone()).map_ok(into_object);
+        let events = move |config| watcher::watcher(api.clone(), config).map_ok(into_object);
         let parse = |deployment: Deployment| {
             let workload = Workload::from_deployment(&deployment)?;
             Some((workload.key.clone(), workload))
         };
-        let reflector = self.reflector(WatchedResource::Deployments, scope);
-        tasks.spawn(reflector.run(events, parse, Store::apply_deployment));
+        let reflector = self.reflector(WatchedResource::Deployments, scope, tasks);
+        tasks.spawn(reflector, events, parse, Store::apply_deployment);
     }
 
-    fn spawn_pods(&self, config: &watcher::Config, scope: &Scope, tasks: &TaskTracker) {
+    fn spawn_pods(&self, scope: &Scope, tasks: &Tasks<'_>) {
         let api = namespaced::<Slim<Pod>>(&self.client, scope);
-        let config = config.clone().labels(DEPLOYMENT_LABEL);
-        let events = watcher::watcher(api, config).map_ok(into_object);
+        let events = move |config: watcher::Config| {
+            watcher::watcher(api.clone(), config.labels(DEPLOYMENT_LABEL)).map_ok(into_object)
+        };
         let noop_image = self.noop_image.clone();
         let parse =
             move |pod: Pod| Some((PodId::of(&pod)?, ObservedPod::from_pod(&pod, &noop_image)));
-        let reflector = self.reflector(WatchedResource::Pods, scope);
-        tasks.spawn(reflector.run(events, parse, Store::apply_pod));
+        let reflector = self.reflector(WatchedResource::Pods, scope, tasks);
+        tasks.spawn(reflector, events, parse, Store::apply_pod);
     }
 
-    fn spawn_nodes(&self, config: watcher::Config, tasks: &TaskTracker) {
+    fn spawn_nodes(&self, tasks: &Tasks<'_>) {
         let api = Api::<Slim<Node>>::all(self.client.clone());
-        let events = watcher::watcher(api, config).map_ok(into_object);
+        let events = move |config| watcher::watcher(api.clone(), config).map_ok(into_object);
         let node_images = self.node_images;
         let parse = move |node: Node| {
             let record = NodeRecord::from_node(&node, node_images)?;
             Some((NodeName::from(record.name()), record))
         };
-        let reflector = self.reflector(WatchedResource::Nodes, &None);
-        tasks.spawn(reflector.run(events, parse, Store::apply_node));
+        let reflector = self.reflector(WatchedResource::Nodes, &None, tasks);
+        tasks.spawn(reflector, events, parse, Store::apply_node);
     }
 
-    fn reflector(&self, what: WatchedResource, scope: &Scope) -> Reflector {
+    fn reflector(&self, what: WatchedResource, scope: &Scope, tasks: &Tasks<'_>) -> Reflector {
         Reflector {
+            client: self.client.clone(),
+            list_method: tasks.list_method.clone(),
             store: self.store.clone(),
             metrics: self.metrics.clone(),
             what,
             scope: scope.clone(),
         }
+    }
+}
+
+/// What the watches are started with.
+struct Tasks<'a> {
+    supervisor: &'a Supervisor,
+    heartbeats: &'a Heartbeats,
+    list_method: Arc<ListMethod>,
+}
+
+impl Tasks<'_> {
+    /// Starts a reflector under the name of its watch.
+    fn spawn<S, T, K, V>(
+        &self,
+        reflector: Reflector,
+        events: impl Fn(watcher::Config) -> S + Send + Sync + 'static,
+        parse: impl Fn(T) -> Option<(K, V)> + Send + Sync + 'static,
+        apply: fn(&mut Store, &Scope, Update<K, V>) -> Vec<Change>,
+    ) where
+        S: Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
+        T: Debug + Send + 'static,
+        K: Send + 'static,
+        V: Send + 'static,
+    {
+        let name = match &reflector.scope {
+            Some(namespace) => format!("watch of {:?} in {namespace}", reflector.what),
+            None => format!("watch of {:?}", reflector.what),
+        };
+        let heartbeat = self.heartbeats.begin(name.clone());
+        let run = reflector.run(events, parse, apply, heartbeat);
+        self.supervisor.spawn(name, run);
     }
 }
 
@@ -143,43 +175,10 @@ where
     }
 }
 
-/// Streams lists where the API server can: object by object, where a page of 200 Deployments takes ten megabytes to
-/// read. On by default since 1.34, and not known to all servers before.
-async fn config(client: &Client) -> watcher::Config {
-    let paged = watcher::Config::default().page_size(PAGE_SIZE);
-    match timeout(PROBE_TIMEOUT, streams_lists::<Namespace>(client)).await {
-        Ok(true) => paged.streaming_lists(),
-        Ok(false) | Err(_) => {
-            info!("the API server does not stream lists; reading them in pages");
-            paged
-        }
-    }
-}
-
-async fn streams_lists<K>(client: &Client) -> bool
-where
-    K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
-    let api = Api::<PartialObjectMeta<K>>::all(client.clone());
-    // One that is never there: only the answer counts.
-    let params = WatchParams::streaming_lists()
-        .fields("metadata.name=headstart.dev")
-        .timeout(1);
-    match api.watch_metadata(&params, "0").await {
-        // A server that does not know the parameter ignores it, and sends no bookmark at once.
-        Ok(events) => {
-            let mut events = std::pin::pin!(events);
-            events.next().await.is_some_and(|event| event.is_ok())
-        }
-        Err(error) => {
-            debug!(%error, "streaming lists were refused");
-            false
-        }
-    }
-}
-
 /// Applies the events of one watch to the store.
 struct Reflector {
+    client: Client,
+    list_method: Arc<ListMethod>,
     store: Arc<SharedStore>,
     metrics: Arc<Metrics>,
     what: WatchedResource,
@@ -187,20 +186,24 @@ struct Reflector {
 }
 
 impl Reflector {
-    /// Runs until the stream ends. `parse` reduces an object before the store is locked; it returns `None` for one that is not
+    /// Runs until the process ends. `parse` reduces an object before the store is locked; it returns `None` for one that is not
     /// looked at.
-    async fn run<T, K, V>(
+    async fn run<S, T, K, V>(
         self,
-        events: impl Stream<Item = watcher::Result<Event<T>>>,
+        events: impl Fn(watcher::Config) -> S + Send + Sync,
         parse: impl Fn(T) -> Option<(K, V)>,
         apply: fn(&mut Store, &Scope, Update<K, V>) -> Vec<Change>,
+        heartbeat: Heartbeat,
     ) where
+        S: Stream<Item = watcher::Result<Event<T>>> + Send,
         T: Debug + Send + 'static,
     {
         let what = self.what;
-        let mut events = std::pin::pin!(events.default_backoff());
+        let config = self.list_method.config(&self.client);
+        let config = heartbeat.during(config).await;
+        let mut events = std::pin::pin!(watch_stream(|| events(config.clone())));
         let mut complete = false;
-        while let Some(event) = events.next().await {
+        while let Some(event) = heartbeat.during(events.next()).await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {

@@ -289,7 +289,7 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         },
     };
     let resolver = Arc::new(Resolver::default());
-    let controller = CaController::start(
+    let mut controller = CaController::new(
         installation.client.clone(),
         settings,
         clock,
@@ -297,7 +297,8 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         metrics.clone(),
         channels,
     );
-    let keeping = tokio::spawn(controller.await.unwrap().run());
+    controller.start().await.unwrap();
+    let keeping = tokio::spawn(controller.run());
     let mut registration = registered.subscribe();
     registration
         .wait_for(|registered| *registered)

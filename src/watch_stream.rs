@@ -1,0 +1,153 @@
+//! What the streams of all watches have in common: the pause after a failure, and a list from time to time.
+//!
+//! A watch goes on from the resourceVersion that it has, and trusts that nothing is missing. An API server may lose events, and
+//! an etcd that is restored goes back, so that a watch waits for a version of the future and is silent. So each watch lists
+//! anew every half an hour.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, TryStream, stream};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use tokio::time::{Instant, sleep_until};
+
+/// How often a watch lists anew. Watches begin at random moments within it, so that their lists do not meet.
+const RELIST_PERIOD: Duration = Duration::from_secs(30 * 60);
+/// The pause after the first failure, which doubles with each more.
+const FIRST_PAUSE: Duration = Duration::from_millis(800);
+/// The longest pause. client-go waits for 30 s; here each watch is one request, and a replica must be ready soon after the API
+/// server is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A watch that has run for so long begins with the first pause again. One that fails after each list does not.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// Returns the items of a watch, which never ends: after a failure it goes on, and from time to time it begins anew.
+pub(crate) fn watch_stream<S, F>(
+    begin: F,
+) -> impl Stream<Item = Result<S::Ok, S::Error>> + Send + use<S, F>
+where
+    S: TryStream + Send,
+    S::Ok: Send,
+    S::Error: Send,
+    F: Fn() -> S + Send,
+{
+    let start = move || Box::pin(begin().backoff(PauseAfterFailure::default()));
+    let relist = Instant::now() + random_part(RELIST_PERIOD);
+    let state = (start(), start, relist);
+    stream::unfold(state, |(mut items, start, mut relist)| async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(relist) => {
+                    relist = Instant::now() + RELIST_PERIOD;
+                    items = start();
+                }
+                Some(item) = items.next() => return Some((item, (items, start, relist))),
+            }
+        }
+    })
+}
+
+/// Returns a random part of a duration.
+fn random_part(whole: Duration) -> Duration {
+    let random = RandomState::new().hash_one(());
+    let percent = u32::try_from(random % 100).unwrap_or_default();
+    whole * percent / 100
+}
+
+/// The pauses of one watch.
+struct PauseAfterFailure {
+    next: Duration,
+    failed: Option<Instant>,
+}
+
+impl Default for PauseAfterFailure {
+    fn default() -> Self {
+        Self {
+            next: FIRST_PAUSE,
+            failed: None,
+        }
+    }
+}
+
+impl Iterator for PauseAfterFailure {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let before = self.failed.replace(now);
+        if before.is_some_and(|before| now.duration_since(before) >= HEALTHY_AFTER) {
+            self.next = FIRST_PAUSE;
+        }
+        let pause = self.next;
+        self.next = (pause * 2).min(LONGEST_PAUSE);
+        // Watches that fail together do not all come back together.
+        Some(pause - random_part(pause / 4))
+    }
+}
+
+impl Backoff for PauseAfterFailure {
+    /// Called for each item: that a watch brings one does not show that it runs.
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_begins_anew_every_half_an_hour() {
+        let begun = AtomicU32::new(0);
+        let watch = watch_stream(|| {
+            let number = begun.fetch_add(1, Ordering::Relaxed);
+            stream::iter([Ok::<_, ()>(number)]).chain(stream::pending())
+        });
+        let mut watch = pin!(watch);
+        let started = Instant::now();
+        assert_eq!(watch.next().await, Some(Ok(0)));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert_eq!(watch.next().await, Some(Ok(1)));
+        assert!(started.elapsed() <= RELIST_PERIOD, "at a random moment");
+        let second = Instant::now();
+        assert_eq!(watch.next().await, Some(Ok(2)));
+        assert_eq!(second.elapsed(), RELIST_PERIOD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_goes_on_after_pauses_of_at_most_five_seconds() {
+        let watch = watch_stream(|| {
+            let healthy = stream::iter([Ok(())]);
+            healthy.chain(stream::repeat(Err::<(), _>("no API server")))
+        });
+        let mut watch = pin!(watch);
+        let mut pauses = Vec::new();
+        watch.next().await.unwrap().unwrap();
+        watch.next().await.unwrap().unwrap_err();
+        for _ in 0..6 {
+            let before = Instant::now();
+            watch.next().await.unwrap().unwrap_err();
+            pauses.push(before.elapsed());
+        }
+        let expected = [800, 1600, 3200, 5000, 5000, 5000].map(Duration::from_millis);
+        for (pause, longest) in pauses.iter().zip(expected) {
+            let millisecond = Duration::from_millis(1);
+            assert!(*pause <= longest + millisecond, "{pauses:?}");
+            assert!(*pause >= longest * 3 / 4, "{pauses:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pauses_begin_again_after_a_minute_without_a_failure() {
+        let mut pauses = PauseAfterFailure::default();
+        for _ in 0..5 {
+            pauses.next();
+        }
+        tokio::time::advance(HEALTHY_AFTER).await;
+        assert!(pauses.next().unwrap() <= FIRST_PAUSE);
+        assert!(pauses.next().unwrap() > FIRST_PAUSE);
+    }
+}
