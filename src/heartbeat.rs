@@ -129,9 +129,10 @@ impl Drop for Heartbeat {
 }
 
 /// Returns whether a leader may renew its lease: the loop of its controller turned within half of the lease's duration, or
-/// does not run. A leader that hangs loses its lease so.
+/// does not run. A leader that hangs loses its lease so. The loop turns every second, so it has two.
 pub(crate) fn may_renew(since_turn: Option<Duration>, lease_duration: Duration) -> bool {
-    since_turn.is_none_or(|since| since < lease_duration / 2)
+    let longest = (lease_duration / 2).max(Duration::from_secs(2));
+    since_turn.is_none_or(|since| since < longest)
 }
 
 #[cfg(test)]
@@ -186,5 +187,8 @@ mod tests {
         assert!(may_renew(None, lease), "its caches are not complete");
         assert!(may_renew(Some(3 * lease / 6 - MILLISECOND), lease));
         assert!(!may_renew(Some(lease / 2), lease));
+        let shortest = Duration::from_secs(2);
+        assert!(may_renew(Some(shortest - MILLISECOND), shortest));
+        assert!(!may_renew(Some(shortest), shortest));
     }
 }

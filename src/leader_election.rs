@@ -10,6 +10,8 @@
 //! other machines' clocks with its own; and a standby sleeps through a clean release.
 
 mod observed_lease;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -84,7 +86,7 @@ impl LeaderElector {
                 // A release, or a takeover.
                 Some(change) = changes.next() => {
                     match change {
-                        Ok(lease) => observed.update(lease),
+                        Ok(lease) => observed.watched(lease),
                         Err(error) => debug!(%error, "cannot watch the lease"),
                     }
                     if leads || observed.holder().is_some_and(|holder| holder != self.identity) {

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-/// The newest resourceVersion among the answers to reads and writes of one kind, each sent after the answer to the one before.
+/// The newest resourceVersion of one kind that was seen.
 ///
 /// Kubernetes says since 1.35 that the versions of a kind are decimal numbers of any length, and grow. Another form is not
 /// compared.
@@ -13,7 +13,16 @@ use std::cmp::Ordering;
 pub struct NewestVersion(Option<String>);
 
 impl NewestVersion {
-    /// Takes the version of the next answer. Returns true if it is older than one before.
+    /// Takes a version that a watch brought, which may be older than an answer before it.
+    pub fn watched(&mut self, version: &str) {
+        let is_newer = |newest: &String| compare(version, newest) == Ordering::Greater;
+        if is_number(version) && self.0.as_ref().is_none_or(is_newer) {
+            self.0 = Some(version.to_owned());
+        }
+    }
+
+    /// Takes the version of the answer to a request that was sent after all that was seen before. Returns true if it is older
+    /// than one of these.
     pub fn goes_back(&mut self, version: &str) -> bool {
         if !is_number(version) {
             return false;
@@ -59,6 +68,18 @@ mod tests {
     fn a_smaller_version_goes_back_once() {
         let versions = ["1000", "999", "1000", "100000000000000000000", "5"];
         assert_eq!(went_back(&versions), [false, true, false, false, true]);
+    }
+
+    #[test]
+    fn a_watch_that_is_behind_says_nothing_and_one_that_is_ahead_counts() {
+        let mut newest = NewestVersion::default();
+        assert!(!newest.goes_back("10"));
+        newest.watched("9");
+        assert!(!newest.goes_back("10"));
+        newest.watched("100");
+        newest.watched("abc");
+        assert!(newest.goes_back("99"));
+        assert!(!newest.goes_back("99"));
     }
 
     #[test]

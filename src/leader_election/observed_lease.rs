@@ -19,7 +19,6 @@ pub(crate) struct Restored;
 pub(super) struct ObservedLease {
     pub(super) lease: Option<Lease>,
     changed: Instant,
-    /// Of the answers to our own requests. The watch may be behind them.
     newest: NewestVersion,
     /// An answer was older than one before.
     pub(super) restored: bool,
@@ -37,18 +36,20 @@ impl ObservedLease {
 
     /// Takes the answer to a request of our own.
     pub(super) fn answered(&mut self, lease: Option<Lease>) {
-        let metadata = lease.as_ref().map(|lease| &lease.metadata);
-        let version = metadata.and_then(|metadata| metadata.resource_version.as_deref());
+        let version = version(&lease);
         self.restored |= version.is_some_and(|version| self.newest.goes_back(version));
         self.update(lease);
     }
 
-    pub(super) fn update(&mut self, lease: Option<Lease>) {
-        let version = |lease: &Option<Lease>| {
-            lease
-                .as_ref()
-                .and_then(|l| l.metadata.resource_version.clone())
-        };
+    /// Takes what the watch brings.
+    pub(super) fn watched(&mut self, lease: Option<Lease>) {
+        if let Some(version) = version(&lease) {
+            self.newest.watched(version);
+        }
+        self.update(lease);
+    }
+
+    fn update(&mut self, lease: Option<Lease>) {
         if version(&self.lease) != version(&lease) {
             self.lease = lease;
             self.changed = Instant::now();
@@ -74,4 +75,8 @@ impl ObservedLease {
             .and_then(|seconds| u64::try_from(seconds).ok());
         self.changed + theirs.map_or(ours, Duration::from_secs)
     }
+}
+
+fn version(lease: &Option<Lease>) -> Option<&str> {
+    lease.as_ref()?.metadata.resource_version.as_deref()
 }

@@ -1,0 +1,133 @@
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+
+use axum::http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An API server with one Lease, whose watches are silent.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<(Option<Value>, u64)>>);
+
+impl Server {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        Client::new(service, "headstart")
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let one = parts.uri.path().ends_with("/leases/headstart");
+        if parts.method == Method::GET && !one {
+            return pending().await;
+        }
+        let (lease, version) = &mut *self.0.lock().unwrap();
+        if parts.method != Method::GET {
+            let mut written: Value = serde_json::from_slice(&body).unwrap();
+            *version += 1;
+            written["metadata"]["resourceVersion"] = json!(version.to_string());
+            *lease = Some(written);
+        }
+        let (status, answer) = match lease {
+            Some(lease) => (StatusCode::OK, lease.clone()),
+            None => (
+                StatusCode::NOT_FOUND,
+                json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}),
+            ),
+        };
+        let answer = Body::from(answer.to_string().into_bytes());
+        let response = Response::builder().status(status).body(answer);
+        response.unwrap()
+    }
+
+    /// Has the data go back, as an etcd that is restored does.
+    fn restore(&self, version: u64) {
+        let mut data = self.0.lock().unwrap();
+        data.1 = version;
+        let lease = data.0.as_mut().unwrap();
+        lease["metadata"]["resourceVersion"] = json!(version.to_string());
+    }
+}
+
+struct Elected {
+    server: Server,
+    heartbeats: Heartbeats,
+    leading: watch::Receiver<bool>,
+    election: tokio::task::JoinHandle<Result<(), Restored>>,
+    fence: Fence,
+}
+
+/// A replica that leads, with a lease of 6 s.
+async fn elected() -> Elected {
+    let server = Server::default();
+    let elector = LeaderElector {
+        client: server.client(),
+        namespace: "headstart".to_owned(),
+        name: "headstart".to_owned(),
+        identity: "one".to_owned(),
+        duration: Duration::from_secs(6),
+        fence: Fence::default(),
+        heartbeats: Heartbeats::default(),
+    };
+    let (heartbeats, fence) = (elector.heartbeats.clone(), elector.fence.clone());
+    let sender = watch::Sender::new(false);
+    let mut leading = sender.subscribe();
+    let tokens = [(); 2].map(|()| CancellationToken::new());
+    let [stop, finished] = tokens;
+    let election = tokio::spawn(elector.run(sender, stop, finished));
+    leading.wait_for(|leads| *leads).await.unwrap();
+    Elected {
+        server,
+        heartbeats,
+        leading,
+        election,
+        fence,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_controller_hangs_loses_its_lease_and_does_not_take_it_again() {
+    let mut elected = elected().await;
+    let started = Instant::now();
+    let controller = elected.heartbeats.begin(CONTROLLER);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        controller.beat();
+        assert!(*elected.leading.borrow_and_update());
+    }
+    assert_eq!(started.elapsed(), Duration::from_secs(60));
+    let hangs = Instant::now();
+    elected.leading.wait_for(|leads| !leads).await.unwrap();
+    // The last renewal came at most half of the lease after the last turn, and two thirds of a lease later it is lost.
+    assert!(
+        hangs.elapsed() <= Duration::from_secs(7),
+        "{:?}",
+        hangs.elapsed()
+    );
+    assert!(!elected.fence.is_open());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!*elected.leading.borrow_and_update());
+    controller.beat();
+    elected.leading.wait_for(|leads| *leads).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_etcd_ends_the_election_and_what_is_written_under_the_lease() {
+    let elected = elected().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    elected.server.restore(3);
+    let restored = Instant::now();
+    assert!(elected.election.await.unwrap().is_err());
+    assert!(restored.elapsed() <= Duration::from_secs(1));
+    assert!(!*elected.leading.borrow());
+    assert!(!elected.fence.is_open());
+}
