@@ -18,3 +18,4 @@ mod load;
 mod policy;
 mod replica;
 mod replicas;
+mod supervision;
