@@ -53,17 +53,9 @@ pub(super) fn check(
 
 /// Checks the holds.
 pub(super) fn check_holds(holds: &Holds, timers: &Timers) -> Result<(), Inconsistency> {
-    for key in holds.keys() {
-        let waits = holds.is_resuming(key)
-            || holds.is_waiting(key)
-            || timers.is_set(&TimerKey::Hold(key.clone()));
-        if !waits {
-            return Err(Inconsistency(format!(
-                "{key}: a hold has no timer and no resume"
-            )));
-        }
-    }
-    Ok(())
+    holds
+        .check(|key| timers.is_set(&TimerKey::Hold(key.clone())))
+        .map_err(Inconsistency)
 }
 
 fn check_deferral(

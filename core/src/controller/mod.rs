@@ -37,6 +37,7 @@ mod pull_state;
 mod pulls;
 mod refresh;
 mod refusal;
+mod resumes;
 mod starting_pods;
 mod terms;
 #[cfg(test)]

@@ -165,6 +165,7 @@ impl Parts {
                 gc::remove_finished_prefetch(&mut self.pulls, &key, turn);
                 self.holds.sync_hold(&self.pulls, &key, turn);
             }
+            self.holds.start_waiting(&self.pulls, turn);
             self.dispatcher.dispatch(&mut self.pulls, turn);
             if turn.changed.is_empty() {
                 return;

@@ -72,7 +72,7 @@ pub fn decide(
         (Some(_), Some(old)) if old.state.rollout.failing || nothing_to_wait_for => {
             HoldDecision::Release
         }
-        (Some(held), _) if held.is_impossible(now) => fresh,
+        (Some(held), _) if held.is_impossible(limits.max, now) => fresh,
         // The limit counts from the first.
         (Some(held), _) => HoldDecision::Hold {
             since: held.since.unwrap_or(now),

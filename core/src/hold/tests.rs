@@ -13,6 +13,7 @@ const LIMITS: HoldLimits = HoldLimits {
 };
 
 mod end_reason;
+mod state;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()

@@ -6,6 +6,7 @@ mod dispatch;
 mod fake_cluster;
 mod gc;
 mod hold_outcomes;
+mod hold_places;
 mod holds;
 mod kubelet;
 mod leader;
