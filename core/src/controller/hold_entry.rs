@@ -120,7 +120,12 @@ impl HoldEntry {
     }
 
     /// Returns when time alone can move the hold to another state. While it waits, that is at most [`CHECK_INTERVAL`] from now.
-    pub(super) fn next_check(&self, mode: Mode, turn: &Turn<'_>) -> Option<Instant> {
+    pub(super) fn next_check(
+        &self,
+        prefetch: Option<&Prefetch>,
+        mode: Mode,
+        turn: &Turn<'_>,
+    ) -> Option<Instant> {
         let now = turn.now;
         let settled = match self.state {
             HoldState::Resuming { .. } => return None,
@@ -140,7 +145,9 @@ impl HoldEntry {
             let left = MODE_GRACE.saturating_sub(now.wall.duration_since(since));
             now.monotonic + after(left.min(MODE_GRACE.saturating_sub(seen_for)))
         });
-        let due = [settled, limit, mode_grace].into_iter().flatten();
+        let answer =
+            prefetch.and_then(|prefetch| prefetch.nodes.answers.next_change(now.monotonic));
+        let due = [settled, limit, mode_grace, answer].into_iter().flatten();
         let next = due.filter(|at| *at > now.monotonic).min();
         let latest = now.monotonic + CHECK_INTERVAL;
         Some(next.map_or(latest, |next| next.min(latest)))

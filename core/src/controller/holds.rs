@@ -21,6 +21,7 @@ use crate::api::hold_mark::HoldId;
 use crate::api::mode::Mode;
 use crate::event::EventReason;
 use crate::hold::{HoldAction, HoldEndReason, HoldInput, HoldState, Removal, next_state, removal};
+use crate::time::Instant;
 use crate::workload::{DeploymentKey, Workload};
 
 /// How often a resume is repeated at once because another client changed the Deployment meanwhile.
@@ -98,7 +99,9 @@ impl Holds {
             report_held(&hold.workload, hold.mark, prefetch, turn);
         }
         let waits = self.resume_if_over(key, prefetch, mode, is_next, turn);
-        self.set_timer(key, waits, mode, turn);
+        let hold = self.by_key.get(key).filter(|_| !waits);
+        let next = hold.and_then(|hold| hold.next_check(prefetch, mode, turn));
+        set_timer(key, next, turn);
     }
 
     /// Checks a hold, and sends its resume if it is over. Returns whether it waits for a place.
@@ -205,16 +208,6 @@ impl Holds {
         (hold.resume == Some(id)).then_some(hold)
     }
 
-    /// Sets the timer of a hold. One whose resume is in flight, or that waits for a place, has none.
-    fn set_timer(&self, key: &DeploymentKey, waits: bool, mode: Mode, turn: &mut Turn<'_>) {
-        let hold = self.by_key.get(key).filter(|_| !waits);
-        let timer = TimerKey::Hold(key.clone());
-        match hold.and_then(|hold| hold.next_check(mode, turn)) {
-            Some(at) => turn.timers.set(timer, at),
-            None => turn.timers.stop(&timer),
-        }
-    }
-
     fn remove(&mut self, key: &DeploymentKey, turn: &mut Turn<'_>) -> Option<HoldEntry> {
         let removed = self.by_key.remove(key)?;
         self.resumes.remove(key);
@@ -278,5 +271,14 @@ impl Holds {
             }
         }
         Ok(())
+    }
+}
+
+/// Sets the timer of a hold, or stops it where there is none: a resume is in flight, or the hold waits for a place.
+fn set_timer(key: &DeploymentKey, at: Option<Instant>, turn: &mut Turn<'_>) {
+    let timer = TimerKey::Hold(key.clone());
+    match at {
+        Some(at) => turn.timers.set(timer, at),
+        None => turn.timers.stop(&timer),
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Each part owns its state and takes what it needs as arguments; `parts` routes an event to those that it concerns.
 
+mod answers;
 mod backoff;
 mod budget;
 mod canary;
@@ -28,6 +29,7 @@ mod messages;
 mod node_pulls;
 mod nodes;
 pub mod observation;
+mod outlook;
 mod parts;
 mod planning;
 mod prefetch;

@@ -5,6 +5,7 @@ mod creates;
 mod dispatch;
 mod fake_cluster;
 mod gc;
+mod hold_answers;
 mod hold_outcomes;
 mod hold_places;
 mod holds;
