@@ -241,7 +241,7 @@ pub enum ResumeOutcome {
     Resumed,
     /// Another client had resumed it; the marks are gone now.
     AlreadyResumed,
-    /// It stays paused, because its manifest says so; the marks are gone now.
+    /// It stays paused, because another client pauses it; the marks are gone now.
     LeftPaused,
     /// There is no such hold.
     NotHeld,

@@ -192,7 +192,7 @@ pub(super) fn rollout_resumed(after: Duration, detail: &str) -> String {
 /// A hold is over, but the manifest pauses the rollout.
 pub(super) fn rollout_left_paused(detail: &str) -> String {
     format!(
-        "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true"
+        "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true, or another client paused it"
     )
 }
 

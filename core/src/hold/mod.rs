@@ -12,5 +12,7 @@ mod tests;
 
 pub use admission::{HoldDecision, HoldLimits, ImagePresence, decide};
 pub use end_reason::{HoldEndReason, MODE_GRACE, Progress, end_reason, time_left};
-pub use pause::is_paused_by_user;
+pub use pause::{
+    LAST_APPLIED, OwnedFields, PAUSER_ANNOTATIONS, is_paused_by_user, manifest_pauses,
+};
 pub use state::{HoldAction, HoldInput, HoldState, Removal, SETTLE_TIMEOUT, next_state, removal};
