@@ -37,6 +37,8 @@ pub(super) struct HoldEntry {
     pub(super) reported: Option<ImageSetId>,
     /// The classes of failed resumes that were reported.
     pub(super) reported_failures: BTreeSet<String>,
+    /// The last resume whose answer was lost: it may have been done.
+    pub(super) unanswered: Option<Resume>,
 }
 
 impl HoldEntry {
@@ -50,6 +52,7 @@ impl HoldEntry {
             resume: None,
             reported: None,
             reported_failures: BTreeSet::new(),
+            unanswered: None,
         }
     }
 

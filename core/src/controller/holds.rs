@@ -3,14 +3,11 @@
 //! The marks in the Deployment say that a rollout is held, and until when. Only what was reported of a hold is kept here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::command::{Command, CommandId, ResumeOutcome, WriteError};
 use super::hold_entry::HoldEntry;
-use super::hold_reports::{
-    Resume, ResumeError, hold_id, report_held, report_not_resumed, report_resume, report_resumed,
-};
-use super::log::LogLine;
+use super::hold_removal::{report_late_answer, report_removal};
+use super::hold_reports::{Resume, ResumeError, report_held, report_not_resumed, report_resume};
 use super::messages;
 use super::prefetch::Prefetch;
 use super::pulls::Pulls;
@@ -19,10 +16,9 @@ use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::api::hold_mark::HoldId;
 use crate::api::mode::Mode;
-use crate::event::EventReason;
-use crate::hold::{HoldAction, HoldEndReason, HoldInput, HoldState, Removal, next_state, removal};
+use crate::hold::{HoldAction, HoldInput, HoldState, next_state};
 use crate::time::Instant;
-use crate::workload::{DeploymentKey, Workload};
+use crate::workload::DeploymentKey;
 
 /// How often a resume is repeated at once because another client changed the Deployment meanwhile.
 const MAX_CONFLICTS: u32 = 8;
@@ -68,7 +64,9 @@ impl Holds {
         };
         let workload = workload.clone();
         let Some(mark) = workload.state.held else {
-            self.on_hold_mark_removed(key, &workload, turn);
+            if let Some(hold) = self.remove(key, turn) {
+                report_removal(&hold, &workload, turn);
+            }
             return;
         };
         #[cfg(test)]
@@ -185,18 +183,20 @@ impl Holds {
             Err(error) => Err(ResumeError::Write(error)),
         };
         turn.mark_changed(&key);
-        let mut hold = self.resuming(&key, id);
-        if let Some(hold) = &mut hold {
-            hold.resume = None;
-            let input = hold.answer(&resume, &result);
-            hold.state = next_state(hold.state, input, turn.now.monotonic).0;
-        }
+        let Some(hold) = self.resuming(&key, id) else {
+            return report_late_answer(&resume, result, turn);
+        };
+        hold.resume = None;
+        let input = hold.answer(&resume, &result);
+        hold.state = next_state(hold.state, input, turn.now.monotonic).0;
         match result {
             Ok(outcome) => report_resume(&resume, outcome, turn),
             Err(error) => {
-                let is_new = hold.is_none_or(|hold| hold.reported_failures.insert(error.class()));
-                if is_new {
+                if hold.reported_failures.insert(error.class()) {
                     report_not_resumed(&resume, &error, turn);
+                }
+                if matches!(error, ResumeError::Write(WriteError::Unknown(_))) {
+                    hold.unanswered = Some(resume);
                 }
             }
         }
@@ -213,37 +213,6 @@ impl Holds {
         self.resumes.remove(key);
         turn.timers.stop(&TimerKey::Hold(key.clone()));
         Some(removed)
-    }
-
-    /// Reports a hold whose mark is gone. If headstart did not remove it, another client did.
-    fn on_hold_mark_removed(
-        &mut self,
-        key: &DeploymentKey,
-        current: &Arc<Workload>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(hold) = self.remove(key, turn) else {
-            return;
-        };
-        if hold.workload.uid != current.uid {
-            return;
-        }
-        let left_paused = current.state.paused && hold.mark.paused;
-        let same_images = hold.workload.image_set == current.image_set;
-        let reason = match removal(hold.state, left_paused, same_images) {
-            Removal::Ours => return,
-            Removal::LeftPaused => {
-                turn.out.logs.push(LogLine::HoldMarkRemoved(key.clone()));
-                let left = EventReason::RolloutLeftPaused;
-                let note = messages::hold_mark_removed();
-                turn.out.event(current, left, hold_id(hold.mark), note);
-                return;
-            }
-            Removal::ByHand => HoldEndReason::ByHand,
-            Removal::Updated => HoldEndReason::Updated,
-        };
-        let detail = messages::hold_end_reason(reason, None, None);
-        report_resumed(&hold.workload, hold.mark, reason, &detail, turn);
     }
 
     /// Checks that something moves on each hold, and that the places for resumes are counted right. `has_timer` says whether a

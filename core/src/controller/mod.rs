@@ -21,6 +21,7 @@ mod expiry;
 mod fair_queue;
 mod gc;
 mod hold_entry;
+mod hold_removal;
 mod hold_reports;
 mod holds;
 pub mod log;

@@ -3,7 +3,7 @@
 use super::holds::*;
 use super::kubelet::*;
 use super::world::*;
-use crate::controller::command::{Command, ResumeOutcome};
+use crate::controller::command::{Command, ResumeOutcome, WriteError};
 use crate::controller::observation::Observation;
 use crate::event::EventReason;
 use serde_json::json;
@@ -172,4 +172,50 @@ fn a_node_that_joins_does_not_shorten_the_plan_of_a_held_rollout() {
     let is_create = |command: &Command| matches!(command, Command::CreatePod { .. });
     let creates = world.commands.iter().filter(|c| is_create(c)).count();
     assert_eq!(creates, 2, "the hold waits for all nodes");
+}
+
+#[test]
+fn a_hold_that_another_client_ends_while_its_resume_is_in_flight_is_reported_once() {
+    for result in [
+        Ok(ResumeOutcome::NotHeld),
+        Ok(ResumeOutcome::AlreadyResumed),
+        Err(unavailable()),
+    ] {
+        let mut world = resuming();
+        world.deploy(web("web", &["a:1"]));
+        assert!(resumed(&mut world).is_empty(), "the answer says by whom");
+        answer(&mut world, result.clone());
+        let notes = resumed(&mut world);
+        assert_eq!(notes.len(), 1, "{result:?}");
+        assert!(notes[0].contains("by somebody else"), "{notes:?}");
+        let failed = world.take_events(EventReason::RolloutNotResumed);
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
+#[test]
+fn a_resume_whose_answer_is_lost_is_reported_as_done_when_the_watch_shows_it() {
+    let lost = || Err(WriteError::Unknown("reset".into()));
+    for watch_first in [true, false] {
+        let mut world = resuming();
+        if watch_first {
+            world.deploy(web("web", &["a:1"]));
+            answer(&mut world, lost());
+        } else {
+            answer(&mut world, lost());
+            world.deploy(web("web", &["a:1"]));
+        }
+        let notes = resumed(&mut world);
+        assert!(notes[0].contains("on 1 of 1 node"), "{notes:?}");
+    }
+}
+
+#[test]
+fn an_answer_for_a_deployment_that_is_gone_is_not_reported() {
+    let mut world = resuming();
+    world.delete_deployment("web");
+    answer(&mut world, Err(unavailable()));
+    assert!(resumed(&mut world).is_empty());
+    let failed = world.take_events(EventReason::RolloutNotResumed);
+    assert!(failed.is_empty(), "{failed:?}");
 }
