@@ -91,6 +91,7 @@ pub fn failure(kind: FailureKind) -> Failure {
     Failure {
         kind,
         message: String::new(),
+        in_backoff: false,
     }
 }
 

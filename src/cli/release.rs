@@ -84,7 +84,9 @@ async fn release(options: Options) -> Result<()> {
             Ok(ResumeOutcome::Resumed) => println!("{key} resumed"),
             Ok(ResumeOutcome::AlreadyResumed) => println!("{key} was resumed already"),
             Ok(ResumeOutcome::LeftPaused) => {
-                println!("{key} stays paused, because its manifest says paused: true");
+                println!(
+                    "{key} stays paused, because its manifest says paused: true, or another client paused it"
+                );
             }
             // Of all, it has ended meanwhile.
             Ok(_) if all => {}

@@ -43,8 +43,10 @@ impl Executor {
                 let delete = self.delete_pod(&namespace, &name, &uid);
                 CommandResult::PodDeleted(self.write(delete).await)
             }
-            Command::ResumeRollout { key, only_if, .. } => {
-                let resume = resume(&self.client, &key, only_if.as_ref());
+            Command::ResumeRollout {
+                key, hold, only_if, ..
+            } => {
+                let resume = resume(&self.client, &key, Some(&hold), only_if.as_ref());
                 let resumed: Result<ResumeOutcome, WriteError> = self.write(resume).await;
                 CommandResult::Resumed(resumed)
             }

@@ -108,7 +108,7 @@ pub(super) fn log(line: &LogLine) {
             info!(deployment = %key, reason, ?after, "resumed");
         }
         LogLine::LeftPaused(key) => {
-            info!(deployment = %key, "stays paused, as its manifest says");
+            info!(deployment = %key, "stays paused: another client pauses it");
         }
         LogLine::HoldMarkRemoved(key) => {
             let (namespace, name) = (&key.namespace, &key.name);

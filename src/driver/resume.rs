@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headstart_core::api::hold_mark::HoldMark;
+use headstart_core::api::hold_mark::{HoldId, HoldMark};
 use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
 use headstart_core::controller::command::{ResumeOutcome, WriteError};
 use headstart_core::hold::is_paused_by_user;
@@ -29,7 +29,7 @@ const MAX_CONFLICTS: usize = 8;
 /// Says why the hold could not be ended.
 pub(crate) async fn release(client: &Client, key: &DeploymentKey) -> Result<ResumeOutcome, String> {
     for _ in 0..MAX_CONFLICTS {
-        match timeout(ATTEMPT_TIMEOUT, resume(client, key, None)).await {
+        match timeout(ATTEMPT_TIMEOUT, resume(client, key, None, None)).await {
             Ok(Ok(ResumeOutcome::Conflict)) => {}
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error)) => return Err(error.message().to_owned()),
@@ -42,12 +42,13 @@ pub(crate) async fn release(client: &Client, key: &DeploymentKey) -> Result<Resu
     Err(format!("it was changed {MAX_CONFLICTS} times meanwhile"))
 }
 
-/// Ends the hold of a Deployment; with `only_if`, only if it waits for these images.
+/// Ends the hold of a Deployment; with `hold`, only this one, and with `only_if`, only if it waits for these images.
 ///
 /// The Deployment is written only if it is unchanged since the read: a pause that a user sets in between is theirs.
 pub(super) async fn resume(
     client: &Client,
     key: &DeploymentKey,
+    hold: Option<&HoldId>,
     only_if: Option<&ImageSetId>,
 ) -> Result<ResumeOutcome, WriteError> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), &key.namespace);
@@ -58,6 +59,13 @@ pub(super) async fn resume(
     let Some(mark) = HoldMark::read(&deployment) else {
         return Ok(ResumeOutcome::NotHeld);
     };
+    let found = HoldId {
+        uid: deployment.metadata.uid.clone().unwrap_or_default(),
+        since: mark.since,
+    };
+    if hold.is_some_and(|hold| *hold != found) {
+        return Ok(ResumeOutcome::NotHeld);
+    }
     let has_images = |wanted: &ImageSetId| {
         let workload = Workload::from_deployment(&deployment);
         workload.is_some_and(|workload| workload.image_set == *wanted)
@@ -122,7 +130,7 @@ mod tests {
             name: "web".into(),
         };
         let started = Instant::now();
-        let resumed = resume(&Client::new(silent, "default"), &key, None).await;
+        let resumed = resume(&Client::new(silent, "default"), &key, None, None).await;
         assert!(
             matches!(resumed, Err(WriteError::Unknown(_))),
             "{resumed:?}"

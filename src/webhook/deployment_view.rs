@@ -14,8 +14,10 @@ use super::patch::PatchBase;
 use headstart_core::api::annotations::longest_value;
 use headstart_core::api::well_known::{KEYS, PREFIX};
 use headstart_core::workload::{DeploymentFields, DeploymentKey, Workload};
+use pausers::Pausers;
 use pod::Pod;
 
+mod pausers;
 mod pod;
 
 /// The longest name of a namespace that an API server gives; a forged review may hold megabytes.
@@ -43,6 +45,8 @@ pub(super) struct ReviewedDeployment<'a> {
     generation: Option<i64>,
     /// What a patch would meet, of headstart's own.
     pub(super) patch_base: PatchBase,
+    /// What tells that another client names its pause.
+    pub(super) pausers: Pausers<'a>,
     replicas: Option<i32>,
     pod: Option<Pod<'a>>,
     status: Option<DeploymentStatus>,
@@ -55,6 +59,7 @@ struct Metadata<'a> {
     generation: Option<i64>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
+    pausers: Pausers<'a>,
 }
 
 #[derive(Default)]
@@ -99,6 +104,7 @@ impl<'a> ReviewedDeployment<'a> {
             generation,
             labels,
             annotations,
+            pausers,
         } = metadata?;
         let Spec {
             paused,
@@ -119,6 +125,7 @@ impl<'a> ReviewedDeployment<'a> {
                 annotations,
                 paused,
             },
+            pausers,
             replicas,
             pod,
             status,
@@ -170,8 +177,18 @@ impl<'a> Metadata<'a> {
                 "name" => metadata.name = json.optional(name)?,
                 "namespace" => metadata.namespace = json.optional(name)?,
                 "generation" => metadata.generation = json.optional(Json::whole)?,
-                "labels" => metadata.labels = json.optional(own_entries)?,
-                "annotations" => metadata.annotations = json.optional(own_entries)?,
+                "labels" => {
+                    let own = |json: &mut Json<'a>| own_entries(json, |_, _| Ok(false));
+                    metadata.labels = json.optional(own)?;
+                }
+                "annotations" => {
+                    let pausers = &mut metadata.pausers;
+                    let own = |json: &mut Json<'a>| {
+                        own_entries(json, |key, json| pausers.take(key, json))
+                    };
+                    metadata.annotations = json.optional(own)?;
+                }
+                "managedFields" => metadata.pausers.managed_fields = json.skip()?,
                 _ => drop(json.skip()?),
             }
             Ok(())
@@ -181,13 +198,19 @@ impl<'a> Metadata<'a> {
 }
 
 /// Labels or annotations, of which only headstart's own are kept; of a value that is too long, so much that it is seen to be.
-fn own_entries(json: &mut Json<'_>) -> Result<BTreeMap<String, String>, Invalid> {
+/// `take` reads the value of another, or returns false.
+fn own_entries<'a>(
+    json: &mut Json<'a>,
+    mut take: impl FnMut(&str, &mut Json<'a>) -> Result<bool, Invalid>,
+) -> Result<BTreeMap<String, String>, Invalid> {
     let mut own = BTreeMap::new();
     let mut foreign = 0;
     json.object(|key, json| {
         let text = key.up_to(MAX_KEY);
-        if !key.may_begin_with(PREFIX) || !text.starts_with(PREFIX) || text.len() > MAX_KEY {
-            json.skip()?;
+        if text.len() > MAX_KEY || !text.starts_with(PREFIX) {
+            if text.len() > MAX_KEY || !take(&text, json)? {
+                json.skip()?;
+            }
             return Ok(());
         }
         let longest = longest_value(&text);

@@ -29,12 +29,13 @@ pub struct HoldAdmission {
 
 impl HoldAdmission {
     /// Returns what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
-    /// same nodes.
+    /// same nodes, `names_pause` that another client owns `spec.paused`, or says otherwise that it pauses.
     pub fn decide(
         &self,
         new: &Workload,
         old: Option<&Workload>,
         lands_alike: bool,
+        names_pause: bool,
     ) -> HoldDecision {
         let watched = self.namespaces.is_empty() || self.namespaces.contains(&new.key.namespace);
         if !watched || !self.permit.is_granted() {
@@ -48,7 +49,7 @@ impl HoldAdmission {
         // Users read the marks: whole seconds are enough.
         let now = Timestamp::now().round(Unit::Second);
         let now = now.unwrap_or_else(|_| Timestamp::now());
-        decide(new, old, stock, self.limits, now)
+        decide(new, old, names_pause, stock, self.limits, now)
     }
 
     /// A review is read for its images only; where they go is what the stored object says. The store is locked for lookups
@@ -79,6 +80,10 @@ impl HoldAdmission {
         };
         image_presence(&wanted, &nodes, pods_on, &self.settings)
     }
+
+    /// The warning for a client that names `spec.paused` without pausing.
+    pub const PAUSE_NAMED: &str = "headstart: the rollout is not held: a manifest or another controller sets spec.paused, and the hold would look like \
+         its pause; leave paused out of the manifest";
 
     /// Returns the warning for the client that writes.
     pub fn warning(&self, new: &Workload, until: Timestamp) -> String {

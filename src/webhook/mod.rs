@@ -155,7 +155,7 @@ impl Webhook {
             let same_constraints = old
                 .as_ref()
                 .is_some_and(|old| old.same_constraints_and_credentials(&new));
-            (holds, new.patch_base.clone(), same_constraints)
+            (holds, new.patch_base.clone(), same_constraints, new.pausers)
         });
         let Some(new) = new.into_workload() else {
             debug!(%uid, "the review holds nothing that could be a Deployment");
@@ -170,10 +170,15 @@ impl Webhook {
             return ReviewDecision::of(Decision::Ignored);
         }
         let mut warnings = response::warnings(&new);
-        let patch = patch_base.and_then(|(holds, patch_base, same_constraints)| {
-            match holds.decide(&new, old.as_ref(), same_constraints) {
+        let patch = patch_base.and_then(|(holds, patch_base, same_constraints, pausers)| {
+            let names_pause = pausers.name_pause();
+            match holds.decide(&new, old.as_ref(), same_constraints, names_pause) {
                 HoldDecision::Unchanged => None,
-                HoldDecision::Release => patch_base.release_patch(),
+                HoldDecision::PauseNamed => {
+                    warnings.insert(0, HoldAdmission::PAUSE_NAMED.to_owned());
+                    None
+                }
+                HoldDecision::Release => patch_base.release_patch(names_pause),
                 HoldDecision::Hold { since, until } => {
                     warnings.insert(0, holds.warning(&new, until));
                     patch_base.hold_patch(since, until)

@@ -40,10 +40,10 @@ impl PatchBase {
         self.apply_check(operations)
     }
 
-    /// Resumes the rollout and takes the marks away.
-    pub(super) fn release_patch(&self) -> Option<Patch> {
+    /// Resumes the rollout and takes the marks away; the marks alone with `keep_pause`, where another client pauses it.
+    pub(super) fn release_patch(&self, keep_pause: bool) -> Option<Patch> {
         let mut operations = Vec::new();
-        if self.paused == Some(true) {
+        if self.paused == Some(true) && !keep_pause {
             operations.push(remove(&["spec", "paused"]));
         }
         let marks = [
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_is_held_already_needs_no_patch() {
         assert!(base(&held()).hold_patch(at(10), at(60)).is_none());
-        assert!(base(&json!({"spec": {}})).release_patch().is_none());
+        assert!(base(&json!({"spec": {}})).release_patch(false).is_none());
     }
 
     fn optional_map(own: &'static [&'static str]) -> impl Strategy<Value = Option<Value>> {
@@ -206,7 +206,7 @@ mod tests {
             prop_assert_eq!(&on["metadata"]["labels"][HELD_LABEL], "true");
             prop_assert_eq!(&on["metadata"]["annotations"][HELD_UNTIL], "1970-01-01T00:01:00Z");
             prop_assert_eq!(&on["spec"]["paused"], true);
-            let off = patched(&on, base(&on).release_patch());
+            let off = patched(&on, base(&on).release_patch(false));
             let mut wanted = object;
             for (map, keys) in [("labels", &[HELD_LABEL][..]), ("annotations", &[HELD_SINCE, HELD_UNTIL])] {
                 let metadata = wanted["metadata"].as_object_mut().unwrap();

@@ -7,6 +7,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
 
+/// Tells one hold from all others: a Deployment has one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldId {
+    /// The UID of the Deployment.
+    pub uid: String,
+    /// When the hold began, as its mark says.
+    pub since: Option<Timestamp>,
+}
+
 /// The hold that a Deployment's marks tell of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldMark {
@@ -57,10 +66,14 @@ fn is_paused(deployment: &Deployment) -> bool {
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 impl HoldMark {
-    /// Returns whether the mark says a time at which headstart cannot have begun a hold: none, or one in the future. The limit of
-    /// such a hold would be whatever the mark says.
-    pub(crate) fn is_impossible(self, now: Timestamp) -> bool {
+    /// Returns whether the mark says times that headstart does not set: no beginning, one in the future, or an end that is later
+    /// than the beginning and the limit `max`. The limit of such a hold would be whatever the mark says.
+    pub(crate) fn is_impossible(self, max: SignedDuration, now: Timestamp) -> bool {
         let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
-        self.since.is_none_or(|since| since > latest)
+        let Some(since) = self.since.filter(|since| *since <= latest) else {
+            return true;
+        };
+        self.until
+            .is_some_and(|until| until.duration_since(since) > max)
     }
 }

@@ -142,6 +142,7 @@ pub(super) fn failure_scope(kind: FailureKind) -> FailureScope {
         | FailureKind::Rejected
         | FailureKind::Lost
         | FailureKind::Deadline
+        | FailureKind::HostNotFound
         | FailureKind::Transient => FailureScope::Node,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::api::hold_mark::HoldId;
 use crate::event::EventReason;
 use crate::image::ImageSetId;
 use crate::scheduling::selector::Selector;
@@ -112,6 +113,8 @@ pub enum Command {
         id: CommandId,
         /// The Deployment.
         key: DeploymentKey,
+        /// The hold: no other hold of the Deployment is ended.
+        hold: HoldId,
         /// Only if it waits for these images.
         only_if: Option<ImageSetId>,
     },
@@ -212,6 +215,17 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Returns the class of the error, for reports that are made once for each.
+    pub(super) fn class(&self) -> String {
+        match self {
+            Self::Refused { status, .. } => format!("Refused{status}"),
+            Self::Unavailable { .. } => "Unavailable".to_owned(),
+            Self::Unknown(_) => "Unknown".to_owned(),
+            Self::NotLeader => "NotLeader".to_owned(),
+            Self::LeaseEnded => "LeaseEnded".to_owned(),
+        }
+    }
+
     /// Returns the message.
     pub fn message(&self) -> &str {
         match self {
@@ -237,7 +251,7 @@ pub enum ResumeOutcome {
     Resumed,
     /// Another client had resumed it; the marks are gone now.
     AlreadyResumed,
-    /// It stays paused, because its manifest says so; the marks are gone now.
+    /// It stays paused, because another client pauses it; the marks are gone now.
     LeftPaused,
     /// There is no such hold.
     NotHeld,

@@ -28,6 +28,7 @@ pub(super) fn check(
     now: Instant,
 ) -> Result<(), Inconsistency> {
     pulls.check_slots().map_err(Inconsistency)?;
+    lookups.check(timers).map_err(Inconsistency)?;
     for (key, prefetch) in &pulls.prefetches {
         let of_key = |what| Inconsistency(format!("{key}: {what}"));
         prefetch.nodes.check().map_err(of_key)?;
@@ -53,17 +54,9 @@ pub(super) fn check(
 
 /// Checks the holds.
 pub(super) fn check_holds(holds: &Holds, timers: &Timers) -> Result<(), Inconsistency> {
-    for key in holds.keys() {
-        let waits = holds.is_resuming(key)
-            || holds.is_waiting(key)
-            || timers.is_set(&TimerKey::Hold(key.clone()));
-        if !waits {
-            return Err(Inconsistency(format!(
-                "{key}: a hold has no timer and no resume"
-            )));
-        }
-    }
-    Ok(())
+    holds
+        .check(|key| timers.is_set(&TimerKey::Hold(key.clone())))
+        .map_err(Inconsistency)
 }
 
 fn check_deferral(

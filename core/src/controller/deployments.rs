@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::command::Reviewed;
 use super::log::LogLine;
-use super::lookups::{Lookup, Lookups};
+use super::lookups::{Lookup, Lookups, awaits_plan};
 use super::messages;
 use super::observation::Observation;
 use super::prefetch::Prefetch;
@@ -111,12 +111,10 @@ pub(super) fn on_pods_listed(
         });
         BTreeSet::new()
     });
-    let Some(current) = turn.store.enabled(key).cloned() else {
-        return;
-    };
-    let same = current.image_set == workload.image_set && current.uid == workload.uid;
-    let started = pulls.prefetches.get(key);
-    if same && started.is_none_or(|prefetch| !prefetch.has_same_images(workload)) {
+    let current = turn.store.enabled(key).cloned();
+    if let Some(current) = current
+        && awaits_plan(pulls, turn.store, workload)
+    {
         let context = PlacementContext {
             running_on,
             ..PlacementContext::default()

@@ -1,21 +1,25 @@
 //! One held rollout, as last seen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
 
+use super::command::{CommandId, ResumeOutcome};
+use super::hold_reports::{Resume, ResumeError};
+use super::prefetch::Prefetch;
 use super::turn::Turn;
-use crate::api::hold_mark::HoldMark;
+use crate::api::hold_mark::{HoldId, HoldMark};
 use crate::api::mode::Mode;
-use crate::hold::MODE_GRACE;
+use crate::hold::{
+    HoldEndReason, HoldInput, HoldState, MODE_GRACE, Progress, SETTLE_TIMEOUT, end_reason,
+    time_left,
+};
 use crate::image::ImageSetId;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use crate::workload::Workload;
 
-/// How long a rollout whose images are present waits for the kubelets to remove the prefetch pods. They take a second or two
-/// after the last pull, and meanwhile the rollout's first pods would start slower.
-pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest time between two checks of a hold: the wall clock may be set.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -26,47 +30,133 @@ pub(super) struct HoldEntry {
     pub(super) mark: HoldMark,
     /// When this controller first saw the hold.
     pub(super) seen_at: Instant,
-    /// When the images were first present.
-    pub(super) present_since: Option<Instant>,
+    pub(super) state: HoldState,
+    /// The resume in flight, in state [`HoldState::Resuming`].
+    pub(super) resume: Option<CommandId>,
     /// The images for which the hold was reported.
     pub(super) reported: Option<ImageSetId>,
-    pub(super) state: HoldState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HoldState {
-    Waiting,
-    /// The resume is in flight.
-    Resuming,
-    /// It was resumed, and the watch has not shown it; until then.
-    AwaitingWatch(Instant),
-    /// It could not be resumed, and is tried again then.
-    RetryAt(Instant),
+    /// The classes of failed resumes that were reported.
+    pub(super) reported_failures: BTreeSet<String>,
+    /// The last resume whose answer was lost: it may have been done.
+    pub(super) unanswered: Option<Resume>,
 }
 
 impl HoldEntry {
-    /// Returns when time alone can end the hold, at most [`CHECK_INTERVAL`] from now.
-    pub(super) fn next_check(&self, mode: Mode, turn: &Turn<'_>) -> Instant {
-        let now: Now = turn.now;
-        let most = match (mode, turn.config.holds) {
-            (Mode::Hold, Some(limits)) => limits.max,
-            _ => MODE_GRACE,
+    /// Returns a hold that is seen for the first time.
+    pub(super) fn new(workload: Arc<Workload>, mark: HoldMark, now: Instant) -> Self {
+        Self {
+            workload,
+            mark,
+            seen_at: now,
+            state: HoldState::Waiting,
+            resume: None,
+            reported: None,
+            reported_failures: BTreeSet::new(),
+            unanswered: None,
+        }
+    }
+
+    /// Returns what tells the hold from all others.
+    pub(super) fn id(&self) -> HoldId {
+        HoldId {
+            uid: self.workload.uid.clone(),
+            since: self.mark.since,
+        }
+    }
+
+    /// Returns whether the hold is to be reported, and records that it is: once for each image set.
+    pub(super) fn take_unreported(&mut self, mode: Mode) -> bool {
+        let images = &self.workload.image_set;
+        if mode != Mode::Hold || !self.mark.paused || self.reported.as_ref() == Some(images) {
+            return false;
+        }
+        self.reported = Some(images.clone());
+        true
+    }
+
+    /// Returns the input for its state that the answer to its resume is.
+    pub(super) fn answer(
+        &self,
+        resume: &Resume,
+        result: &Result<ResumeOutcome, ResumeError>,
+    ) -> HoldInput {
+        let other_images = self.workload.image_set != resume.workload.image_set;
+        match result {
+            Ok(ResumeOutcome::ImagesChanged) if other_images => HoldInput::FoundOtherImages,
+            Ok(ResumeOutcome::NotHeld | ResumeOutcome::ImagesChanged) => {
+                HoldInput::FoundUnseenChange
+            }
+            Ok(_) => HoldInput::Resumed,
+            Err(_) => HoldInput::ResumeFailed,
+        }
+    }
+
+    /// Checks the hold: returns the input for its state, with the progress of its prefetch.
+    pub(super) fn check(
+        &self,
+        prefetch: Option<&Prefetch>,
+        mode: Mode,
+        turn: &Turn<'_>,
+    ) -> (HoldInput, Option<Progress>) {
+        let now = turn.now;
+        let progress = prefetch.map(|prefetch| prefetch.progress(now.monotonic));
+        let seen_for = now.signed_since(self.seen_at);
+        let end = match turn.config.holds {
+            Some(limits) => end_reason(
+                &self.workload,
+                self.mark,
+                mode,
+                limits,
+                seen_for,
+                progress,
+                now.wall,
+            ),
+            None => Some(HoldEndReason::SwitchedOff),
         };
-        let after = |duration: SignedDuration| Duration::try_from(duration).unwrap_or_default();
-        let by_mark = self
-            .mark
-            .since
-            .and_then(|since| since.checked_add(most).ok());
-        let settled = self.present_since.map(|since| since + SETTLE_TIMEOUT);
-        let deadlines = [
-            self.mark.until.map(|until| now.at_wall(until)),
-            by_mark.map(|at| now.at_wall(at)),
-            Some(self.seen_at + after(most)),
-            settled,
-        ];
-        let due = deadlines.into_iter().flatten();
+        let has_unfinished_pods =
+            end == Some(HoldEndReason::Warm) && turn.store.has_unfinished_pods(&self.workload.key);
+        let input = HoldInput::Checked {
+            end,
+            has_unfinished_pods,
+        };
+        (input, progress)
+    }
+
+    /// Returns when time alone can move the hold to another state. While it waits, that is at most [`CHECK_INTERVAL`] from now.
+    pub(super) fn next_check(
+        &self,
+        prefetch: Option<&Prefetch>,
+        mode: Mode,
+        turn: &Turn<'_>,
+    ) -> Option<Instant> {
+        let now = turn.now;
+        let settled = match self.state {
+            HoldState::Resuming { .. } => return None,
+            HoldState::AwaitingWatch(until) | HoldState::RetryAt { at: until, .. } => {
+                return Some(until);
+            }
+            HoldState::Settling(since) => Some(since + SETTLE_TIMEOUT),
+            HoldState::Waiting => None,
+        };
+        let seen_for = now.signed_since(self.seen_at);
+        let limit = turn.config.holds.map(|limits| {
+            let left = time_left(self.mark, limits.max, seen_for, now.wall);
+            now.monotonic + after(left)
+        });
+        let mode_grace = (mode != Mode::Hold).then(|| {
+            let since = self.mark.since.unwrap_or(now.wall);
+            let left = MODE_GRACE.saturating_sub(now.wall.duration_since(since));
+            now.monotonic + after(left.min(MODE_GRACE.saturating_sub(seen_for)))
+        });
+        let answer =
+            prefetch.and_then(|prefetch| prefetch.nodes.answers.next_change(now.monotonic));
+        let due = [settled, limit, mode_grace, answer].into_iter().flatten();
         let next = due.filter(|at| *at > now.monotonic).min();
         let latest = now.monotonic + CHECK_INTERVAL;
-        next.map_or(latest, |next| next.min(latest))
+        Some(next.map_or(latest, |next| next.min(latest)))
     }
+}
+
+fn after(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or_default()
 }

@@ -2,39 +2,35 @@
 //!
 //! The marks in the Deployment say that a rollout is held, and until when. Only what was reported of a hold is kept here.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use super::command::{Command, CommandId, ResumeOutcome, WriteError};
-use super::hold_entry::{HoldEntry, HoldState, SETTLE_TIMEOUT};
-use super::hold_reports::{Resume, hold_id, report_resume, report_resumed};
-use super::log::LogLine;
+use super::hold_entry::HoldEntry;
+use super::hold_removal::{report_late_answer, report_removal};
+use super::hold_reports::{Resume, ResumeError, report_held, report_not_resumed, report_resume};
 use super::messages;
+use super::prefetch::Prefetch;
 use super::pulls::Pulls;
+use super::resumes::Resumes;
 use super::timers::TimerKey;
 use super::turn::Turn;
+use crate::api::hold_mark::HoldId;
 use crate::api::mode::Mode;
-use crate::event::EventReason;
-use crate::hold::{HoldEndReason, end_reason};
-use crate::workload::{DeploymentKey, Workload};
+use crate::hold::{HoldAction, HoldInput, HoldState, next_state};
+use crate::time::Instant;
+use crate::workload::DeploymentKey;
 
-/// How many rollouts are resumed at once: writes of users' objects, of which there are few.
-const MAX_RESUMES: usize = 16;
 /// How often a resume is repeated at once because another client changed the Deployment meanwhile.
 const MAX_CONFLICTS: u32 = 8;
-/// How long a rollout waits that could not be resumed.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long the watch has to show a resumed rollout: far beyond its usual lag.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// All held rollouts.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     by_key: BTreeMap<DeploymentKey, HoldEntry>,
-    in_flight: BTreeMap<CommandId, Resume>,
-    /// Rollouts to resume when fewer resumes are in flight.
-    waiting: BTreeSet<DeploymentKey>,
+    resumes: Resumes,
+    /// How many holds were checked.
+    #[cfg(test)]
+    pub(super) checks: usize,
 }
 
 impl Holds {
@@ -43,172 +39,95 @@ impl Holds {
         self.by_key.len()
     }
 
-    /// Returns the Deployments whose rollout is held.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &DeploymentKey> {
-        self.by_key.keys()
-    }
-
-    /// Returns whether the resume of a rollout is in flight.
-    pub(super) fn is_resuming(&self, key: &DeploymentKey) -> bool {
-        let mut resumes = self.in_flight.values();
-        resumes.any(|resume| resume.workload.key == *key)
-    }
-
-    /// Returns whether a rollout waits for other resumes.
-    pub(super) fn is_waiting(&self, key: &DeploymentKey) -> bool {
-        self.waiting.contains(key)
-    }
-
-    /// Returns whether a hold is known that the pods of a Deployment may end.
+    /// Returns whether a hold is known that the end of its last prefetch pod may end.
     pub(super) fn is_settling(&self, key: &DeploymentKey) -> bool {
         let hold = self.by_key.get(key);
-        hold.is_some_and(|hold| hold.present_since.is_some())
+        hold.is_some_and(|hold| matches!(hold.state, HoldState::Settling(_)))
     }
 
     /// Brings a hold in line with the newest state of its Deployment, reports it, and ends it if it is over.
     pub(super) fn sync_hold(&mut self, pulls: &Pulls, key: &DeploymentKey, turn: &mut Turn<'_>) {
+        self.sync(pulls, key, false, turn);
+    }
+
+    /// Gives free places to the holds that wait for one.
+    pub(super) fn start_waiting(&mut self, pulls: &Pulls, turn: &mut Turn<'_>) {
+        while let Some(key) = self.resumes.pop() {
+            self.sync(pulls, &key, true, turn);
+        }
+    }
+
+    fn sync(&mut self, pulls: &Pulls, key: &DeploymentKey, is_next: bool, turn: &mut Turn<'_>) {
         let Some((workload, mode)) = turn.store.get(key) else {
             self.remove(key, turn);
             return;
         };
         let workload = workload.clone();
         let Some(mark) = workload.state.held else {
-            self.on_hold_mark_removed(key, &workload, turn);
+            if let Some(hold) = self.remove(key, turn) {
+                report_removal(&hold, &workload, turn);
+            }
             return;
         };
-        let new = || HoldEntry {
-            workload: workload.clone(),
-            mark,
-            seen_at: turn.now.monotonic,
-            present_since: None,
-            reported: None,
-            state: HoldState::Waiting,
-        };
+        #[cfg(test)]
+        {
+            self.checks += 1;
+        }
+        let now = turn.now.monotonic;
+        let new = || HoldEntry::new(workload.clone(), mark, now);
         let hold = self.by_key.entry(key.clone()).or_insert_with(new);
-        if hold.mark.since != mark.since || hold.workload.uid != workload.uid {
+        let id = HoldId {
+            uid: workload.uid.clone(),
+            since: mark.since,
+        };
+        if hold.id() != id {
             // Another hold; the watch did not show that the last one ended.
             *hold = new();
         }
         if hold.workload.image_set != workload.image_set {
-            hold.present_since = None;
-            // The pause was for a resume of the images before.
-            if matches!(hold.state, HoldState::RetryAt(_)) {
-                hold.state = HoldState::Waiting;
-            }
+            hold.state = next_state(hold.state, HoldInput::ImagesChanged, now).0;
         }
         hold.workload = workload;
         hold.mark = mark;
-        self.report_held(pulls, key, mode, turn);
-        self.resume_if_due(pulls, key, mode, turn);
-        self.set_timer(key, mode, turn);
-    }
-
-    fn remove(&mut self, key: &DeploymentKey, turn: &mut Turn<'_>) -> Option<HoldEntry> {
-        let removed = self.by_key.remove(key)?;
-        self.waiting.remove(key);
-        turn.timers.stop(&TimerKey::Hold(key.clone()));
-        Some(removed)
-    }
-
-    /// Reports a hold whose mark is gone. If headstart did not remove it, another client did.
-    fn on_hold_mark_removed(
-        &mut self,
-        key: &DeploymentKey,
-        current: &Arc<Workload>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(hold) = self.remove(key, turn) else {
-            return;
-        };
-        let ours = matches!(
-            hold.state,
-            HoldState::Resuming | HoldState::AwaitingWatch(_)
-        );
-        if ours || hold.workload.uid != current.uid {
-            return;
-        }
-        if current.state.paused && hold.mark.paused {
-            turn.out.logs.push(LogLine::HoldMarkRemoved(key.clone()));
-            let left = EventReason::RolloutLeftPaused;
-            let note = messages::hold_mark_removed();
-            turn.out.event(current, left, hold_id(hold.mark), note);
-            return;
-        }
-        let reason = if hold.workload.image_set == current.image_set {
-            HoldEndReason::ByHand
-        } else {
-            HoldEndReason::Updated
-        };
-        let detail = messages::hold_end_reason(reason, None, None);
-        report_resumed(&hold.workload, hold.mark, reason, &detail, turn);
-    }
-
-    /// Reports a hold once for each image set, as soon as its plan is known.
-    fn report_held(&mut self, pulls: &Pulls, key: &DeploymentKey, mode: Mode, turn: &mut Turn<'_>) {
-        let prefetch = pulls.prefetches.get(key);
-        let Some((hold, prefetch)) = self.by_key.get_mut(key).zip(prefetch) else {
-            return;
-        };
-        let workload = &hold.workload;
-        if mode != Mode::Hold
-            || !hold.mark.paused
-            || !prefetch.has_same_images(workload)
-            || hold.reported.as_ref() == Some(&workload.image_set)
-        {
-            return;
-        }
-        hold.reported = Some(workload.image_set.clone());
-        let planned = prefetch.progress(turn.now.monotonic).planned;
-        let note = messages::rollout_held(workload, hold.mark, planned);
-        turn.out.logs.push(LogLine::Held {
-            key: key.clone(),
-            until: hold.mark.until,
-        });
-        let held = EventReason::RolloutHeld;
-        turn.out.event(workload, held, hold_id(hold.mark), note);
-    }
-
-    /// Resumes a rollout whose hold is over.
-    fn resume_if_due(
-        &mut self,
-        pulls: &Pulls,
-        key: &DeploymentKey,
-        mode: Mode,
-        turn: &mut Turn<'_>,
-    ) {
-        let now = turn.now.monotonic;
-        let Some(hold) = self.by_key.get_mut(key) else {
-            return;
-        };
-        match hold.state {
-            HoldState::Waiting => {}
-            HoldState::Resuming => return,
-            HoldState::AwaitingWatch(until) | HoldState::RetryAt(until) if now < until => return,
-            HoldState::AwaitingWatch(_) | HoldState::RetryAt(_) => hold.state = HoldState::Waiting,
-        }
         let prefetch = pulls.prefetches.get(key);
         let prefetch = prefetch.filter(|prefetch| prefetch.has_same_images(&hold.workload));
-        let progress = prefetch.map(|prefetch| prefetch.progress(now));
-        let reason = match turn.config.holds {
-            Some(limits) => {
-                let seen_for = turn.now.signed_since(hold.seen_at);
-                let (workload, wall) = (&hold.workload, turn.now.wall);
-                end_reason(workload, hold.mark, mode, limits, seen_for, progress, wall)
-            }
-            None => Some(HoldEndReason::SwitchedOff),
+        if let Some(prefetch) = prefetch
+            && hold.take_unreported(mode)
+        {
+            report_held(&hold.workload, hold.mark, prefetch, turn);
+        }
+        let waits = self.resume_if_over(key, prefetch, mode, is_next, turn);
+        let hold = self.by_key.get(key).filter(|_| !waits);
+        let next = hold.and_then(|hold| hold.next_check(prefetch, mode, turn));
+        set_timer(key, next, turn);
+    }
+
+    /// Checks a hold, and sends its resume if it is over. Returns whether it waits for a place.
+    fn resume_if_over(
+        &mut self,
+        key: &DeploymentKey,
+        prefetch: Option<&Prefetch>,
+        mode: Mode,
+        is_next: bool,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let Some(hold) = self.by_key.get_mut(key) else {
+            return false;
         };
-        let Some(reason) = reason else { return };
-        if reason == HoldEndReason::Warm {
-            let since = *hold.present_since.get_or_insert(now);
-            if now < since + SETTLE_TIMEOUT && turn.store.has_unfinished_pods(key) {
-                return;
-            }
+        let (input, progress) = hold.check(prefetch, mode, turn);
+        let (state, action) = next_state(hold.state, input, turn.now.monotonic);
+        let HoldAction::Resume(reason) = action else {
+            hold.state = state;
+            self.resumes.remove(key);
+            return false;
+        };
+        if !self.resumes.may_start(key, is_next) {
+            // Its state stays as it is until a place is free.
+            self.resumes.push(key);
+            return true;
         }
-        if self.in_flight.len() >= MAX_RESUMES {
-            self.waiting.insert(key.clone());
-            return;
-        }
-        hold.state = HoldState::Resuming;
+        self.resumes.remove(key);
+        hold.state = state;
         let last_error = prefetch.and_then(|prefetch| prefetch.reports.last_error.as_deref());
         let resume = Resume {
             workload: hold.workload.clone(),
@@ -217,18 +136,24 @@ impl Holds {
             detail: messages::hold_end_reason(reason, progress, last_error),
             conflicts: 0,
         };
-        self.send(resume, turn);
+        let id = self.send(resume, turn);
+        if let Some(hold) = self.by_key.get_mut(key) {
+            hold.resume = Some(id);
+        }
+        false
     }
 
-    fn send(&mut self, resume: Resume, turn: &mut Turn<'_>) {
+    fn send(&mut self, resume: Resume, turn: &mut Turn<'_>) -> CommandId {
         let id = turn.command_id();
         let of_images = resume.reason.depends_on_images();
         turn.out.commands.push(Command::ResumeRollout {
             id,
             key: resume.workload.key.clone(),
+            hold: resume.hold_id(),
             only_if: of_images.then(|| resume.workload.image_set.clone()),
         });
-        self.in_flight.insert(id, resume);
+        self.resumes.start(id, resume);
+        id
     }
 
     /// Takes the answer to a resume.
@@ -238,55 +163,93 @@ impl Holds {
         result: Result<ResumeOutcome, WriteError>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(mut resume) = self.in_flight.remove(&id) else {
+        let Some(mut resume) = self.resumes.finish(id) else {
             return;
         };
+        let key = resume.workload.key.clone();
         let result = match result {
             Ok(ResumeOutcome::Conflict) => {
                 resume.conflicts += 1;
                 if resume.conflicts < MAX_CONFLICTS {
-                    return self.send(resume, turn);
+                    let again = self.send(resume, turn);
+                    if let Some(hold) = self.resuming(&key, id) {
+                        hold.resume = Some(again);
+                    }
+                    return;
                 }
-                Err(format!("it was changed {MAX_CONFLICTS} times meanwhile"))
+                Err(ResumeError::Conflicts(resume.conflicts))
             }
             Ok(outcome) => Ok(outcome),
             // As if there were no hold: nothing is reported, and nothing is sent at once.
             Err(error) if error.is_end_of_lease() => Ok(ResumeOutcome::NotHeld),
-            Err(error) => Err(error.message().to_owned()),
+            Err(error) => Err(ResumeError::Write(error)),
         };
-        for key in std::mem::take(&mut self.waiting) {
-            turn.mark_changed(&key);
-        }
-        let key = &resume.workload.key;
-        turn.mark_changed(key);
-        let now = turn.now.monotonic;
-        if let Some(hold) = self.by_key.get_mut(key)
-            && hold.state == HoldState::Resuming
-        {
-            let other_images = hold.workload.image_set != resume.workload.image_set;
-            hold.state = match result {
-                // The store shows these images already.
-                Ok(ResumeOutcome::ImagesChanged) if other_images => HoldState::Waiting,
-                // The watch is behind the API server. Asked again at once, it would give the same answer.
-                Ok(ResumeOutcome::NotHeld | ResumeOutcome::ImagesChanged) | Err(_) => {
-                    HoldState::RetryAt(now + RETRY_DELAY)
+        turn.mark_changed(&key);
+        let Some(hold) = self.resuming(&key, id) else {
+            return report_late_answer(&resume, result, turn);
+        };
+        hold.resume = None;
+        let input = hold.answer(&resume, &result);
+        hold.state = next_state(hold.state, input, turn.now.monotonic).0;
+        match result {
+            Ok(outcome) => report_resume(&resume, outcome, turn),
+            Err(error) => {
+                if hold.reported_failures.insert(error.class()) {
+                    report_not_resumed(&resume, &error, turn);
                 }
-                Ok(_) => HoldState::AwaitingWatch(now + WATCH_TIMEOUT),
-            };
+                if matches!(error, ResumeError::Write(WriteError::Unknown(_))) {
+                    hold.unanswered = Some(resume);
+                }
+            }
         }
-        report_resume(&resume, result, turn);
     }
 
-    /// Sets the timer for the next check of a hold.
-    fn set_timer(&self, key: &DeploymentKey, mode: Mode, turn: &mut Turn<'_>) {
-        let Some(hold) = self.by_key.get(key) else {
-            return;
-        };
-        let next = match hold.state {
-            HoldState::Resuming => return,
-            HoldState::AwaitingWatch(until) | HoldState::RetryAt(until) => until,
-            HoldState::Waiting => hold.next_check(mode, turn),
-        };
-        turn.timers.set(TimerKey::Hold(key.clone()), next);
+    /// Returns the hold that a resume is for, unless it is gone.
+    fn resuming(&mut self, key: &DeploymentKey, id: CommandId) -> Option<&mut HoldEntry> {
+        let hold = self.by_key.get_mut(key)?;
+        (hold.resume == Some(id)).then_some(hold)
+    }
+
+    fn remove(&mut self, key: &DeploymentKey, turn: &mut Turn<'_>) -> Option<HoldEntry> {
+        let removed = self.by_key.remove(key)?;
+        self.resumes.remove(key);
+        turn.timers.stop(&TimerKey::Hold(key.clone()));
+        Some(removed)
+    }
+
+    /// Checks that something moves on each hold, and that the places for resumes are counted right. `has_timer` says whether a
+    /// Deployment's hold has a timer.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub(super) fn check(&self, has_timer: impl Fn(&DeploymentKey) -> bool) -> Result<(), String> {
+        self.resumes.check()?;
+        for key in self.resumes.waiting() {
+            if !self.by_key.contains_key(key) {
+                return Err(format!("{key} waits for a place, and is not held"));
+            }
+        }
+        for (key, hold) in &self.by_key {
+            let in_flight = hold.resume.is_some_and(|id| self.resumes.is_in_flight(id));
+            let is_resuming = matches!(hold.state, HoldState::Resuming { .. });
+            let moved_by = [in_flight, self.resumes.is_waiting(key), has_timer(key)];
+            let count = moved_by.into_iter().filter(|moves| *moves).count();
+            if count != 1 || in_flight != is_resuming {
+                return Err(format!(
+                    "{key}: a hold in state {:?} has (a resume, a place in the queue, a timer): {moved_by:?}",
+                    hold.state
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets the timer of a hold, or stops it where there is none: a resume is in flight, or the hold waits for a place.
+fn set_timer(key: &DeploymentKey, at: Option<Instant>, turn: &mut Turn<'_>) {
+    let timer = TimerKey::Hold(key.clone());
+    match at {
+        Some(at) => turn.timers.set(timer, at),
+        None => turn.timers.stop(&timer),
     }
 }

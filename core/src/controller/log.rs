@@ -146,7 +146,7 @@ pub enum LogLine {
         /// How long it was held.
         after: Duration,
     },
-    /// A rollout stays paused, as its manifest says.
+    /// A rollout stays paused, because another client pauses it.
     LeftPaused(DeploymentKey),
     /// Another client removed the mark of a hold, and left the pause.
     HoldMarkRemoved(DeploymentKey),

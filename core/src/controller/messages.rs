@@ -172,7 +172,8 @@ pub(super) fn hold_end_reason(
         HoldEndReason::Deadline if there.is_empty() => "the time is up".to_owned(),
         HoldEndReason::Deadline => format!("the time is up; {there}"),
         HoldEndReason::ImpossibleMarks => {
-            "its marks say a time that cannot be: headstart did not set them".to_owned()
+            "its marks say times that headstart does not set, or that --max-hold does not allow any more"
+                .to_owned()
         }
         HoldEndReason::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
         HoldEndReason::SwitchedOff => "headstart runs with --hold=off".to_owned(),
@@ -191,7 +192,7 @@ pub(super) fn rollout_resumed(after: Duration, detail: &str) -> String {
 /// A hold is over, but the manifest pauses the rollout.
 pub(super) fn rollout_left_paused(detail: &str) -> String {
     format!(
-        "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true"
+        "The hold is over ({detail}), and the Deployment stays paused: its manifest says paused: true, or another client paused it"
     )
 }
 

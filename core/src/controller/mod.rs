@@ -6,6 +6,7 @@
 //!
 //! Each part owns its state and takes what it needs as arguments; `parts` routes an event to those that it concerns.
 
+mod answers;
 mod backoff;
 mod budget;
 mod canary;
@@ -20,6 +21,7 @@ mod expiry;
 mod fair_queue;
 mod gc;
 mod hold_entry;
+mod hold_removal;
 mod hold_reports;
 mod holds;
 pub mod log;
@@ -28,6 +30,7 @@ mod messages;
 mod node_pulls;
 mod nodes;
 pub mod observation;
+mod outlook;
 mod parts;
 mod planning;
 mod prefetch;
@@ -37,6 +40,7 @@ mod pull_state;
 mod pulls;
 mod refresh;
 mod refusal;
+mod resumes;
 mod starting_pods;
 mod terms;
 #[cfg(test)]

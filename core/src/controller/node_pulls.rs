@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::answers::Answers;
 use super::canary::{
     ArchGroup, CANARY_THRESHOLD, CanaryGate, Counts, FailureScope, is_blocked_by_failure,
 };
@@ -32,6 +33,11 @@ impl NodePull {
     pub(super) fn state(&self) -> PullState {
         self.state
     }
+
+    /// Returns the position of its architecture among the groups.
+    pub(super) fn group(&self) -> usize {
+        self.group
+    }
 }
 
 /// All nodes of a prefetch. States change by [`Self::transition`] alone, which counts them.
@@ -39,6 +45,8 @@ impl NodePull {
 pub(super) struct NodePulls {
     all: BTreeMap<NodeName, NodePull>,
     pub(super) groups: Vec<ArchGroup>,
+    /// What the kubelets answered that cannot pull.
+    pub(super) answers: Answers,
     /// The group that sends next.
     next_group: usize,
     /// Nodes whose state is not final.
@@ -109,6 +117,7 @@ impl NodePulls {
     pub(super) fn remove(&mut self, node: &str) -> bool {
         // Its state is no longer counted.
         self.transition(node, PullState::Pending);
+        self.answers.forget(node);
         let removed = self.all.remove(node).is_some();
         self.pending -= usize::from(removed);
         removed
@@ -128,6 +137,9 @@ impl NodePulls {
         let Some(pull) = self.all.get_mut(node) else {
             return;
         };
+        if state == PullState::Present {
+            self.answers.forget(node);
+        }
         let before = std::mem::replace(&mut pull.state, state);
         let counts = &mut self.groups[pull.group].counts;
         for (state, entering) in [(before, false), (state, true)] {
@@ -253,26 +265,6 @@ impl NodePulls {
     /// Returns the number of nodes that ended without all images.
     pub(super) fn failed_count(&self) -> usize {
         self.totals().failing + self.abandoned
-    }
-
-    /// Returns the number of nodes that cannot get all images: one cannot be pulled there, or their group is blocked by one
-    /// that failed elsewhere.
-    pub(super) fn unpullable_count(&self) -> usize {
-        let counts = || self.groups.iter().map(|group| group.counts);
-        let blocked: Vec<bool> = counts()
-            .map(|group| is_blocked_by_failure(group, counts()))
-            .collect();
-        if !blocked.contains(&true) {
-            return self.totals().failing;
-        }
-        let cannot = |pull: &&NodePull| match pull.state {
-            PullState::Present | PullState::Abandoned | PullState::Failed(FailureScope::Node) => {
-                false
-            }
-            PullState::Failed(_) => true,
-            _ => blocked[pull.group],
-        };
-        self.all.values().filter(cannot).count()
     }
 
     /// Returns the number of nodes that no pod was created for yet.

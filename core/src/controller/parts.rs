@@ -1,5 +1,7 @@
 //! Routes each event to the parts of the controller that it concerns. Only this file sees all parts.
 
+use std::collections::BTreeSet;
+
 use super::command::{CommandId, CommandResult, Event};
 use super::dispatch::Dispatcher;
 use super::gc::{self, Gc};
@@ -91,31 +93,68 @@ impl Parts {
                 }
             }
             CommandResult::Resumed(result) => self.holds.on_resume_finished(id, result, turn),
-            CommandResult::PodsListed(result) => match self.lookups.finish(id, turn) {
-                Some(Lookup::RunningPods {
-                    workload, reviewed, ..
-                }) => {
-                    let (pulls, lookups) = (&mut self.pulls, &mut self.lookups);
-                    let of = (&*workload, reviewed);
-                    deployments::on_pods_listed(pulls, lookups, of, result, turn);
+            CommandResult::PodsListed(result) => {
+                if let Some(lookup) = self.lookups.finish(id, &self.pulls, turn) {
+                    self.on_pods_listed(lookup, result, turn);
                 }
-                Some(Lookup::StartingPods {
-                    workload, prefetch, ..
-                }) => {
-                    let of = (&workload.key, prefetch);
-                    starting_pods::on_starting_pods_listed(&mut self.pulls, of, result, turn);
-                }
-                Some(Lookup::PullSecrets { .. }) | None => {}
-            },
+            }
             CommandResult::PullSecretsRead(result) => {
-                if let Some(Lookup::PullSecrets {
-                    key,
-                    account,
-                    prefetch,
-                }) = self.lookups.finish(id, turn)
-                {
-                    let of = (key, account, prefetch);
-                    terms::on_pull_secrets_read(&mut self.pulls, of, result, turn);
+                if let Some(lookup) = self.lookups.finish(id, &self.pulls, turn) {
+                    self.on_pull_secrets_read(lookup, result, turn);
+                }
+            }
+        }
+    }
+
+    fn on_pods_listed(
+        &mut self,
+        lookup: Lookup,
+        result: Result<BTreeSet<String>, String>,
+        turn: &mut Turn<'_>,
+    ) {
+        match lookup {
+            Lookup::RunningPods {
+                workload, reviewed, ..
+            } => {
+                let (pulls, lookups) = (&mut self.pulls, &mut self.lookups);
+                let of = (&*workload, reviewed);
+                deployments::on_pods_listed(pulls, lookups, of, result, turn);
+            }
+            Lookup::StartingPods {
+                workload, prefetch, ..
+            } => {
+                let of = (&workload.key, prefetch);
+                starting_pods::on_starting_pods_listed(&mut self.pulls, of, result, turn);
+            }
+            Lookup::PullSecrets { .. } => {}
+        }
+    }
+
+    fn on_pull_secrets_read(
+        &mut self,
+        lookup: Lookup,
+        result: Result<Vec<String>, String>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Lookup::PullSecrets {
+            key,
+            account,
+            prefetch,
+        } = lookup
+        {
+            let of = (key, account, prefetch);
+            terms::on_pull_secrets_read(&mut self.pulls, of, result, turn);
+        }
+    }
+
+    /// Goes on without the reads that have waited for too long.
+    fn on_lookup_timeout(&mut self, turn: &mut Turn<'_>) {
+        while let Some(lookup) = self.lookups.pop_overdue(turn) {
+            let error = "too many reads are in flight".to_owned();
+            match lookup {
+                Lookup::PullSecrets { .. } => self.on_pull_secrets_read(lookup, Err(error), turn),
+                Lookup::RunningPods { .. } | Lookup::StartingPods { .. } => {
+                    self.on_pods_listed(lookup, Err(error), turn);
                 }
             }
         }
@@ -150,6 +189,7 @@ impl Parts {
                 self.gc.collect_deployment(&self.pulls, &key, turn);
                 turn.mark_changed(&key);
             }
+            TimerKey::Lookups => self.on_lookup_timeout(turn),
             TimerKey::Hold(key) => turn.mark_changed(&key),
         }
     }
@@ -165,6 +205,7 @@ impl Parts {
                 gc::remove_finished_prefetch(&mut self.pulls, &key, turn);
                 self.holds.sync_hold(&self.pulls, &key, turn);
             }
+            self.holds.start_waiting(&self.pulls, turn);
             self.dispatcher.dispatch(&mut self.pulls, turn);
             if turn.changed.is_empty() {
                 return;

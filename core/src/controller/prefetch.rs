@@ -8,6 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::backoff::hash_fraction;
 use super::deferral::Deferral;
 use super::node_pulls::NodePulls;
+use super::outlook::{Outlook, outlook};
 use super::pull_secrets::PullSecrets;
 use crate::evidence::EvidenceWindow;
 use crate::hold::Progress;
@@ -128,12 +129,17 @@ impl Prefetch {
 
     /// Returns how far the prefetch is, for a rollout that is held.
     pub(super) fn progress(&self, now: Instant) -> Progress {
+        let Outlook {
+            pending,
+            failed,
+            abandoned,
+        } = outlook(&self.nodes, now);
         Progress {
             planned: self.nodes.len() + self.already_present,
             present: self.nodes.totals().present + self.already_present,
-            abandoned: self.nodes.abandoned(),
-            failed: self.nodes.unpullable_count(),
-            pending: self.nodes.pending_count(),
+            abandoned,
+            failed,
+            pending,
             refused: self.refusals.blocks(now),
         }
     }
@@ -184,6 +190,7 @@ impl Prefetch {
             last_error: workload.too_large.map(|why| why.to_string()),
             ..Reports::default()
         };
+        self.nodes.answers.clear();
         self.workload = workload;
         self.terms = Terms {
             changed_at: Some(now),

@@ -7,6 +7,7 @@ use super::expectations::CacheState;
 use super::log::LogLine;
 use super::messages;
 use super::observation::Observation;
+use super::prefetch::Prefetch;
 use super::pull_state::{PullState, failed_state};
 use super::pulls::Pulls;
 use super::timers::TimerKey;
@@ -14,7 +15,8 @@ use super::turn::Turn;
 use crate::event::EventReason;
 use crate::evidence::{NodeImages, images_on_node};
 use crate::pod::status::{Failure, FailureKind};
-use crate::store::{DeploymentNode, PrefetchPod};
+use crate::store::{DeploymentNode, NodeName, PrefetchPod};
+use crate::time::Instant;
 use crate::workload::DeploymentKey;
 
 /// Judges a node by its pods, unless a created pod is not visible yet.
@@ -66,7 +68,12 @@ fn apply_evidence(
     }
     let refresh = turn.config.refresh_interval(&prefetch.workload);
     let window = prefetch.evidence_window(node, refresh, turn.now.wall);
-    match images_on_node(&prefetch.workload, pods, window) {
+    let images = images_on_node(&prefetch.workload, pods, window);
+    let is_failed = matches!(state, PullState::Failed(_));
+    if record_answers(prefetch, node, &images, is_failed, turn.now.monotonic) {
+        turn.mark_changed(key);
+    }
+    match images {
         NodeImages::Present => {
             prefetch.nodes.transition(node, PullState::Present);
             // Do not record a duration for images that were present before this leader started.
@@ -79,9 +86,7 @@ fn apply_evidence(
             on_node_finished(pulls, key, turn);
         }
         // The kubelet tries again, and reports other failures meanwhile. Only success counts.
-        NodeImages::Pulling { .. } | NodeImages::Missing { .. }
-            if matches!(state, PullState::Failed(_)) =>
-        {
+        NodeImages::Pulling { .. } | NodeImages::Missing { .. } if is_failed => {
             pulls.release_slot(at);
         }
         NodeImages::Pulling { active, failures } => {
@@ -102,7 +107,7 @@ fn apply_evidence(
         }
         NodeImages::Failed(failures) => {
             prefetch.nodes.transition(node, failed_state(&failures));
-            if state != PullState::Pending && !matches!(state, PullState::Failed(_)) {
+            if state != PullState::Pending && !is_failed {
                 record_pod_metrics(pulls, at, pods, turn);
             }
             pulls.release_slot(at);
@@ -134,6 +139,23 @@ fn apply_evidence(
             }
             _ => pulls.release_slot(at),
         },
+    }
+}
+
+/// Records what the kubelet answered that cannot pull. Returns whether that has changed.
+fn record_answers(
+    prefetch: &mut Prefetch,
+    node: &NodeName,
+    images: &NodeImages,
+    is_failed: bool,
+    now: Instant,
+) -> bool {
+    let answers = &mut prefetch.nodes.answers;
+    match images {
+        // The state of a node that has failed is decided by its answers, until all images are present.
+        NodeImages::Pulling { failures, .. } => answers.record(node, failures, !is_failed, now),
+        NodeImages::Failed(failures) => answers.record(node, failures, false, now),
+        NodeImages::Present | NodeImages::Missing { .. } => false,
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) enum TimerKey {
     Refresh(DeploymentKey),
     /// Delete pods that are no longer needed, or forget a finished prefetch.
     Gc(DeploymentKey),
+    /// Go on without reads that wait for a place.
+    Lookups,
     /// Check a hold.
     Hold(DeploymentKey),
 }

@@ -46,12 +46,17 @@ pub enum HoldDecision {
     },
     /// It waited, and goes on with this write.
     Release,
+    /// It goes on, because another client names `spec.paused` and does not pause it. The end of a hold could not tell that from
+    /// a pause.
+    PauseNamed,
 }
 
-/// Decides what a write does to a Deployment in mode [`Mode::Hold`](crate::api::mode::Mode::Hold). `old` is the Deployment before an update.
+/// Decides what a write does to a Deployment in mode [`Mode::Hold`](crate::api::mode::Mode::Hold). `old` is the Deployment before an update;
+/// `names_pause` says that another client owns `spec.paused`, or says otherwise that it pauses.
 pub fn decide(
     new: &Workload,
     old: Option<&Workload>,
+    names_pause: bool,
     presence: ImagePresence,
     limits: HoldLimits,
     now: Timestamp,
@@ -68,11 +73,13 @@ pub fn decide(
         until: now.saturating_add(limits.of(new)).unwrap_or(now),
     };
     match (ours, old) {
+        // That client wants the rollout to go on now.
+        (Some(_), _) if names_pause && !new.state.paused => HoldDecision::Release,
         // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
         (Some(_), Some(old)) if old.state.rollout.failing || nothing_to_wait_for => {
             HoldDecision::Release
         }
-        (Some(held), _) if held.is_impossible(now) => fresh,
+        (Some(held), _) if held.is_impossible(limits.max, now) => fresh,
         // The limit counts from the first.
         (Some(held), _) => HoldDecision::Hold {
             since: held.since.unwrap_or(now),
@@ -83,6 +90,7 @@ pub fn decide(
         _ if new.state.paused && new.state.held.is_none() => HoldDecision::Unchanged,
         // Paused in the middle of a rollout, old and new pods would stay mixed; and a fix must not wait.
         (None, Some(old)) if !old.state.rollout.complete => HoldDecision::Unchanged,
+        _ if names_pause && !new.state.paused => HoldDecision::PauseNamed,
         _ => fresh,
     }
 }

@@ -38,7 +38,7 @@ pub enum HoldEndReason {
     Blocked,
     /// The time is up.
     Deadline,
-    /// Its marks say that it began at a time that cannot be: they are not headstart's.
+    /// Its marks say times that headstart does not set.
     ImpossibleMarks,
     /// The Deployment, or its namespace, does not ask for it any more.
     NotAsked,
@@ -80,6 +80,21 @@ impl HoldEndReason {
 /// after the Deployment.
 pub const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
+/// Returns the time until a hold ends whatever else happens: at the earliest of `until`, `since` and the limit, and the time
+/// since which it is seen and the limit. Without an `until` there is none left.
+pub fn time_left(
+    held: HoldMark,
+    max: SignedDuration,
+    seen_for: SignedDuration,
+    now: Timestamp,
+) -> SignedDuration {
+    let left = |at: Timestamp| at.duration_since(now);
+    let by_mark = held.until.map_or(SignedDuration::ZERO, left);
+    let by_limit = held.since.and_then(|since| since.checked_add(max).ok());
+    let by_sight = max.saturating_sub(seen_for);
+    by_mark.min(by_limit.map_or(by_sight, left)).min(by_sight)
+}
+
 /// Returns the reason that ends a hold now, if there is one. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
 /// whatever the marks say, and whichever clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
 /// there is no plan yet.
@@ -95,16 +110,18 @@ pub fn end_reason(
     if !held.paused {
         return Some(HoldEndReason::ByHand);
     }
-    let Some(since) = held.since.filter(|_| !held.is_impossible(now)) else {
+    let Some(since) = held.since.filter(|_| !held.is_impossible(limits.max, now)) else {
         return Some(HoldEndReason::ImpossibleMarks);
     };
     let age = now.duration_since(since).max(seen_for);
-    if mode != Mode::Hold {
-        return (age >= MODE_GRACE).then_some(HoldEndReason::NotAsked);
+    if mode != Mode::Hold && age >= MODE_GRACE {
+        return Some(HoldEndReason::NotAsked);
     }
-    // The mark can be edited, or be from before the limit was lowered.
-    if age >= limits.max || held.until.is_none_or(|until| now >= until) {
+    if time_left(held, limits.max, seen_for, now) <= SignedDuration::ZERO {
         return Some(HoldEndReason::Deadline);
+    }
+    if mode != Mode::Hold {
+        return None;
     }
     if !workload.unsupported.images.is_empty() || workload.too_large.is_some() {
         return Some(HoldEndReason::ImageFailed);

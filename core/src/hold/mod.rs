@@ -6,9 +6,13 @@
 mod admission;
 mod end_reason;
 mod pause;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use admission::{HoldDecision, HoldLimits, ImagePresence, decide};
-pub use end_reason::{HoldEndReason, MODE_GRACE, Progress, end_reason};
-pub use pause::is_paused_by_user;
+pub use end_reason::{HoldEndReason, MODE_GRACE, Progress, end_reason, time_left};
+pub use pause::{
+    LAST_APPLIED, OwnedFields, PAUSER_ANNOTATIONS, is_paused_by_user, manifest_pauses,
+};
+pub use state::{HoldAction, HoldInput, HoldState, Removal, SETTLE_TIMEOUT, next_state, removal};

@@ -1,66 +1,94 @@
-//! Finds out whether a Deployment's user wants it paused, by its managed fields and by what kubectl applied.
-
-use std::collections::BTreeMap;
+//! Finds out whether another client pauses a Deployment: its user, or another controller.
+//!
+//! A webhook's change has no owner in `metadata.managedFields`, so headstart's own pause has none. Limit: a patch that sets
+//! `paused: true` where it is true already changes nothing, and leaves no trace either.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde::Deserialize;
 
-use crate::api::hold_mark::HoldMark;
-use crate::api::well_known::HELD_LABEL;
+use crate::api::well_known::{HELD_LABEL, HELD_VALUE};
 
-/// Returns whether a user paused the Deployment independently of the hold.
-///
-/// A field that a webhook sets has no owner in `managedFields`. A manager that owns the mark as well has copied a held Deployment.
-pub fn is_paused_by_user(deployment: &Deployment) -> bool {
-    let owns = |fields: &serde_json::Value, path: [&str; 2]| {
-        fields.get(path[0]).and_then(|f| f.get(path[1])).is_some()
-    };
-    let label = format!("f:{HELD_LABEL}");
-    let owned = deployment
-        .metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter_map(|entry| entry.fields_v1.as_ref())
-        .any(|fields| {
-            let marks = fields.0.get("f:metadata").and_then(|m| m.get("f:labels"));
-            owns(&fields.0, ["f:spec", "f:paused"])
-                && marks.and_then(|labels| labels.get(&label)).is_none()
-        });
-    owned || applied_paused(deployment).unwrap_or(false)
+/// The annotation in which client-side apply keeps the manifest.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotations by which other controllers say that they have paused a Deployment. Stakater's Reloader does so to collect changes of
+/// ConfigMaps.
+pub const PAUSER_ANNOTATIONS: [&str; 1] = ["deployment.reloader.stakater.com/paused-at"];
+
+/// The fields that one manager owns, of those that tell of a pause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnedFields {
+    /// `spec.paused`.
+    pub paused: bool,
+    /// The label of held Deployments.
+    pub held_label: bool,
 }
 
-/// Returns whether the manifest that client-side apply kept in an annotation pauses the Deployment, apart from a hold.
-fn applied_paused(deployment: &Deployment) -> Option<bool> {
-    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    let applied = deployment
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(LAST_APPLIED)?;
-    let Applied { metadata, spec } = serde_json::from_str(applied).ok()?;
-    let paused = spec.and_then(|spec| spec.paused).unwrap_or(false);
-    let labels = metadata
-        .as_ref()
-        .and_then(|metadata| metadata.labels.as_ref());
-    let copied = HoldMark::from_metadata(labels, None, paused).is_some();
-    Some(paused && !copied)
+impl OwnedFields {
+    /// Returns whether the manager pauses the Deployment. One that owns the label as well has copied a held Deployment.
+    pub fn is_pauser(self) -> bool {
+        self.paused && !self.held_label
+    }
+}
+
+/// Returns whether another client pauses the Deployment, independently of the hold.
+pub fn is_paused_by_user(deployment: &Deployment) -> bool {
+    let metadata = &deployment.metadata;
+    let fields = metadata.managed_fields.iter().flatten();
+    let fields = fields.filter_map(|entry| entry.fields_v1.as_ref());
+    let annotations = metadata.annotations.as_ref();
+    let annotation = |key| annotations.and_then(|annotations| annotations.get(key));
+    fields
+        .map(|fields| owned_fields(&fields.0))
+        .any(OwnedFields::is_pauser)
+        || annotation(LAST_APPLIED).is_some_and(|manifest| manifest_pauses(manifest))
+        || PAUSER_ANNOTATIONS
+            .into_iter()
+            .any(|key| annotation(key).is_some())
+}
+
+fn owned_fields(fields: &serde_json::Value) -> OwnedFields {
+    let owns = |path: &[&str]| {
+        let found = path.iter().try_fold(fields, |at, key| at.get(key));
+        found.is_some()
+    };
+    let label = format!("f:{HELD_LABEL}");
+    OwnedFields {
+        paused: owns(&["f:spec", "f:paused"]),
+        held_label: owns(&["f:metadata", "f:labels", &label]),
+    }
+}
+
+/// Returns whether a manifest that client-side apply kept pauses the Deployment, and is no copy of a held one.
+pub fn manifest_pauses(manifest: &str) -> bool {
+    let Ok(Manifest { metadata, spec }) = serde_json::from_str(manifest) else {
+        return false;
+    };
+    let labels = metadata.and_then(|metadata| metadata.labels);
+    let held = labels.and_then(|labels| labels.held);
+    let is_copy = held.as_deref() == Some(HELD_VALUE);
+    spec.and_then(|spec| spec.paused).unwrap_or(false) && !is_copy
 }
 
 /// What of an applied manifest counts. Whoever may edit the Deployment wrote it: three bytes can be an empty container, which
 /// read whole takes a kilobyte.
 #[derive(Deserialize)]
-struct Applied {
-    metadata: Option<AppliedMetadata>,
-    spec: Option<AppliedSpec>,
+struct Manifest {
+    metadata: Option<ManifestMetadata>,
+    spec: Option<ManifestSpec>,
 }
 
 #[derive(Deserialize)]
-struct AppliedMetadata {
-    labels: Option<BTreeMap<String, String>>,
+struct ManifestMetadata {
+    labels: Option<ManifestLabels>,
 }
 
 #[derive(Deserialize)]
-struct AppliedSpec {
+struct ManifestLabels {
+    #[serde(rename = "headstart.dev/held")]
+    held: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ManifestSpec {
     paused: Option<bool>,
 }

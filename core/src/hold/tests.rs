@@ -13,6 +13,8 @@ const LIMITS: HoldLimits = HoldLimits {
 };
 
 mod end_reason;
+mod pause;
+mod state;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -66,7 +68,7 @@ fn held(image: &str, status: Value) -> Workload {
 }
 
 fn decided(new: &Workload, old: Option<&Workload>) -> HoldDecision {
-    decide(new, old, ImagePresence::Unknown, LIMITS, at(200))
+    decide(new, old, false, ImagePresence::Unknown, LIMITS, at(200))
 }
 
 fn hold(since: i64, until: i64) -> HoldDecision {
@@ -132,7 +134,7 @@ fn a_fix_goes_out_at_once() {
 fn what_needs_no_pull_or_has_no_pod_to_start_does_not_wait() {
     let new = web("app:2", json!({}));
     for presence in [ImagePresence::OnAllNodes, ImagePresence::NoEligibleNode] {
-        let decision = decide(&new, Some(&complete()), presence, LIMITS, at(200));
+        let decision = decide(&new, Some(&complete()), false, presence, LIMITS, at(200));
         assert_eq!(decision, HoldDecision::Unchanged, "{presence:?}");
     }
     let none = web("app:2", json!({ "spec": { "replicas": 0 } }));
@@ -162,6 +164,7 @@ fn a_hold_ends_with_an_update_that_must_not_wait() {
     let decision = decide(
         &new,
         Some(&fine),
+        false,
         ImagePresence::OnAllNodes,
         LIMITS,
         at(200),
@@ -197,38 +200,6 @@ fn a_hold_with_marks_that_cannot_be_begins_anew_with_other_images() {
             "{since}"
         );
     }
-}
-
-fn wants_pause(change: Value) -> bool {
-    is_paused_by_user(&object("app:1", &[marks(true), change]))
-}
-
-#[test]
-fn a_pause_is_a_users_if_their_manifest_says_so() {
-    let fields = |fields: Value| {
-        let entry = json!({ "manager": "argocd", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields });
-        json!({ "metadata": { "managedFields": [entry] } })
-    };
-    assert!(!wants_pause(json!({})));
-    assert!(!wants_pause(fields(
-        json!({ "f:spec": { "f:replicas": {} } })
-    )));
-    assert!(wants_pause(fields(json!({ "f:spec": { "f:paused": {} } }))));
-    let copy = json!({
-        "f:metadata": { "f:labels": { "f:headstart.dev/held": {} } }, "f:spec": { "f:paused": {} },
-    });
-    assert!(!wants_pause(fields(copy)), "with the marks, it is a copy");
-    let applied = |manifest: Value| {
-        let annotation = "kubectl.kubernetes.io/last-applied-configuration";
-        json!({ "metadata": { "annotations": { annotation: manifest.to_string() } } })
-    };
-    assert!(wants_pause(applied(
-        json!({ "spec": { "selector": {}, "template": {}, "paused": true } })
-    )));
-    assert!(!wants_pause(applied(
-        json!({ "spec": { "selector": {}, "template": {} } })
-    )));
-    assert!(!wants_pause(applied(marks(true))));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) fn classify(message: &str) -> FailureKind {
         "no matching manifest",
     ]) {
         FailureKind::WrongPlatform
+    } else if host_not_found(&message) {
+        FailureKind::HostNotFound
     } else if says(&[
         "401 unauthorized",
         "403 forbidden",
@@ -51,6 +53,15 @@ pub(super) fn classify(message: &str) -> FailureKind {
     } else {
         FailureKind::Transient
     }
+}
+
+/// Returns whether a message says that a host has no address, as Go's resolver does in both runtimes: `lookup HOST on SERVER:53:
+/// no such host`. A resolver that fails or does not answer says `server misbehaving` or `i/o timeout`.
+fn host_not_found(message: &str) -> bool {
+    let Some((_, after)) = message.split_once("dial tcp: lookup ") else {
+        return false;
+    };
+    after.contains(": no such host")
 }
 
 /// Returns whether a message is about an image of this one's repository. A runtime may spell it in full or as the pod does,

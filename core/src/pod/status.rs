@@ -12,7 +12,7 @@ use crate::image::ImageRef;
 #[cfg(test)]
 mod tests;
 
-pub use super::failure::{Failure, FailureKind};
+pub use super::failure::{Failure, FailureKind, PullAnswer};
 use super::message::{classify, redact, refers_to};
 
 /// The status of one image on one node.
@@ -124,6 +124,7 @@ fn node_lost(status: &PodStatus) -> Option<ImageStatus> {
     Some(ImageStatus::Rejected(Failure {
         kind: FailureKind::Lost,
         message: redact(message.unwrap_or("the node does not answer any more")),
+        in_backoff: false,
     }))
 }
 
@@ -153,7 +154,8 @@ fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Im
         return ImageStatus::Pending;
     };
     let message = waiting.message.as_deref().unwrap_or_default();
-    let kind = match waiting.reason.as_deref().unwrap_or_default() {
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let kind = match reason {
         "" | "ContainerCreating" | "PodInitializing" => return ImageStatus::Pending,
         // In the kubelet's startContainer the pull comes before each of these, and that of image volumes before it.
         "CreateContainerConfigError"
@@ -176,7 +178,11 @@ fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Im
             return failed(FailureKind::Transient, &format!("{other}: {message}"));
         }
     };
-    failed(kind, message)
+    ImageStatus::Failed(Failure {
+        kind,
+        message: redact(message),
+        in_backoff: reason == "ImagePullBackOff",
+    })
 }
 
 /// A pod that ended while this image was still undecided.
@@ -200,6 +206,7 @@ fn rejected(reason: &str, message: &str) -> ImageStatus {
     ImageStatus::Rejected(Failure {
         kind: FailureKind::Rejected,
         message,
+        in_backoff: false,
     })
 }
 
@@ -207,5 +214,6 @@ fn failed(kind: FailureKind, message: &str) -> ImageStatus {
     ImageStatus::Failed(Failure {
         kind,
         message: redact(message),
+        in_backoff: false,
     })
 }

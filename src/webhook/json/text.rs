@@ -34,11 +34,6 @@ impl<'a> JsonStr<'a> {
             text
         }
     }
-
-    /// Returns whether it may begin with `prefix`. A text with escapes always may: they are not read.
-    pub(in crate::webhook) fn may_begin_with(self, prefix: &str) -> bool {
-        self.escaped || self.raw.starts_with(prefix.as_bytes())
-    }
 }
 
 /// The text without its escapes, up to the first character beyond so many bytes.

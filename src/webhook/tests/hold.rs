@@ -196,3 +196,75 @@ async fn nothing_is_held_where_nobody_looks() {
     let (patched, _) = admitted(&served, HOLD, &review).await;
     assert_eq!(held(&patched), None);
 }
+
+/// What an API server shows of a manager that owns `spec.paused`.
+fn paused_by(mut object: Value, operation: &str) -> Value {
+    object["metadata"]["managedFields"] = json!([
+        { "manager": "other", "operation": "Update", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+        { "manager": "me", "operation": operation, "fieldsV1": { "f:spec": { "f:paused": {} } } },
+    ]);
+    object
+}
+
+#[tokio::test]
+async fn a_fix_during_a_hold_leaves_the_pause_of_another_client() {
+    let served = serve_with_holds();
+    let created = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    let (old, _) = admitted(&served, "/hold", &created).await;
+    let mut failing = old;
+    failing["status"] = json!({ "replicas": 2, "unavailableReplicas": 1, "observedGeneration": 1 });
+    let mut new = failing.clone();
+    new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:2");
+    let applied = |text: &str| {
+        let mut new = new.clone();
+        let annotations = new["metadata"]["annotations"].as_object_mut().unwrap();
+        let key = headstart_core::hold::LAST_APPLIED;
+        annotations.insert(key.into(), json!(text));
+        new
+    };
+    let mut by_reloader = new.clone();
+    by_reloader["metadata"]["annotations"][headstart_core::hold::PAUSER_ANNOTATIONS[0]] =
+        json!("2026-01-01T00:00:00Z");
+    for (what, object, stays_paused) in [
+        ("headstart's", new.clone(), false),
+        ("server-side apply", paused_by(new.clone(), "Apply"), true),
+        ("a patch", paused_by(new.clone(), "Update"), true),
+        (
+            "client-side apply",
+            applied(r#"{"spec":{"paused":true}}"#),
+            true,
+        ),
+        (
+            "applied without",
+            applied(r#"{"spec":{"paused":false}}"#),
+            false,
+        ),
+        ("applied nonsense", applied(r#"{"spec""#), false),
+        ("Reloader's", by_reloader, true),
+    ] {
+        let review = review_of("UPDATE", &object, &failing);
+        let (patched, _) = admitted(&served, "/hold", &review).await;
+        assert_eq!(held(&patched), None, "{what}");
+        let paused = patched["spec"]["paused"] == true;
+        assert_eq!(paused, stays_paused, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_held_where_another_client_says_that_it_does_not_pause() {
+    let served = serve_with_holds();
+    // Server-side apply of `paused: false` owns the field, which is then not in the object.
+    let object = paused_by(deployment("app:1"), "Apply");
+    let review = review_of("CREATE", &object, &Value::Null);
+    let (patched, response) = admitted(&served, "/hold", &review).await;
+    assert_eq!(held(&patched), None);
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("not held"), "{warning}");
+    let mut copy = deployment("app:1");
+    copy["metadata"]["managedFields"] = json!([{ "fieldsV1": {
+        "f:metadata": { "f:labels": { "f:headstart.dev/held": {} } }, "f:spec": { "f:paused": {} },
+    } }]);
+    let review = review_of("CREATE", &copy, &Value::Null);
+    let (patched, _) = admitted(&served, "/hold", &review).await;
+    assert!(held(&patched).is_some(), "a copy of a held Deployment");
+}

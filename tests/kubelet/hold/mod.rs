@@ -1,6 +1,7 @@
 //! Rollouts that wait for their images, on real nodes and with the real Deployment controller.
 
 mod admission;
+mod answers;
 mod endings;
 mod outages;
 mod writes;

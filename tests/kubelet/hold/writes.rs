@@ -219,3 +219,61 @@ async fn names(web: &Web<'_>) -> Vec<String> {
     names.sort();
     names
 }
+
+#[tokio::test]
+async fn a_manifest_that_names_the_pause_without_pausing_is_not_held() {
+    let Some(turn) = shared().await else { return };
+    let cluster = &*turn;
+    let web = Web::new(cluster, "hold-unpaused").await;
+    let mut manifest = web.manifest(UNREACHABLE);
+    manifest["spec"]["paused"] = json!(false);
+    let apply = async |manifest: &Value, arguments: &[&str]| {
+        let input = manifest.to_string();
+        let applied = cluster
+            .control_plane()
+            .kubectl_with_input(arguments, &input);
+        applied.await.unwrap()
+    };
+    let by_server: [&str; 5] = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    apply(&manifest, &by_server).await;
+    assert_eq!(web.hold().await, None);
+    web.assert_free().await;
+    web.delete().await;
+
+    // During a hold it ends the hold, also with other images.
+    let web = Web::new(cluster, "hold-unpaused-later").await;
+    cluster.apply(&web.manifest(UNREACHABLE)).await;
+    web.until_said("RolloutHeld", 1).await;
+    manifest["metadata"]["namespace"] = json!(web.namespace);
+    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = json!(UNREACHABLE_TOO);
+    apply(&manifest, &by_server).await;
+    assert_eq!(web.hold().await, None);
+    web.assert_free().await;
+    web.delete().await;
+}
+
+#[tokio::test]
+async fn an_update_that_ends_a_hold_leaves_the_pause_of_a_user() {
+    let Some(turn) = shared().await else { return };
+    let cluster = &*turn;
+    let good = cluster.push("hold-users-pause/app:1").await;
+    let web = Web::new(cluster, "hold-users-pause").await;
+    web.rolled_out(&good).await;
+    web.set_image(UNREACHABLE).await;
+    assert!(web.is_held().await);
+    let pause = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "namespace": web.namespace, "name": "web" }, "spec": { "paused": true },
+    });
+    let by_server: [&str; 5] = ["apply", "--server-side", "--field-manager=user", "-f", "-"];
+    let input = pause.to_string();
+    let paused = cluster
+        .control_plane()
+        .kubectl_with_input(&by_server, &input);
+    paused.await.unwrap();
+    // Its images are on the nodes: there is nothing to wait for.
+    web.set_image(&good).await;
+    until("the hold to end", async || web.hold().await.is_none()).await;
+    assert!(web.is_paused().await);
+    web.delete().await;
+}

@@ -105,17 +105,22 @@ fn a_share_of_the_nodes_ends_a_hold_that_asks_for_no_more() {
 }
 
 #[test]
-fn a_mark_that_says_a_later_end_than_the_limit_ends_at_the_limit() {
-    let mut world = World::new();
-    world.nodes(1);
-    let late = world.now.wall.checked_add(secs(100_000)).unwrap();
-    let edited = json!({"metadata": {"annotations": {"headstart.dev/held-until": late}}});
-    let object = merged(hold(&world, "web", &["a:1"]), &edited);
-    world.deploy(object);
+fn a_hold_ends_with_the_limit_though_the_wall_clock_was_set_back() {
+    let mut world = held(1);
     world.create_all();
-    world.advance(secs(1799));
-    assert!(take_resumes(&mut world).is_empty());
-    world.advance(secs(1));
+    world.now.wall = world.now.wall.checked_sub(secs(100_000)).unwrap();
+    let earlier = json!({"metadata": {"annotations": {
+        "headstart.dev/held-since": world.now.wall,
+        "headstart.dev/held-until": world.now.wall.checked_add(secs(1800)).unwrap(),
+    }}});
+    let object = merged(hold(&world, "web", &["a:1"]), &earlier);
+    world.deploy(object);
+    for _ in 0..6 {
+        world.advance(secs(300) - Duration::from_millis(1));
+        assert!(take_resumes(&mut world).is_empty());
+        world.now.wall = world.now.wall.checked_sub(secs(299)).unwrap();
+    }
+    world.advance(Duration::from_millis(6));
     assert_eq!(take_resumes(&mut world).len(), 1);
 }
 
@@ -181,4 +186,50 @@ fn a_resume_that_ends_with_the_lease_is_not_reported() {
         world.advance(secs(5));
         assert_eq!(take_resumes(&mut world).len(), 1);
     }
+}
+
+#[test]
+fn a_hold_that_another_client_ends_while_its_resume_is_in_flight_is_reported_once() {
+    for result in [
+        Ok(ResumeOutcome::NotHeld),
+        Ok(ResumeOutcome::AlreadyResumed),
+        Err(unavailable()),
+    ] {
+        let mut world = resuming();
+        world.deploy(web("web", &["a:1"]));
+        assert!(resumed(&mut world).is_empty(), "the answer says by whom");
+        answer(&mut world, result.clone());
+        let notes = resumed(&mut world);
+        assert_eq!(notes.len(), 1, "{result:?}");
+        assert!(notes[0].contains("by somebody else"), "{notes:?}");
+        let failed = world.take_events(EventReason::RolloutNotResumed);
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
+#[test]
+fn a_resume_whose_answer_is_lost_is_reported_as_done_when_the_watch_shows_it() {
+    let lost = || Err(WriteError::Unknown("reset".into()));
+    for watch_first in [true, false] {
+        let mut world = resuming();
+        if watch_first {
+            world.deploy(web("web", &["a:1"]));
+            answer(&mut world, lost());
+        } else {
+            answer(&mut world, lost());
+            world.deploy(web("web", &["a:1"]));
+        }
+        let notes = resumed(&mut world);
+        assert!(notes[0].contains("on 1 of 1 node"), "{notes:?}");
+    }
+}
+
+#[test]
+fn an_answer_for_a_deployment_that_is_gone_is_not_reported() {
+    let mut world = resuming();
+    world.delete_deployment("web");
+    answer(&mut world, Err(unavailable()));
+    assert!(resumed(&mut world).is_empty());
+    let failed = world.take_events(EventReason::RolloutNotResumed);
+    assert!(failed.is_empty(), "{failed:?}");
 }

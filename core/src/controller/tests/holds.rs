@@ -141,14 +141,23 @@ fn holds_end_where_they_are_switched_off() {
 }
 
 #[test]
-fn forged_marks_end_at_once() {
-    let mut world = World::new();
-    world.nodes(1);
-    let forged =
-        json!({"metadata": {"annotations": {"headstart.dev/held-since": "2099-01-01T00:00:00Z"}}});
-    let object = merged(hold(&world, "web", &["a:1"]), &forged);
-    world.deploy(object);
-    assert_eq!(take_resumes(&mut world).len(), 1);
+fn forged_marks_end_at_once_in_every_mode() {
+    let far = "2099-01-01T00:00:00Z";
+    for (mark, value) in [
+        ("headstart.dev/held-since", json!(far)),
+        ("headstart.dev/held-since", Value::Null),
+        ("headstart.dev/held-until", json!(far)),
+    ] {
+        for mode in ["disabled", "enabled", "hold"] {
+            let mut world = World::new();
+            world.nodes(1);
+            world.namespace("shop", mode);
+            let forged = json!({"metadata": {"annotations": {mark: value}}});
+            let object = merged(hold(&world, "web", &["a:1"]), &forged);
+            world.deploy(object);
+            assert_eq!(take_resumes(&mut world).len(), 1, "{mark} {value} {mode}");
+        }
+    }
 }
 
 #[test]
@@ -191,13 +200,31 @@ fn a_resume_that_meets_other_changes_is_repeated_eight_times() {
 }
 
 #[test]
-fn a_resume_that_fails_is_tried_again_after_five_seconds() {
+fn a_resume_that_fails_is_tried_again_after_five_seconds_doubled_to_a_minute() {
     let mut world = held(0);
-    answer(&mut world, Err(unavailable()));
-    assert_eq!(world.take_events(EventReason::RolloutNotResumed).len(), 1);
-    world.advance(std::time::Duration::from_millis(4999));
-    assert!(take_resumes(&mut world).is_empty());
-    world.advance(std::time::Duration::from_millis(1));
+    for pause in [5, 10, 20, 40, 60, 60] {
+        answer(&mut world, Err(unavailable()));
+        world.advance(secs(pause) - std::time::Duration::from_millis(1));
+        assert!(take_resumes(&mut world).is_empty(), "{pause}");
+        world.advance(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(take_resumes(&mut world).len(), 1);
+}
+
+#[test]
+fn a_resume_that_fails_is_reported_once_for_each_reason() {
+    let mut world = held(0);
+    for (error, reported) in [
+        (unavailable(), 1),
+        (refused("a policy"), 1),
+        (unavailable(), 0),
+        (refused("the policy"), 0),
+    ] {
+        answer(&mut world, Err(error.clone()));
+        let notes = world.take_events(EventReason::RolloutNotResumed);
+        assert_eq!(notes.len(), reported, "{error:?}");
+        world.advance(secs(60));
+    }
     assert_eq!(take_resumes(&mut world).len(), 1);
 }
 
@@ -223,22 +250,6 @@ fn other_images_go_on_with_the_same_hold() {
     world.deploy(other);
     assert_eq!(world.take_events(EventReason::RolloutHeld).len(), 1);
     assert_eq!(world.create_all().len(), 1);
-}
-
-#[test]
-fn at_most_sixteen_rollouts_are_resumed_at_once() {
-    let mut world = World::new();
-    for index in 0..20 {
-        let object = hold(&world, &format!("web-{index}"), &["a:1"]);
-        world.deploy(object);
-    }
-    let resumes = take_resumes(&mut world);
-    assert_eq!(resumes.len(), 16);
-    world.finish(
-        resumes[0].0,
-        CommandResult::Resumed(Ok(ResumeOutcome::Resumed)),
-    );
-    assert_eq!(take_resumes(&mut world).len(), 1);
 }
 
 #[test]

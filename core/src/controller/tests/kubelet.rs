@@ -28,6 +28,15 @@ impl World {
         }
     }
 
+    /// Shows that the kubelet waits before it tries these pods' images again.
+    pub(super) fn back_off(&mut self, pods: &[Pod], message: &str) {
+        let message = format!("Back-off pulling image \"a:1\": ErrImagePull: {message}");
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
+        for pod in pods {
+            self.show(&with_status(pod, "Pending", &waiting, ""));
+        }
+    }
+
     /// Shows that the kubelet refused these pods.
     pub(super) fn reject(&mut self, pods: &[Pod]) {
         for pod in pods {
@@ -75,6 +84,7 @@ pub(super) fn image_count(pod: &Pod) -> usize {
 
 pub(super) const NOT_FOUND: &str = "rpc error: code = NotFound desc = gone: not found";
 pub(super) const UNAUTHORIZED: &str = "unexpected status: 401 Unauthorized";
+pub(super) const NO_SUCH_HOST: &str = "failed to do request: Head \"https://gone.test/v2/a/manifests/1\": dial tcp: lookup gone.test on 10.96.0.10:53: no such host";
 pub(super) const WRONG_PLATFORM: &str = "no match for platform in manifest: not found";
 
 pub(super) fn refused(message: &str) -> WriteError {

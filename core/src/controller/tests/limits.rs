@@ -4,6 +4,7 @@ use super::kubelet::*;
 use super::world::*;
 use crate::controller::ControllerConfig;
 use crate::controller::command::{Command, CommandResult, Event, Reviewed};
+use crate::controller::log::LogLine;
 use crate::controller::observation::Observation;
 use crate::event::EventReason;
 use serde_json::{Value, json};
@@ -28,6 +29,52 @@ fn at_most_sixteen_lists_are_in_flight() {
     let lists = |command: &&Command| matches!(command, Command::ListPods { .. });
     assert_eq!(world.commands.iter().filter(lists).count(), 16);
     assert_eq!(world.take_creates().len(), 1);
+}
+
+/// Begins the rollouts of 20 Deployments, whose plans depend on where they run.
+fn twenty_lists() -> World {
+    let mut world = World::new();
+    world.nodes(3);
+    for index in 0..20 {
+        let name = format!("web-{index:02}");
+        world.deploy(merged(web(&name, &["a:1"]), &max_nodes("1")));
+    }
+    world
+}
+
+#[test]
+fn a_list_that_waits_for_five_seconds_is_not_waited_for() {
+    let mut world = twenty_lists();
+    world.advance(Duration::from_millis(4999));
+    assert!(world.take_creates().is_empty());
+    world.advance(Duration::from_millis(1));
+    // Those without an answer in time are planned as if they ran nowhere.
+    assert_eq!(world.take_creates().len(), 4);
+    let failed = |line: &&LogLine| matches!(line, LogLine::LookupFailed { .. });
+    assert_eq!(world.logs.iter().filter(failed).count(), 4);
+    // A place that is free sends nothing late.
+    let answered = world.commands.remove(0).id();
+    world.finish(answered, CommandResult::PodsListed(Err("late".into())));
+    let lists = |command: &&Command| matches!(command, Command::ListPods { .. });
+    assert_eq!(world.commands.iter().filter(lists).count(), 15);
+}
+
+#[test]
+fn a_list_that_is_not_wanted_any_more_is_not_sent() {
+    let mut world = twenty_lists();
+    world.delete_deployment("web-16");
+    let other = merged(web("web-17", &["a:2"]), &max_nodes("1"));
+    world.deploy(other);
+    let answered = world.commands.remove(0).id();
+    world.finish(answered, CommandResult::PodsListed(Err("slow".into())));
+    let Some(Command::ListPods { workload, .. }) = world
+        .commands
+        .iter()
+        .rfind(|command| matches!(command, Command::ListPods { .. }))
+    else {
+        panic!("a list");
+    };
+    assert_eq!(workload.key.name, "web-18");
 }
 
 #[test]

@@ -105,9 +105,12 @@ fn a_hold_ends_with_its_time_whatever_the_marks_say() {
             json!({ "metadata": { "annotations": annotations } }),
         )
     };
-    let far = edited(json!("2170-01-01T00:00:00Z"));
-    assert_eq!(ended(&far, None, 100 + 1799), None);
-    assert_eq!(ended(&far, None, 100 + 1800), Some(HoldEndReason::Deadline));
+    let longest = edited(json!("1970-01-01T00:31:40Z"));
+    assert_eq!(ended(&longest, None, 100 + 1799), None);
+    assert_eq!(
+        ended(&longest, None, 100 + 1800),
+        Some(HoldEndReason::Deadline)
+    );
     for broken in [json!("tomorrow"), Value::Null] {
         let web = edited(broken);
         assert_eq!(ended(&web, None, 101), Some(HoldEndReason::Deadline));
@@ -162,6 +165,12 @@ fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
         ("begun 61 s ahead", Some("1970-01-01T00:04:21Z"), Some(soon)),
         ("no beginning", None, Some(far)),
         ("a beginning that is no time", Some("tomorrow"), Some(far)),
+        ("an end far ahead", Some(ours), Some(far)),
+        (
+            "an end a second after the limit",
+            Some(ours),
+            Some("1970-01-01T00:33:21Z"),
+        ),
     ] {
         let web = marked(since, until);
         let held = web.state.held.unwrap();
@@ -193,15 +202,11 @@ fn a_mark_of_a_time_that_cannot_be_is_not_ours_in_any_mode() {
         let web = marked(Some(since), Some(until));
         assert_eq!(ended(&web, None, 200), None, "{what}");
     }
-    // Only an end that is far: the limit counts from the beginning.
-    let web = marked(Some(ours), Some(far));
-    assert_eq!(ended(&web, None, 200 + 1799), None);
-    assert_eq!(ended(&web, None, 200 + 1800), Some(HoldEndReason::Deadline));
 }
 
 #[test]
 fn no_hold_is_seen_for_longer_than_the_limit_whatever_the_clocks_say() {
-    let web = marked(Some("1970-01-01T00:01:40Z"), Some("2099-01-01T00:00:00Z"));
+    let web = marked(Some("1970-01-01T00:01:40Z"), Some("1970-01-01T00:31:40Z"));
     // This clock stands still, or was set back.
     let ended = |mode, seconds| {
         let seen_for = SignedDuration::from_secs(seconds);
@@ -219,4 +224,32 @@ fn no_hold_is_seen_for_longer_than_the_limit_whatever_the_clocks_say() {
     assert_eq!(ended(Mode::Hold, 1800), Some(HoldEndReason::Deadline));
     assert_eq!(ended(Mode::Enabled, 4), None);
     assert_eq!(ended(Mode::Enabled, 5), Some(HoldEndReason::NotAsked));
+}
+
+#[test]
+fn the_time_of_a_hold_ends_with_the_first_of_its_three_limits() {
+    let max = SignedDuration::from_secs(1800);
+    let left = |since: i64, until: Option<i64>, seen_for| {
+        let held = HoldMark {
+            since: Some(at(since)),
+            until: until.map(at),
+            paused: true,
+        };
+        time_left(held, max, SignedDuration::from_secs(seen_for), at(1000)).as_secs()
+    };
+    assert_eq!(left(900, Some(1200), 50), 200, "until");
+    assert_eq!(left(-700, Some(1200), 50), 100, "since and the limit");
+    assert_eq!(left(900, Some(1200), 1650), 150, "first seen and the limit");
+    assert_eq!(left(900, None, 50), 0);
+}
+
+#[test]
+fn the_time_of_a_hold_ends_in_every_mode() {
+    let web = marked(Some("1970-01-01T00:01:40Z"), Some("1970-01-01T00:01:43Z"));
+    for mode in [Mode::Disabled, Mode::Enabled, Mode::Hold] {
+        let no_time = SignedDuration::ZERO;
+        let held = web.state.held.unwrap();
+        let ended = end_reason(&web, held, mode, LIMITS, no_time, None, at(103));
+        assert_eq!(ended, Some(HoldEndReason::Deadline), "{mode}");
+    }
 }

@@ -100,6 +100,22 @@ fn failures_are_told_apart_by_what_the_runtime_says() {
             FailureKind::Transient,
         ),
         (
+            "rpc error: code = Unknown desc = failed to pull and unpack image \"gone.test/a:1\": failed to resolve reference \"gone.test/a:1\": failed to do request: Head \"https://gone.test/v2/a/manifests/1\": dial tcp: lookup gone.test on 10.96.0.10:53: no such host",
+            FailureKind::HostNotFound,
+        ),
+        (
+            "Back-off pulling image \"gone.test/a:1\": ErrImagePull: unable to pull image: initializing source docker://gone.test/a:1: pinging container registry gone.test: Get \"https://gone.test/v2/\": dial tcp: lookup gone.test: no such host",
+            FailureKind::HostNotFound,
+        ),
+        (
+            "failed to do request: Head \"https://r.test/v2/a/manifests/1\": dial tcp: lookup r.test on 10.96.0.10:53: server misbehaving",
+            FailureKind::Transient,
+        ),
+        (
+            "failed to do request: Head \"https://r.test/v2/a/manifests/1\": dial tcp: lookup r.test on 10.96.0.10:53: read udp 10.0.0.2:4: i/o timeout",
+            FailureKind::Transient,
+        ),
+        (
             "failed to pull registry.local/headstart:v1: not found",
             FailureKind::OwnImage,
         ),
