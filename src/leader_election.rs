@@ -9,6 +9,7 @@
 //! which can hit the next holder's fresh lease; a leader whose renewals fail goes on believing it leads; it compares
 //! other machines' clocks with its own; and a standby sleeps through a clean release.
 
+mod controller_report;
 mod observed_lease;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use crate::fence::Fence;
 use crate::heartbeat::{CONTROLLER, Heartbeats, may_renew};
+use crate::hold_gate::HoldGate;
 use crate::watch_stream::watch_stream;
 use futures::StreamExt;
+use headstart_core::hold::RENEW_DEADLINE;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -30,10 +33,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub(crate) use controller_report::ControllerReport;
 use observed_lease::{ObservedLease, Restored};
 
-/// How the times follow from the lease's duration, in client-go's proportions (15 s, 10 s, 2 s).
-const RENEW_DEADLINE: (u32, u32) = (2, 3);
+/// How the times follow from the lease's duration, with [`RENEW_DEADLINE`] in client-go's proportions (15 s, 10 s, 2 s).
 const RETRY_PERIOD: (u32, u32) = (2, 15);
 
 /// Takes part in the election by one lease.
@@ -52,6 +55,10 @@ pub(crate) struct LeaderElector {
     pub fence: Fence,
     /// The loops of this process: a leader whose controller hangs does not renew.
     pub heartbeats: Heartbeats,
+    /// Written into the Lease with each renewal.
+    pub report: ControllerReport,
+    /// Told what the Lease says.
+    pub gate: HoldGate,
 }
 
 impl LeaderElector {
@@ -69,11 +76,12 @@ impl LeaderElector {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let retry = self.duration * RETRY_PERIOD.0 / RETRY_PERIOD.1;
         let deadline = self.duration * RENEW_DEADLINE.0 / RENEW_DEADLINE.1;
-        let mut observed = ObservedLease::new();
+        let mut observed = ObservedLease::new(self.gate.clone());
         let watch = || watch_object(api.clone(), &self.name);
         let mut changes = std::pin::pin!(watch_stream(watch));
         let heartbeat = self.heartbeats.begin("leader election");
         let mut renewed = Instant::now();
+        let mut leading_since = None;
         let mut next = Instant::now();
         loop {
             heartbeat.beat();
@@ -124,7 +132,9 @@ impl LeaderElector {
             } else {
                 deadline
             };
-            let attempt = timeout(budget, self.try_acquire_or_renew(&api, &mut observed));
+            leading_since = leading_since.filter(|_| leads);
+            let attempt = self.try_acquire_or_renew(&api, &mut observed, leading_since);
+            let attempt = timeout(budget, attempt);
             match heartbeat.during(attempt).await {
                 Ok(_) if observed.restored => {
                     self.resign(&leading);
@@ -135,6 +145,7 @@ impl LeaderElector {
                     self.fence.extend(asked + self.duration);
                     if !leads && asked.elapsed() < deadline {
                         info!(identity = %self.identity, "leading");
+                        leading_since = Some(asked);
                         leading.send_replace(true);
                     }
                 }
@@ -168,10 +179,11 @@ impl LeaderElector {
         &self,
         api: &Api<Lease>,
         observed: &mut ObservedLease,
+        leading_since: Option<Instant>,
     ) -> kube::Result<bool> {
         observed.answered(api.get_opt(&self.name).await?);
         let Some(current) = &observed.lease else {
-            let lease = self.lease(None, 0);
+            let lease = self.lease(None, 0, leading_since);
             return match api.create(&PostParams::default(), &lease).await {
                 Ok(lease) => {
                     observed.answered(Some(lease));
@@ -190,7 +202,8 @@ impl LeaderElector {
         }
         let spec = current.spec.as_ref();
         let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
-        let mut lease = self.lease(Some(&current.metadata), transitions + i32::from(!ours));
+        let transitions = transitions + i32::from(!ours);
+        let mut lease = self.lease(Some(&current.metadata), transitions, leading_since);
         if let (true, Some(spec)) = (ours, lease.spec.as_mut()) {
             spec.acquire_time = current
                 .spec
@@ -211,14 +224,22 @@ impl LeaderElector {
         }
     }
 
-    fn lease(&self, metadata: Option<&ObjectMeta>, transitions: i32) -> Lease {
+    fn lease(
+        &self,
+        metadata: Option<&ObjectMeta>,
+        transitions: i32,
+        leading_since: Option<Instant>,
+    ) -> Lease {
         let now = MicroTime(Timestamp::now());
         let fresh = || ObjectMeta {
             name: Some(self.name.clone()),
             ..ObjectMeta::default()
         };
+        let mut metadata = metadata.cloned().unwrap_or_else(fresh);
+        let annotations = metadata.annotations.get_or_insert_default();
+        self.report.annotate(annotations, leading_since);
         Lease {
-            metadata: metadata.cloned().unwrap_or_else(fresh),
+            metadata,
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: Some(

@@ -28,6 +28,7 @@ mod driver;
 mod event_recorder;
 mod fence;
 mod heartbeat;
+mod hold_gate;
 mod leader_election;
 mod metrics;
 mod request_metrics;

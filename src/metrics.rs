@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use headstart_core::controller::Stats;
+use headstart_core::hold::{GateClosed, ResumeHealth};
 use headstart_core::pod::status::{ImageStatus, PodStatusSummary};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
@@ -67,6 +68,11 @@ impl Metrics {
     pub fn shed(&self, lack: Lack) {
         self.admission(Decision::Shed);
         self.admission.shed.get_or_create(&LackLabel { lack }).inc();
+    }
+
+    /// A rollout was not held.
+    pub fn not_held(&self, reason: GateClosed) {
+        self.admission.not_held[reason as usize].inc();
     }
 
     /// Reviews expired without a stored object.
@@ -142,6 +148,7 @@ impl Metrics {
             pulling,
             held,
             creates: _,
+            resumes,
         } = stats;
         let gauge = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -150,6 +157,8 @@ impl Metrics {
         gauge(&self.queue.places, nodes);
         gauge(&self.queue.pulling, pulling);
         gauge(&self.queue.held, held);
+        let failing = resumes == ResumeHealth::Failing;
+        self.queue.resumes_failing.set(i64::from(failing));
         self.queue.queue_oldest.set(oldest.as_secs_f64());
     }
 

@@ -12,6 +12,7 @@ use crate::server;
 
 pub use crate::cli::manifest::{Reason, read as read_manifest, silence_parser};
 pub use crate::clock::Clock;
+pub use crate::hold_gate::HoldGate;
 pub use crate::metrics::Metrics;
 pub use crate::server::Shutdown;
 pub use crate::tls::ca_controller::{CaController, CaSettings, Channels};

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{info, warn};
 
+use crate::hold_gate::HoldGate;
 use crate::tls::trust::TrustedRoots;
 use crate::watch_stream::watch_stream;
 use bundle::Configuration;
@@ -36,6 +37,8 @@ pub(crate) struct CaInjector {
     pub leading: watch::Receiver<bool>,
     /// What every `caBundle` is to be.
     pub bundle: watch::Receiver<Option<String>>,
+    /// Told when the configuration of the mutating webhooks is deleted.
+    pub gate: HoldGate,
     /// What every `caBundle` carries.
     pub trusted: watch::Sender<TrustedRoots>,
 }
@@ -71,6 +74,7 @@ impl CaInjector {
             retry,
             mut leading,
             mut bundle,
+            gate,
             trusted,
         } = self;
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -90,6 +94,7 @@ impl CaInjector {
                 // A write that failed is not followed by a change.
                 _ = tick.tick() => {}
             }
+            gate.set_unregistered(matches!(seen.0, ConfigState::Absent));
             let now = match &seen.0 {
                 // Without it nobody calls, and being ready would hide that.
                 ConfigState::Absent => TrustedRoots::default(),

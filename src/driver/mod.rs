@@ -25,6 +25,8 @@ pub(crate) use execute::Executor;
 
 use crate::event_recorder::EventRecorder;
 use crate::heartbeat::{CONTROLLER, Heartbeats};
+use crate::hold_gate::HoldGate;
+use crate::leader_election::ControllerReport;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 use crate::watch::SharedStore;
@@ -50,6 +52,10 @@ pub(crate) struct Driver {
     pub(crate) clock: DriverClock,
     /// Shows that the loop turns.
     pub(crate) heartbeats: Heartbeats,
+    /// Told each second what the Lease says of holds.
+    pub(crate) report: ControllerReport,
+    /// Knows whether the webhook configuration is deleted.
+    pub(crate) gate: HoldGate,
 }
 
 /// One leadership term.
@@ -67,9 +73,12 @@ impl Driver {
     /// Runs a controller until the term is cancelled. Requests in flight are dropped then: the next leader finds what they did.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut permit = self.permit.clone();
+        let mut unregistered = self.gate.unregistered();
         let heartbeat = self.heartbeats.begin(CONTROLLER);
         let mut term = Term::start(self);
         term.apply(Event::PermissionChanged(permit.permission()));
+        let registered = !*unregistered.borrow_and_update();
+        term.apply(Event::RegistrationChanged(registered));
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !cancel.is_cancelled() {
@@ -91,12 +100,18 @@ impl Driver {
                 // Results first: they free what others wait for.
                 Some(done) = term.running.join_next_with_id() => term.on_task_ended(done),
                 permission = permit.changed() => term.apply(Event::PermissionChanged(permission)),
+                // Fails only if the gate is gone, and the driver has it.
+                Ok(()) = unregistered.changed() => {
+                    let registered = !*unregistered.borrow_and_update();
+                    term.apply(Event::RegistrationChanged(registered));
+                }
                 change = store.changes.take() => term.on_change(change),
                 () = sleep_until(timeout) => term.apply(Event::Timeout),
                 _ = housekeeping.tick() => term.keep_house(),
             }
         }
         drop(heartbeat);
+        term.driver.report.clear();
         term.running.shutdown().await;
     }
 }
@@ -211,6 +226,7 @@ impl Term {
             reviews,
             store,
             clock,
+            report,
             ..
         } = &self.driver;
         let expired = reviews.expire(now);
@@ -222,6 +238,7 @@ impl Term {
         let (waiting, oldest) = store.changes.deployments(now);
         stats.deployments += waiting;
         stats.oldest = stats.oldest.max(oldest);
+        report.set(stats.held, stats.resumes);
         metrics.set_queue_stats(stats);
     }
 }

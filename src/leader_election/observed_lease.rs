@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::hold_gate::HoldGate;
 use headstart_core::resource_version::NewestVersion;
 use k8s_openapi::api::coordination::v1::Lease;
 use thiserror::Error;
@@ -20,16 +21,18 @@ pub(super) struct ObservedLease {
     pub(super) lease: Option<Lease>,
     changed: Instant,
     newest: NewestVersion,
+    gate: HoldGate,
     /// An answer was older than one before.
     pub(super) restored: bool,
 }
 
 impl ObservedLease {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(gate: HoldGate) -> Self {
         Self {
             lease: None,
             changed: Instant::now(),
             newest: NewestVersion::default(),
+            gate,
             restored: false,
         }
     }
@@ -50,6 +53,7 @@ impl ObservedLease {
     }
 
     fn update(&mut self, lease: Option<Lease>) {
+        self.gate.observe(lease.as_ref(), Instant::now());
         if version(&self.lease) != version(&lease) {
             self.lease = lease;
             self.changed = Instant::now();

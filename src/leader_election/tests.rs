@@ -3,6 +3,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use axum::http::{Method, Request, Response, StatusCode};
+use headstart_core::hold::{GateClosed, ResumeHealth};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -60,6 +61,8 @@ impl Server {
 
 struct Elected {
     server: Server,
+    report: ControllerReport,
+    gate: HoldGate,
     heartbeats: Heartbeats,
     leading: watch::Receiver<bool>,
     election: tokio::task::JoinHandle<Result<(), Restored>>,
@@ -77,8 +80,11 @@ async fn elected() -> Elected {
         duration: Duration::from_secs(6),
         fence: Fence::default(),
         heartbeats: Heartbeats::default(),
+        report: ControllerReport::default(),
+        gate: HoldGate::default(),
     };
     let (heartbeats, fence) = (elector.heartbeats.clone(), elector.fence.clone());
+    let (report, gate) = (elector.report.clone(), elector.gate.clone());
     let sender = watch::Sender::new(false);
     let mut leading = sender.subscribe();
     let tokens = [(); 2].map(|()| CancellationToken::new());
@@ -87,6 +93,8 @@ async fn elected() -> Elected {
     leading.wait_for(|leads| *leads).await.unwrap();
     Elected {
         server,
+        report,
+        gate,
         heartbeats,
         leading,
         election,
@@ -130,4 +138,37 @@ async fn a_restored_etcd_ends_the_election_and_what_is_written_under_the_lease()
     assert!(restored.elapsed() <= Duration::from_secs(1));
     assert!(!*elected.leading.borrow());
     assert!(!elected.fence.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_says_how_many_rollouts_are_held_and_whether_they_are_resumed() {
+    let elected = elected().await;
+    let annotations = || {
+        let lease = elected.server.0.lock().unwrap().0.clone().unwrap();
+        let annotations = &lease["metadata"]["annotations"];
+        let of = |name: &str| annotations[format!("headstart.dev/{name}")].clone();
+        (of("holding"), of("resumes"))
+    };
+    assert_eq!(annotations(), (Value::Null, json!("ok")));
+    let closed = || elected.gate.closed(true, Instant::now());
+    assert_eq!(closed(), None);
+    for (resumes, value, gate) in [
+        (ResumeHealth::Ok, "ok", None),
+        (
+            ResumeHealth::Failing,
+            "failing",
+            Some(GateClosed::ResumesFail),
+        ),
+    ] {
+        elected.report.set(3, resumes);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(annotations(), (json!("3"), json!(value)));
+        assert_eq!(closed(), gate);
+    }
+    elected.report.clear();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(annotations(), (json!("3"), json!("ok")));
+    // The controller does not begin, and so nothing is resumed.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(annotations(), (json!("3"), json!("failing")));
 }

@@ -1,15 +1,18 @@
 //! Counts of reviews.
 
+use headstart_core::hold::GateClosed;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::labels::{Decision, DecisionLabel, LackLabel};
+use super::labels::{Decision, DecisionLabel, LackLabel, NotHeldLabel};
 
 /// Counts of reviews.
 pub(super) struct AdmissionMetrics {
     /// One for each [`Decision`]: there from the start, and found without a lock.
     pub(super) admissions: [Counter; Decision::ALL.len()],
+    /// One for each reason, in the same way.
+    pub(super) not_held: [Counter; GateClosed::ALL.len()],
     pub(super) shed: Family<LackLabel, Counter>,
     pub(super) reviews_expired: Counter,
 }
@@ -27,6 +30,16 @@ impl AdmissionMetrics {
                 .get_or_create(&DecisionLabel { decision })
                 .clone()
         });
+        let not_held = Family::<NotHeldLabel, Counter>::default();
+        registry.register(
+            "admission_not_held",
+            "Rollouts that go on although they ask for a hold, by why it is not certain that a leader would resume them",
+            not_held.clone(),
+        );
+        let not_held = GateClosed::ALL.map(|reason| {
+            let reason = reason.reason();
+            not_held.get_or_create(&NotHeldLabel { reason }).clone()
+        });
         let shed = Family::default();
         registry.register(
             "admission_reviews_shed",
@@ -41,6 +54,7 @@ impl AdmissionMetrics {
         );
         Self {
             admissions,
+            not_held,
             shed,
             reviews_expired,
         }

@@ -16,6 +16,7 @@ pub(super) struct QueueMetrics {
     pub(super) places: Gauge,
     pub(super) pulling: Gauge,
     pub(super) held: Gauge,
+    pub(super) resumes_failing: Gauge,
     pub(super) held_seconds: Family<HoldEndLabel, Histogram, fn() -> Histogram>,
 }
 
@@ -51,6 +52,12 @@ impl QueueMetrics {
             "Deployments whose rollout waits for its images",
             held.clone(),
         );
+        let resumes_failing = Gauge::default();
+        registry.register(
+            "resumes_failing",
+            "1 while rollouts whose hold is over cannot be resumed, and so none is held",
+            resumes_failing.clone(),
+        );
         // From a second, images that were almost there, to an hour, the longest anyone would wait.
         let held_seconds = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(1.0, 2.0, 13))) as fn() -> Histogram,
@@ -66,6 +73,7 @@ impl QueueMetrics {
             places,
             pulling,
             held,
+            resumes_failing,
             held_seconds,
         }
     }

@@ -8,8 +8,11 @@ fn names_follow_the_convention() {
     metrics.admission(Decision::Noted);
     metrics.node_pulled(Duration::from_secs(3));
     metrics.api_call("create", "201".into());
+    metrics.not_held(GateClosed::NoLeader);
     let text = metrics.encode();
     for line in [
+        "headstart_admission_not_held_total{reason=\"NoLeader\"} 1",
+        "headstart_admission_not_held_total{reason=\"Stopping\"} 0",
         "headstart_admission_reviews_total{decision=\"Noted\"} 1",
         "headstart_admission_to_pulled_seconds_count 1",
         "headstart_leader 0",

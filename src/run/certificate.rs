@@ -78,6 +78,7 @@ async fn signed(
         retry: lifetimes.check_interval(),
         leading: replica.leading.subscribe(),
         bundle: bundle.subscribe(),
+        gate: replica.gate.clone(),
         trusted: trusted.clone(),
     };
     let namespace = replica.namespace.clone();

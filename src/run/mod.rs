@@ -6,6 +6,7 @@
 //! - `readiness`: the answer of `/readyz`
 //! - `shutdown`: what ends the process, and in which order its parts end
 //! - `start_retry`: requests of the start, repeated until the API server answers
+//! - `settings`: the settings of pods and of the controller, from the configuration
 //! - `log`, `process`, `rbac_check`: the log, the process around the server, and its rights
 //!
 //! The parts run on separate threads, so that what callers of the webhook do costs neither the lease nor a probe: one for all
@@ -19,30 +20,28 @@ mod rbac_check;
 mod readiness;
 mod replica;
 mod servers;
+mod settings;
 mod shutdown;
 mod start_retry;
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use k8s_openapi::jiff::SignedDuration;
 use kube::Client;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, PodConfig, PullMethodFlag};
+use crate::config::Config;
 use crate::driver::{Driver, DriverClock, Executor};
 use crate::event_recorder::EventRecorder;
-use crate::leader_election::LeaderElector;
+use crate::leader_election::{ControllerReport, LeaderElector};
 use crate::self_test::{Permit, SelfTest};
 use crate::supervisor::Supervisor;
 use crate::watch::{SharedStore, Watches};
 use certificate::Certificate;
-use headstart_core::controller::{ControllerConfig, PullLimits};
 use headstart_core::hold;
-use headstart_core::pod::PodSettings;
 use headstart_core::self_test::Address;
 use leader_loop::run_controller_while_leading;
 use log::init_tracing;
@@ -50,6 +49,7 @@ use process::Signals;
 pub(crate) use process::client;
 use replica::{Replica, Shared};
 use servers::{Listeners, Probes, Servers};
+use settings::{controller_config, pod_settings};
 use shutdown::{EssentialTasks, Running};
 use start_retry::until_answered;
 
@@ -107,7 +107,8 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
     };
 
     let controller_done = CancellationToken::new();
-    let election = start_election(&replica, &config, controller_done.clone());
+    let report = ControllerReport::default();
+    let election = start_election(&replica, &config, &report, controller_done.clone());
     let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
     let (recorder, event_writer) = EventRecorder::new(client, identity, metrics);
     let event_writer = replica.supervisor.spawn("event recorder", event_writer);
@@ -120,7 +121,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         hold_limits,
     };
     let controller = run_controller_while_leading(
-        driver(&replica, &config, &shared, recorder),
+        driver(&replica, &config, &shared, recorder, report),
         replica.leading.subscribe(),
         replica.stop.clone(),
     );
@@ -137,29 +138,10 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         first_end,
         controller_done,
         stop: replica.stop.clone(),
+        gate: replica.gate.clone(),
         drain: config.process.drain,
     };
     running.until_stopped(&mut signals).await
-}
-
-/// Returns what all prefetch pods have in common.
-fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
-    let noop_image = pods.noop_image.clone();
-    let Some(noop_image) = noop_image.filter(|image| !image.is_empty()) else {
-        bail!(
-            "--noop-image is not set: give the image of headstart that prefetch pods run, or set HEADSTART_NOOP_IMAGE, \
-             which the manifests do"
-        );
-    };
-    let priority_class = Some(pods.priority_class.clone());
-    Ok(PodSettings {
-        noop_image,
-        method: PullMethodFlag::forced(pods.pull_method),
-        binding: pods.pin.into(),
-        run_as: pods.service_account.into(),
-        priority_class: priority_class.filter(|name| !name.is_empty()),
-        deadline_seconds: i64::try_from(pods.pod_deadline.as_secs()).unwrap_or(i64::MAX),
-    })
 }
 
 /// Returns the limits, or `None` where this account could not resume what it holds.
@@ -202,6 +184,7 @@ fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<Sh
 fn start_election(
     replica: &Replica,
     config: &Config,
+    report: &ControllerReport,
     controller_done: CancellationToken,
 ) -> JoinHandle<()> {
     let elector = LeaderElector {
@@ -212,6 +195,8 @@ fn start_election(
         duration: config.process.lease_duration,
         fence: replica.fence.clone(),
         heartbeats: replica.heartbeats.clone(),
+        report: report.clone(),
+        gate: replica.gate.clone(),
     };
     let election = elector.run(
         replica.leading.clone(),
@@ -255,7 +240,13 @@ fn start_self_test(replica: &Replica, config: &Config, recorder: EventRecorder) 
 }
 
 /// Returns the driver, which runs a controller in each term.
-fn driver(replica: &Replica, config: &Config, shared: &Shared, recorder: EventRecorder) -> Driver {
+fn driver(
+    replica: &Replica,
+    config: &Config,
+    shared: &Shared,
+    recorder: EventRecorder,
+    report: ControllerReport,
+) -> Driver {
     Driver {
         store: shared.store.clone(),
         reviews: shared.reviews.clone(),
@@ -270,26 +261,7 @@ fn driver(replica: &Replica, config: &Config, shared: &Shared, recorder: EventRe
         config: controller_config(config, shared),
         clock: DriverClock::start(),
         heartbeats: replica.heartbeats.clone(),
+        report,
+        gate: replica.gate.clone(),
     }
-}
-
-fn controller_config(config: &Config, shared: &Shared) -> ControllerConfig {
-    let (budgets, scope) = (&config.budgets, &config.scope);
-    ControllerConfig {
-        retain: SignedDuration::try_from(config.pods.retain).unwrap_or(SignedDuration::MAX),
-        limits: PullLimits {
-            nodes: to_usize(budgets.max_pulling_nodes),
-            per_registry: to_usize(budgets.max_pulls_per_registry),
-            per_node: usize::from(budgets.pods_per_node),
-        },
-        refresh: scope.refresh,
-        new_node_deployments: usize::from(scope.new_node_deployments),
-        holds: shared.hold_limits,
-        max_writes: usize::from(budgets.max_writes),
-        pods: shared.settings.clone(),
-    }
-}
-
-fn to_usize(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

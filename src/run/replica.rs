@@ -14,6 +14,7 @@ use super::process::{client_with_metrics, random_identity};
 use crate::config::Config;
 use crate::fence::Fence;
 use crate::heartbeat::Heartbeats;
+use crate::hold_gate::HoldGate;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 use crate::supervisor::Supervisor;
@@ -40,6 +41,8 @@ pub(super) struct Replica {
     pub(super) fence: Fence,
     /// Shows that the loops turn.
     pub(super) heartbeats: Heartbeats,
+    /// Says whether the webhook may hold a rollout.
+    pub(super) gate: HoldGate,
 }
 
 impl Replica {
@@ -63,6 +66,7 @@ impl Replica {
             stop: CancellationToken::new(),
             fence: Fence::default(),
             heartbeats: Heartbeats::default(),
+            gate: HoldGate::default(),
         })
     }
 }

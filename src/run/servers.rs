@@ -131,6 +131,7 @@ fn webhook(replica: &Replica, shared: Shared, namespaces: &[String]) -> Webhook 
             limits,
             namespaces: namespaces.into(),
             permit: shared.permit,
+            gate: replica.gate.clone(),
         }),
     }
 }

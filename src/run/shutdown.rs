@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::process::Signals;
 use super::servers::Servers;
+use crate::hold_gate::HoldGate;
 use crate::supervisor::FirstEnd;
 
 /// The tasks of a replica that serves, and what ends them.
@@ -22,6 +23,8 @@ pub(super) struct Running {
     pub(super) controller_done: CancellationToken,
     /// Cancelled when the process is told to stop.
     pub(super) stop: CancellationToken,
+    /// Closed at once: this replica may be the last, and would resume nothing that it holds.
+    pub(super) gate: HoldGate,
     /// How long reviews are still served after a signal.
     pub(super) drain: Duration,
 }
@@ -48,6 +51,7 @@ impl Running {
             controller,
             election,
         } = self.essential;
+        self.gate.stop();
         self.stop.cancel();
         end_of(controller).await;
         self.controller_done.cancel();
@@ -108,6 +112,7 @@ mod tests {
             first_end,
             controller_done,
             stop,
+            gate: HoldGate::default(),
             // Reviews are served on after a signal only.
             drain: Duration::from_secs(3600),
         };

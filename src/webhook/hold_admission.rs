@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{Timestamp, Unit};
+use tokio::time::Instant;
 
+use crate::hold_gate::HoldGate;
 use crate::self_test::Permit;
 use crate::watch::SharedStore;
 use headstart_core::api::annotations::HOLD_TIMEOUT;
@@ -25,6 +27,8 @@ pub struct HoldAdmission {
     pub namespaces: Arc<[String]>,
     /// Nothing is held without it: no pods would be created.
     pub permit: Permit,
+    /// Nothing is held while it is closed: it is not certain that a leader would resume the rollout.
+    pub gate: HoldGate,
 }
 
 impl HoldAdmission {
@@ -38,7 +42,7 @@ impl HoldAdmission {
         names_pause: bool,
     ) -> HoldDecision {
         let watched = self.namespaces.is_empty() || self.namespaces.contains(&new.key.namespace);
-        if !watched || !self.permit.is_granted() {
+        if !watched {
             return HoldDecision::Unchanged;
         }
         let stock = if lands_alike {
@@ -49,7 +53,12 @@ impl HoldAdmission {
         // Users read the marks: whole seconds are enough.
         let now = Timestamp::now().round(Unit::Second);
         let now = now.unwrap_or_else(|_| Timestamp::now());
-        decide(new, old, names_pause, stock, self.limits, now)
+        let decision = decide(new, old, names_pause, stock, self.limits, now);
+        let was_held = old
+            .and_then(|old| old.state.held)
+            .is_some_and(|held| held.paused);
+        let closed = self.gate.closed(self.permit.is_granted(), Instant::now());
+        decision.with_gate(was_held, closed)
     }
 
     /// A review is read for its images only; where they go is what the stored object says. The store is locked for lookups

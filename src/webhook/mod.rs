@@ -178,6 +178,13 @@ impl Webhook {
                     warnings.insert(0, HoldAdmission::PAUSE_NAMED.to_owned());
                     None
                 }
+                HoldDecision::NotHeld { reason, was_held } => {
+                    warnings.insert(0, reason.warning().to_owned());
+                    if !dry_run {
+                        self.metrics.not_held(reason);
+                    }
+                    was_held.then(|| patch_base.release_patch(names_pause))?
+                }
                 HoldDecision::Release => patch_base.release_patch(names_pause),
                 HoldDecision::Hold { since, until } => {
                     warnings.insert(0, holds.warning(&new, until));

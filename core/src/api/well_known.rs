@@ -25,6 +25,10 @@ pub const REVISION_LABEL: &str = "headstart.dev/revision";
 /// On every prefetch pod: its node's name, which can be too long for a label. Pinned by affinity, the pod names it
 /// nowhere else until it is scheduled.
 pub const NODE_ANNOTATION: &str = "headstart.dev/node";
+/// On headstart's Lease: how many rollouts are held, as the leader knows.
+pub const HOLDING_ANNOTATION: &str = "headstart.dev/holding";
+/// On headstart's Lease: whether the leader can resume rollouts ([`ResumeHealth`](crate::hold::ResumeHealth)).
+pub const RESUMES_ANNOTATION: &str = "headstart.dev/resumes";
 
 /// All labels and annotations of a Deployment that are read or set.
 pub const KEYS: [&str; 10] = [

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -16,6 +15,7 @@ use crate::workload::{DeploymentKey, Workload};
 
 use super::log::LogLine;
 use super::observation::Observation;
+pub use super::write_error::WriteError;
 
 /// Tells one command of a leadership term from all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub enum Event {
     },
     /// The permission to create pods changed.
     PermissionChanged(CreatePermission),
+    /// The webhook configuration was found (true), or is deleted (false): then headstart is being removed, and all holds end.
+    RegistrationChanged(bool),
     /// The time that [`super::Controller::next_timeout`] returned has come.
     Timeout,
 }
@@ -189,61 +191,6 @@ pub enum CommandResult {
     PullSecretsRead(Result<Vec<String>, String>),
 }
 
-/// Why a write was not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteError {
-    /// The API server refuses it, and would refuse it again: quota, a policy, a namespace that is being deleted.
-    Refused {
-        /// The status code.
-        status: u16,
-        /// The message.
-        message: String,
-    },
-    /// The API server could not do it now: 408, 409, 429, 5xx, no connection.
-    Unavailable {
-        /// The message.
-        message: String,
-        /// When the API server asks for the next attempt.
-        retry_after: Option<Duration>,
-    },
-    /// There was no answer: it may have been done, or not.
-    Unknown(String),
-    /// This replica does not lead any more; it was not sent.
-    NotLeader,
-    /// The lease ended before the answer: it may have been done, or not.
-    LeaseEnded,
-}
-
-impl WriteError {
-    /// Returns the class of the error, for reports that are made once for each.
-    pub(super) fn class(&self) -> String {
-        match self {
-            Self::Refused { status, .. } => format!("Refused{status}"),
-            Self::Unavailable { .. } => "Unavailable".to_owned(),
-            Self::Unknown(_) => "Unknown".to_owned(),
-            Self::NotLeader => "NotLeader".to_owned(),
-            Self::LeaseEnded => "LeaseEnded".to_owned(),
-        }
-    }
-
-    /// Returns the message.
-    pub fn message(&self) -> &str {
-        match self {
-            Self::Refused { message, .. }
-            | Self::Unavailable { message, .. }
-            | Self::Unknown(message) => message,
-            Self::NotLeader => "this replica does not lead any more",
-            Self::LeaseEnded => "the lease ended before the answer",
-        }
-    }
-
-    /// Returns whether the lease is the reason. The term ends too then, and nothing is reported: the next leader does the same
-    /// again.
-    pub fn is_end_of_lease(&self) -> bool {
-        matches!(self, Self::NotLeader | Self::LeaseEnded)
-    }
-}
-
 /// The result of a resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeOutcome {
@@ -259,6 +206,16 @@ pub enum ResumeOutcome {
     ImagesChanged,
     /// The Deployment was changed between the read and the write; nothing was written.
     Conflict,
+}
+
+impl ResumeOutcome {
+    /// Returns whether the write that ends a hold was done.
+    pub(super) fn is_end(self) -> bool {
+        matches!(
+            self,
+            Self::Resumed | Self::AlreadyResumed | Self::LeftPaused
+        )
+    }
 }
 
 /// An event on a Deployment, for `kubectl describe`.

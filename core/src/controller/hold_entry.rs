@@ -31,6 +31,8 @@ pub(super) struct HoldEntry {
     /// When this controller first saw the hold.
     pub(super) seen_at: Instant,
     pub(super) state: HoldState,
+    /// When it was first to be resumed, while it is not.
+    pub(super) over_since: Option<Instant>,
     /// The resume in flight, in state [`HoldState::Resuming`].
     pub(super) resume: Option<CommandId>,
     /// The images for which the hold was reported.
@@ -49,6 +51,7 @@ impl HoldEntry {
             mark,
             seen_at: now,
             state: HoldState::Waiting,
+            over_since: None,
             resume: None,
             reported: None,
             reported_failures: BTreeSet::new(),
@@ -91,9 +94,11 @@ impl HoldEntry {
         }
     }
 
-    /// Checks the hold: returns the input for its state, with the progress of its prefetch.
+    /// Checks the hold: returns the input for its state, with the progress of its prefetch. `registered` is false once the webhook
+    /// configuration is deleted.
     pub(super) fn check(
         &self,
+        registered: bool,
         prefetch: Option<&Prefetch>,
         mode: Mode,
         turn: &Turn<'_>,
@@ -102,6 +107,7 @@ impl HoldEntry {
         let progress = prefetch.map(|prefetch| prefetch.progress(now.monotonic));
         let seen_for = now.signed_since(self.seen_at);
         let end = match turn.config.holds {
+            Some(_) if !registered => Some(HoldEndReason::Unregistered),
             Some(limits) => end_reason(
                 &self.workload,
                 self.mark,

@@ -16,7 +16,7 @@ use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::api::hold_mark::HoldId;
 use crate::api::mode::Mode;
-use crate::hold::{HoldAction, HoldInput, HoldState, next_state};
+use crate::hold::{HoldAction, HoldInput, HoldState, ResumeHealth, next_state};
 use crate::time::Instant;
 use crate::workload::DeploymentKey;
 
@@ -28,6 +28,10 @@ const MAX_CONFLICTS: u32 = 8;
 pub(super) struct Holds {
     by_key: BTreeMap<DeploymentKey, HoldEntry>,
     resumes: Resumes,
+    /// When a rollout was last resumed.
+    last_success: Option<Instant>,
+    /// The webhook configuration is deleted.
+    unregistered: bool,
     /// How many holds were checked.
     #[cfg(test)]
     pub(super) checks: usize,
@@ -37,6 +41,23 @@ impl Holds {
     /// Returns how many rollouts are held.
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// Returns whether holds that are over are resumed.
+    pub(super) fn health(&self, now: Instant) -> ResumeHealth {
+        let over = self.by_key.values().filter_map(|hold| hold.over_since);
+        ResumeHealth::judge(over, self.last_success, now)
+    }
+
+    /// Records whether the webhook configuration is there. Without it every hold ends.
+    pub(super) fn set_registered(&mut self, registered: bool, turn: &mut Turn<'_>) {
+        if self.unregistered != registered {
+            return;
+        }
+        self.unregistered = !registered;
+        for key in turn.store.held_deployments() {
+            turn.mark_changed(key);
+        }
     }
 
     /// Returns whether a hold is known that the end of its last prefetch pod may end.
@@ -114,13 +135,17 @@ impl Holds {
         let Some(hold) = self.by_key.get_mut(key) else {
             return false;
         };
-        let (input, progress) = hold.check(prefetch, mode, turn);
+        let (input, progress) = hold.check(!self.unregistered, prefetch, mode, turn);
         let (state, action) = next_state(hold.state, input, turn.now.monotonic);
         let HoldAction::Resume(reason) = action else {
             hold.state = state;
+            if matches!(state, HoldState::Waiting | HoldState::Settling(_)) {
+                hold.over_since = None;
+            }
             self.resumes.remove(key);
             return false;
         };
+        hold.over_since.get_or_insert(turn.now.monotonic);
         if !self.resumes.may_start(key, is_next) {
             // Its state stays as it is until a place is free.
             self.resumes.push(key);
@@ -185,12 +210,18 @@ impl Holds {
             Err(error) => Err(ResumeError::Write(error)),
         };
         turn.mark_changed(&key);
+        if result.as_ref().is_ok_and(|outcome| outcome.is_end()) {
+            self.last_success = Some(turn.now.monotonic);
+        }
         let Some(hold) = self.resuming(&key, id) else {
             return report_late_answer(&resume, result, turn);
         };
         hold.resume = None;
         let input = hold.answer(&resume, &result);
         hold.state = next_state(hold.state, input, turn.now.monotonic).0;
+        if input == HoldInput::Resumed {
+            hold.over_since = None;
+        }
         match result {
             Ok(outcome) => report_resume(&resume, outcome, turn),
             Err(error) => {

@@ -177,6 +177,7 @@ pub(super) fn hold_end_reason(
         }
         HoldEndReason::NotAsked => format!("label {PREFETCH_LABEL} does not say hold any more"),
         HoldEndReason::SwitchedOff => "headstart runs with --hold=off".to_owned(),
+        HoldEndReason::Unregistered => "headstart's webhook configuration is deleted".to_owned(),
         HoldEndReason::ByHand => "by somebody else".to_owned(),
         HoldEndReason::Updated => {
             "an update has nothing to wait for: a fix, or images that are on the nodes".to_owned()

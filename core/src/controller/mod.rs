@@ -47,6 +47,7 @@ mod terms;
 mod tests;
 mod timers;
 mod turn;
+mod write_error;
 
 use std::collections::BTreeSet;
 
@@ -124,6 +125,7 @@ impl Controller {
         let mut stats = Stats {
             pulling: self.parts.pulls.nodes_pulling(),
             held: self.parts.holds.len(),
+            resumes: self.parts.holds.health(now),
             creates: self.parts.dispatcher.creates.len(),
             ..Stats::default()
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::hold::ResumeHealth;
 use crate::pod::status::PodStatusSummary;
 
 /// Something that a metric counts.
@@ -41,4 +42,6 @@ pub struct Stats {
     pub held: usize,
     /// Creates that are not finished.
     pub creates: usize,
+    /// Says whether holds that are over are resumed.
+    pub resumes: ResumeHealth,
 }

@@ -64,6 +64,7 @@ impl Parts {
             }
             Event::CommandFinished { id, result } => self.on_command_finished(id, result, turn),
             Event::PermissionChanged(permission) => self.dispatcher.set_permission(permission),
+            Event::RegistrationChanged(registered) => self.holds.set_registered(registered, turn),
             Event::Timeout => {
                 while let Some(timer) = turn.timers.pop_due(turn.now.monotonic) {
                     self.on_timeout(timer, turn);

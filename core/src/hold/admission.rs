@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::GateClosed;
 use crate::workload::Workload;
 
 /// How long holds last at most.
@@ -49,6 +50,25 @@ pub enum HoldDecision {
     /// It goes on, because another client names `spec.paused` and does not pause it. The end of a hold could not tell that from
     /// a pause.
     PauseNamed,
+    /// It goes on, because it is not certain that a leader would resume it.
+    NotHeld {
+        /// Why not.
+        reason: GateClosed,
+        /// It waited before.
+        was_held: bool,
+    },
+}
+
+impl HoldDecision {
+    /// Returns the decision where the gate is closed: nothing is held, and a hold that the write would extend ends with it.
+    /// `was_held` says that the Deployment is held before the write.
+    #[must_use]
+    pub fn with_gate(self, was_held: bool, closed: Option<GateClosed>) -> Self {
+        match (self, closed) {
+            (Self::Hold { .. }, Some(reason)) => Self::NotHeld { reason, was_held },
+            (decision, _) => decision,
+        }
+    }
 }
 
 /// Decides what a write does to a Deployment in mode [`Mode::Hold`](crate::api::mode::Mode::Hold). `old` is the Deployment before an update;

@@ -44,6 +44,8 @@ pub enum HoldEndReason {
     NotAsked,
     /// Holding is switched off.
     SwitchedOff,
+    /// headstart's webhook configuration is deleted: it is being removed.
+    Unregistered,
     /// Another client has ended it.
     ByHand,
     /// An update that has nothing to wait for: a fix, or images that are on the nodes.
@@ -62,6 +64,7 @@ impl HoldEndReason {
             Self::ImpossibleMarks => "ImpossibleMarks",
             Self::NotAsked => "NotAsked",
             Self::SwitchedOff => "SwitchedOff",
+            Self::Unregistered => "Unregistered",
             Self::ByHand => "ByHand",
             Self::Updated => "Updated",
         }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod end_reason;
+mod gate;
 mod pause;
 mod state;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub use admission::{HoldDecision, HoldLimits, ImagePresence, decide};
 pub use end_reason::{HoldEndReason, MODE_GRACE, Progress, end_reason, time_left};
+pub use gate::{GateClosed, GateView, RENEW_DEADLINE, RESUME_GRACE, ResumeHealth, closed_gate};
 pub use pause::{
     LAST_APPLIED, OwnedFields, PAUSER_ANNOTATIONS, is_paused_by_user, manifest_pauses,
 };

@@ -13,6 +13,7 @@ const LIMITS: HoldLimits = HoldLimits {
 };
 
 mod end_reason;
+mod gate;
 mod pause;
 mod state;
 

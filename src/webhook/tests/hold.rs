@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
+use crate::hold_gate::HoldGate;
 use crate::watch::SharedStore;
 use headstart_core::api::hold_mark::HoldMark;
 use headstart_core::hold::HoldLimits;
@@ -16,6 +17,10 @@ fn serve_with_holds() -> Served {
 
 /// With `--namespaces`.
 fn serve_looking_at(namespaces: &[String]) -> Served {
+    serve_behind(HoldGate::just_renewed(), namespaces)
+}
+
+fn serve_behind(gate: HoldGate, namespaces: &[String]) -> Served {
     let store = SharedStore::new("headstart");
     let settings = PodSettings {
         noop_image: "headstart:v1".into(),
@@ -35,6 +40,7 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
         limits,
         namespaces: namespaces.into(),
         permit: Default::default(),
+        gate,
     }))
 }
 
@@ -267,4 +273,41 @@ async fn nothing_is_held_where_another_client_says_that_it_does_not_pause() {
     let review = review_of("CREATE", &copy, &Value::Null);
     let (patched, _) = admitted(&served, "/hold", &review).await;
     assert!(held(&patched).is_some(), "a copy of a held Deployment");
+}
+
+#[tokio::test]
+async fn nothing_is_held_without_a_leader_and_the_answer_says_so() {
+    let served = serve_behind(HoldGate::default(), &[]);
+    let object = deployment("app:1");
+    let review = review_of("CREATE", &object, &Value::Null);
+    let (patched, response) = admitted(&served, HOLD, &review).await;
+    assert_eq!(patched, object);
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("no replica of headstart leads"),
+        "{warning}"
+    );
+    assert!(served.noted(&object), "it is prefetched all the same");
+    let same = review_of("UPDATE", &object, &complete(object.clone()));
+    let (_, response) = admitted(&served, HOLD, &same).await;
+    assert!(response.get("warnings").is_none(), "{response}");
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_ends_the_hold_that_a_write_would_extend() {
+    let gate = HoldGate::just_renewed();
+    let served = serve_behind(gate.clone(), &[]);
+    let review = review_of("CREATE", &deployment("app:1"), &Value::Null);
+    let (first, _) = admitted(&served, HOLD, &review).await;
+    let mut other = first.clone();
+    other["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:2");
+    let update = review_of("UPDATE", &other, &first);
+    let (extended, _) = admitted(&served, HOLD, &update).await;
+    assert!(held(&extended).is_some_and(|held| held.paused));
+    gate.stop();
+    let (ended, response) = admitted(&served, HOLD, &update).await;
+    assert_eq!(held(&ended), None);
+    assert!(ended["spec"].get("paused").is_none());
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("is stopping"), "{warning}");
 }

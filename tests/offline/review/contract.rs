@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use headstart::testing::{
-    HoldAdmission, MAX_PENDING_REVIEWS, MemoryBudget, Metrics, PendingReviews, RequestError,
-    ReviewResponse, SharedStore, Webhook,
+    HoldAdmission, HoldGate, MAX_PENDING_REVIEWS, MemoryBudget, Metrics, PendingReviews,
+    RequestError, ReviewResponse, SharedStore, Webhook,
 };
 use headstart_core::hold::HoldLimits;
 use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
@@ -48,6 +48,7 @@ fn gate() -> HoldAdmission {
         },
         namespaces: Vec::new().into(),
         permit: Default::default(),
+        gate: HoldGate::just_renewed(),
     }
 }
 

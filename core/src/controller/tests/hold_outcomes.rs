@@ -3,9 +3,10 @@
 use super::holds::*;
 use super::kubelet::*;
 use super::world::*;
-use crate::controller::command::{Command, ResumeOutcome, WriteError};
+use crate::controller::command::{Command, CommandResult, Event, ResumeOutcome, WriteError};
 use crate::controller::observation::Observation;
 use crate::event::EventReason;
+use crate::hold::ResumeHealth;
 use serde_json::json;
 use std::time::Duration;
 
@@ -232,4 +233,41 @@ fn an_answer_for_a_deployment_that_is_gone_is_not_reported() {
     assert!(resumed(&mut world).is_empty());
     let failed = world.take_events(EventReason::RolloutNotResumed);
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn without_a_webhook_configuration_every_hold_ends() {
+    let mut world = held(1);
+    assert!(take_resumes(&mut world).is_empty());
+    world.apply(Event::RegistrationChanged(true));
+    assert!(take_resumes(&mut world).is_empty());
+    world.apply(Event::RegistrationChanged(false));
+    assert_eq!(take_resumes(&mut world).len(), 1);
+    let again = hold(&world, "api", &["a:1"]);
+    world.deploy(again);
+    assert_eq!(take_resumes(&mut world).len(), 1, "held by another replica");
+    world.apply(Event::RegistrationChanged(true));
+    let later = hold(&world, "app", &["a:1"]);
+    world.deploy(later);
+    assert!(take_resumes(&mut world).is_empty());
+}
+
+#[test]
+fn resumes_fail_after_30_s_without_one_that_succeeds() {
+    let mut world = resuming();
+    let health = |world: &World| world.controller.stats(world.now.monotonic).resumes;
+    answer(&mut world, Err(unavailable()));
+    for _ in 0..29 {
+        world.advance(secs(1));
+        assert_eq!(health(&world), ResumeHealth::Ok);
+        for (id, _) in take_resumes(&mut world) {
+            world.finish(id, CommandResult::Resumed(Err(unavailable())));
+        }
+    }
+    world.advance(secs(1));
+    assert_eq!(health(&world), ResumeHealth::Failing);
+    world.advance(secs(60));
+    let (id, _) = take_resumes(&mut world).remove(0);
+    world.finish(id, CommandResult::Resumed(Ok(ResumeOutcome::Resumed)));
+    assert_eq!(health(&world), ResumeHealth::Ok);
 }

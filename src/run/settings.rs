@@ -1,0 +1,51 @@
+//! The settings of pods and of the controller, from the configuration.
+
+use anyhow::{Result, bail};
+use headstart_core::controller::{ControllerConfig, PullLimits};
+use headstart_core::pod::PodSettings;
+use k8s_openapi::jiff::SignedDuration;
+
+use super::replica::Shared;
+use crate::config::{Config, PodConfig, PullMethodFlag};
+
+/// Returns what all prefetch pods have in common.
+pub(super) fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
+    let noop_image = pods.noop_image.clone();
+    let Some(noop_image) = noop_image.filter(|image| !image.is_empty()) else {
+        bail!(
+            "--noop-image is not set: give the image of headstart that prefetch pods run, or set HEADSTART_NOOP_IMAGE, \
+             which the manifests do"
+        );
+    };
+    let priority_class = Some(pods.priority_class.clone());
+    Ok(PodSettings {
+        noop_image,
+        method: PullMethodFlag::forced(pods.pull_method),
+        binding: pods.pin.into(),
+        run_as: pods.service_account.into(),
+        priority_class: priority_class.filter(|name| !name.is_empty()),
+        deadline_seconds: i64::try_from(pods.pod_deadline.as_secs()).unwrap_or(i64::MAX),
+    })
+}
+
+/// Returns the settings of the controller.
+pub(super) fn controller_config(config: &Config, shared: &Shared) -> ControllerConfig {
+    let (budgets, scope) = (&config.budgets, &config.scope);
+    ControllerConfig {
+        retain: SignedDuration::try_from(config.pods.retain).unwrap_or(SignedDuration::MAX),
+        limits: PullLimits {
+            nodes: to_usize(budgets.max_pulling_nodes),
+            per_registry: to_usize(budgets.max_pulls_per_registry),
+            per_node: usize::from(budgets.pods_per_node),
+        },
+        refresh: scope.refresh,
+        new_node_deployments: usize::from(scope.new_node_deployments),
+        holds: shared.hold_limits,
+        max_writes: usize::from(budgets.max_writes),
+        pods: shared.settings.clone(),
+    }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
