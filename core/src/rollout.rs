@@ -6,6 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 /// Condition type and reasons of the Deployment controller (`pkg/controller/deployment/util`).
 const PROGRESSING: &str = "Progressing";
 const NEW_REPLICA_SET_AVAILABLE: &str = "NewReplicaSetAvailable";
+const DEPLOYMENT_PAUSED: &str = "DeploymentPaused";
 const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 /// How far the Deployment controller is with the newest template.
@@ -50,12 +51,16 @@ pub(crate) fn rollout_of(
     let gave_up = reason == Some(PROGRESS_DEADLINE_EXCEEDED);
     let observed = status.observed_generation >= generation;
     let failing = gave_up || status.unavailable_replicas.unwrap_or(0) > 0;
+    let complete = observed && !failing && has_all(replicas, status);
+    // A pause after the rollout replaces the reason that tells that it was complete.
+    let paused_later = reason == Some(DEPLOYMENT_PAUSED) && complete;
+    let available = reason == Some(NEW_REPLICA_SET_AVAILABLE);
     Rollout {
-        settled: observed && (gave_up || reason == Some(NEW_REPLICA_SET_AVAILABLE)),
+        settled: observed && (gave_up || available || paused_later),
         progressed: progressing
             .and_then(|c| c.last_update_time.as_ref())
             .map(|time| time.0),
-        complete: observed && !failing && has_all(replicas, status),
+        complete,
         failing,
     }
 }
@@ -68,4 +73,23 @@ fn has_all(replicas: i32, status: &DeploymentStatus) -> bool {
     ]
     .into_iter()
     .all(|count| count.unwrap_or(0) == replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pause_after_the_rollout_leaves_it_settled() {
+        let paused = |updated: i32| {
+            let status = serde_json::from_value(json!({
+                "observedGeneration": 2, "replicas": 3, "updatedReplicas": updated, "availableReplicas": 3,
+                "conditions": [{"type": "Progressing", "status": "Unknown", "reason": "DeploymentPaused"}],
+            }));
+            rollout_of(Some(2), 3, &status.unwrap()).settled
+        };
+        assert!(paused(3));
+        assert!(!paused(0), "other images wait for the end of the pause");
+    }
 }

@@ -11,7 +11,6 @@ use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::timers::{TimerKey, Timers};
 use crate::store::DeploymentNode;
-use crate::time::Instant;
 use crate::workload::DeploymentKey;
 
 /// A defect of the controller.
@@ -25,7 +24,6 @@ pub(super) fn check(
     dispatcher: &Dispatcher,
     lookups: &Lookups,
     timers: &Timers,
-    now: Instant,
 ) -> Result<(), Inconsistency> {
     pulls.check_slots().map_err(Inconsistency)?;
     lookups.check(timers).map_err(Inconsistency)?;
@@ -39,7 +37,7 @@ pub(super) fn check(
                 key: key.clone(),
                 node: node.clone(),
             };
-            check_node(pulls, prefetch, &at, waits, now)?;
+            check_node(pulls, prefetch, &at, waits)?;
         }
     }
     for at in pulls.expectations.iter() {
@@ -88,11 +86,10 @@ fn check_node(
     prefetch: &Prefetch,
     at: &DeploymentNode,
     (dispatcher, _, timers): (&Dispatcher, &Lookups, &Timers),
-    now: Instant,
 ) -> Result<(), Inconsistency> {
     let state = prefetch.nodes.get(&at.node).map(|pull| pull.state());
     match state {
-        Some(PullState::Pending) => check_pending(pulls, prefetch, at, dispatcher, now),
+        Some(PullState::Pending) => check_pending(pulls, prefetch, at, dispatcher, timers),
         Some(PullState::Backoff) => {
             let retried = timers.is_set(&TimerKey::PullRetry(at.clone()))
                 || matches!(prefetch.deferral, Deferral::Until(_));
@@ -115,13 +112,15 @@ fn check_pending(
     prefetch: &Prefetch,
     at: &DeploymentNode,
     dispatcher: &Dispatcher,
-    now: Instant,
+    timers: &Timers,
 ) -> Result<(), Inconsistency> {
+    // A pause may be over whose timer was not called yet.
+    let refused = timers.is_set(&TimerKey::RefusedUntil(at.key.clone()));
     let waits = pulls.expectations.contains(at)
         || pulls.queue.contains(&at.key)
         || pulls.is_parked(at)
         || dispatcher.is_waiting_for_permission()
-        || prefetch.refusals.blocks(now)
+        || refused
         || prefetch.pull_secrets.names.is_none() && prefetch.pull_secrets.is_coming();
     let canary_only = prefetch.deferral == Deferral::Unknown;
     if !waits && prefetch.nodes.is_dispatchable(&at.node, canary_only) {

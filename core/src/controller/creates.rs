@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 
 use super::backoff;
 use super::command::{Command, CommandId, WriteError};
 use super::log::LogLine;
+use super::planning::current_method;
 use super::pull::{schedule_retry, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
@@ -30,6 +32,8 @@ pub(super) struct Create {
     pub(super) replaces: Option<String>,
     /// How often the current request was sent.
     pub(super) attempts: u32,
+    /// When the terms last changed before the pod was made: with other terms it is another pod.
+    pub(super) terms_changed_at: Option<Timestamp>,
 }
 
 /// The creates that are not finished.
@@ -82,7 +86,7 @@ impl Creates {
             Ok(()) => {
                 create.replaces = None;
                 create.attempts = 0;
-                if is_wanted(pulls, &create) {
+                if is_wanted(pulls, &create, turn) {
                     self.send(create, turn);
                 } else {
                     self.finish(pulls, create, Err(None), turn);
@@ -125,7 +129,9 @@ impl Creates {
         let Some(create) = self.waiting.remove(at) else {
             return;
         };
-        if is_wanted(pulls, &create) {
+        if is_done(pulls, &create, turn) {
+            self.finish(pulls, create, Ok(None), turn);
+        } else if is_wanted(pulls, &create, turn) {
             self.send(create, turn);
         } else {
             self.finish(pulls, create, Err(None), turn);
@@ -148,7 +154,10 @@ impl Creates {
             // Without the lease the term ends soon; until then nothing is sent without a pause.
             WriteError::Unknown(_) | WriteError::NotLeader | WriteError::LeaseEnded => None,
         };
-        if !is_wanted(pulls, &create) {
+        if is_done(pulls, &create, turn) {
+            return self.finish(pulls, create, Ok(None), turn);
+        }
+        if !is_wanted(pulls, &create, turn) {
             return self.finish(pulls, create, Err(None), turn);
         }
         if create.attempts >= backoff::WRITE_ATTEMPTS {
@@ -236,7 +245,7 @@ impl Creates {
         let of_key = self.waiting.range(first..);
         let unwanted: Vec<DeploymentNode> = of_key
             .take_while(|(at, _)| at.key == *key)
-            .filter(|(_, create)| !is_wanted(pulls, create))
+            .filter(|(_, create)| !is_wanted(pulls, create, turn))
             .map(|(at, _)| at.clone())
             .collect();
         for at in unwanted {
@@ -251,8 +260,22 @@ impl Creates {
     }
 }
 
-/// Returns whether the pod of a create is wanted by the prefetch that it was sent for.
-fn is_wanted(pulls: &Pulls, create: &Create) -> bool {
-    let prefetch = pulls.prefetches.get(&create.at.key);
-    prefetch.is_some_and(|prefetch| prefetch.id == create.prefetch)
+/// Returns whether the pod of a create is visible, although no answer says that it was created.
+fn is_done(pulls: &Pulls, create: &Create, turn: &Turn<'_>) -> bool {
+    let at = &create.at;
+    let pods = turn.store.pods_on_node(&at.key, &at.node);
+    create.replaces.is_none() && pulls.expectations.is_visible(at, &pods)
+}
+
+/// Returns whether the pod of a create is still wanted: by the same prefetch, on the same terms, on the same node. In any other
+/// state than `Created` the node is gone, or is another by the same name. A node may also have become ineligible.
+fn is_wanted(pulls: &Pulls, create: &Create, turn: &Turn<'_>) -> bool {
+    let at = &create.at;
+    let prefetch = pulls.prefetches.get(&at.key);
+    prefetch.is_some_and(|prefetch| {
+        prefetch.id == create.prefetch
+            && prefetch.terms_changed_at() == create.terms_changed_at
+            && prefetch.is_current(turn.store)
+    }) && pulls.state(at) == Some(PullState::Created)
+        && current_method(pulls, at, turn).is_some()
 }

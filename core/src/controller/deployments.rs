@@ -147,11 +147,7 @@ fn start_prefetch(
         let Some(record) = turn.store.node(name) else {
             continue;
         };
-        if record.reports_all_images(&workload) {
-            prefetch.already_present += 1;
-        } else {
-            prefetch.add_node(&NodeName::from(name.as_str()), record, targets.len());
-        }
+        prefetch.add_node(&NodeName::from(name.as_str()), record, targets.len());
     }
     turn.out.logs.push(LogLine::Prefetching {
         key: key.clone(),
@@ -159,7 +155,7 @@ fn start_prefetch(
         count: workload.images.len(),
         nodes: prefetch.nodes.len(),
         skipped: skipped.len(),
-        already_present: prefetch.already_present,
+        already_present: prefetch.already_present.len(),
     });
     if !workload.images.is_empty() {
         let note = messages::prefetch_started(&prefetch, &skipped);

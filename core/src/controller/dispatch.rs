@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::budget::LimitReached;
 use super::command::CreatePermission;
 use super::creates::{Create, Creates};
+use super::planning::current_method;
 use super::prefetch::PullSet;
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
@@ -16,7 +17,6 @@ use super::turn::Turn;
 use crate::api::well_known::REVISION_LABEL;
 use crate::evidence::{NodeImages, images_on_node};
 use crate::limits::POD_BYTES;
-use crate::plan::plan;
 use crate::pod::{pod_name, prefetch_pod};
 use crate::scheduling::node::PullMethod;
 use crate::store::DeploymentNode;
@@ -75,6 +75,12 @@ impl Dispatcher {
         let Some(prefetch) = pulls.prefetches.get_mut(key) else {
             return false;
         };
+        // The store is ahead of the events: the event that says so follows, and begins the next prefetch.
+        if !prefetch.is_current(turn.store) {
+            pulls.cancel_prefetch(key);
+            turn.mark_changed(key);
+            return false;
+        }
         if prefetch.refusals.blocks(now) || prefetch.pull_secrets.names.is_none() {
             return false;
         }
@@ -158,6 +164,7 @@ impl Dispatcher {
             pod: build_pod(&set, at, method, revision, turn),
             replaces: replaces.clone(),
             attempts: 0,
+            terms_changed_at: prefetch.terms_changed_at(),
         };
         if let Err(message) = check_size(&create.pod) {
             pulls.release_slot(at);
@@ -173,20 +180,6 @@ impl Dispatcher {
         self.creates.send(create, turn);
         DispatchOutcome::Created
     }
-}
-
-/// Returns how images are pulled on a node as it is now; `None` if it is not eligible. The plan is as old as its queue is
-/// long.
-fn current_method(pulls: &Pulls, at: &DeploymentNode, turn: &Turn<'_>) -> Option<PullMethod> {
-    let prefetch = pulls.prefetches.get(&at.key)?;
-    let record = turn.store.node(&at.node)?;
-    if record.uid != prefetch.nodes.get(&at.node)?.uid {
-        return None;
-    }
-    let node = [record.info.as_ref()];
-    let context = &prefetch.placement_context;
-    let plan = plan(&prefetch.workload, node, context, &turn.config.pods);
-    plan.nodes.into_iter().next().map(|(_, method)| method)
 }
 
 /// Returns the pod. Its name is that of the images it pulls, its label that of the image set it is for.

@@ -87,6 +87,12 @@ impl Expectations {
         CacheState::JustSynced(Some(lag))
     }
 
+    /// Returns whether the pod of a create that is not answered is visible: the create was done.
+    pub(super) fn is_visible(&self, at: &DeploymentNode, pods: &[&PrefetchPod]) -> bool {
+        let expectation = self.by_node.get(at);
+        expectation.is_some_and(|expectation| pods.iter().any(|pod| expectation.is_named(pod)))
+    }
+
     /// Removes the expectation of a pod that should be visible by now. Returns whether there was one.
     pub(super) fn on_timeout(&mut self, at: &DeploymentNode, now: Instant) -> bool {
         let overdue = |expectation: &Expectation| {
@@ -122,12 +128,17 @@ impl Expectations {
 }
 
 impl Expectation {
+    /// Returns whether a pod has the name that is expected, and is not the one that is replaced.
+    fn is_named(&self, pod: &PrefetchPod) -> bool {
+        pod.name == self.name && Some(&pod.uid) != self.replaces.as_ref()
+    }
+
     /// Returns how long after the answer the pod became visible, if it is among these.
     fn lag(&self, pods: &[&PrefetchPod], now: Instant) -> Option<Duration> {
         let (uid, since) = self.created.as_ref()?;
         let is_it = |pod: &&PrefetchPod| match uid {
             Some(uid) => pod.uid == *uid,
-            None => pod.name == self.name && Some(&pod.uid) != self.replaces.as_ref(),
+            None => self.is_named(pod),
         };
         let visible = pods.iter().any(is_it);
         visible.then(|| now.duration_since(*since))

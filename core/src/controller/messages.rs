@@ -29,10 +29,10 @@ pub(super) fn prefetch_started(prefetch: &Prefetch, skipped: &[(&str, SkipReason
         count(images.len(), "image"),
         image_list(&prefetch.workload)
     );
-    if prefetch.already_present > 0 {
+    if !prefetch.already_present.is_empty() {
         note.push_str(&format!(
             ". {} report them already",
-            count(prefetch.already_present, "node")
+            count(prefetch.already_present.len(), "node")
         ));
     }
     if !skipped.is_empty() {

@@ -145,7 +145,7 @@ impl Controller {
     ///
     /// # Errors
     /// Names what is inconsistent: a defect of the controller.
-    pub fn check(&self, now: Instant) -> Result<(), Inconsistency> {
+    pub fn check(&self) -> Result<(), Inconsistency> {
         let Parts {
             pulls,
             dispatcher,
@@ -153,7 +153,7 @@ impl Controller {
             holds,
             ..
         } = &self.parts;
-        consistency::check(pulls, dispatcher, lookups, &self.timers, now)?;
+        consistency::check(pulls, dispatcher, lookups, &self.timers)?;
         consistency::check_holds(holds, &self.timers)
     }
 

@@ -67,6 +67,9 @@ fn is_young(record: &NodeRecord, turn: &Turn<'_>) -> bool {
 fn remove_node(pulls: &mut Pulls, name: &NodeName, turn: &mut Turn<'_>) {
     let mut removed = Vec::new();
     for (key, prefetch) in &mut pulls.prefetches {
+        if prefetch.already_present.remove(name).is_some() {
+            turn.mark_changed(key);
+        }
         if prefetch.nodes.remove(name) {
             removed.push(DeploymentNode {
                 key: key.clone(),

@@ -9,6 +9,7 @@ use super::pulls::Pulls;
 use super::turn::Turn;
 use crate::plan::{PlacementContext, plan};
 use crate::pod::PodSettings;
+use crate::scheduling::node::PullMethod;
 use crate::store::{DeploymentNode, NodeName, NodeRecord};
 use crate::workload::{DeploymentKey, Workload};
 
@@ -22,9 +23,6 @@ pub(super) fn add_node(
     let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
         return;
     };
-    if record.reports_all_images(&prefetch.workload) {
-        return;
-    }
     let planned = prefetch.nodes.len() + 1;
     prefetch.add_node(&at.node, record, planned);
     sync_node(pulls, at, turn);
@@ -41,6 +39,14 @@ pub(super) fn consider_node(
     let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
         return;
     };
+    match prefetch.already_present.get(&at.node) {
+        Some(uid) if *uid == record.uid => return,
+        Some(_) => {
+            prefetch.already_present.remove(&at.node);
+            turn.mark_changed(&at.key);
+        }
+        None => {}
+    }
     let replaced = match prefetch.nodes.get(&at.node) {
         Some(pull) if pull.uid == record.uid => return,
         Some(_) => {
@@ -73,7 +79,8 @@ fn is_planned(pulls: &Pulls, at: &DeploymentNode, record: &NodeRecord, turn: &Tu
     let nodes = turn.store.nodes().map(|record| record.info.as_ref());
     let context = &prefetch.placement_context;
     let targets = plan(&prefetch.workload, nodes, context, &turn.config.pods).nodes;
-    prefetch.nodes.len() < targets.len() && targets.iter().any(|(name, _)| **name == *at.node)
+    let planned = prefetch.nodes.len() + prefetch.already_present.len();
+    planned < targets.len() && targets.iter().any(|(name, _)| **name == *at.node)
 }
 
 /// Plans the nodes of a prefetch again. Pulls that are in progress go on.
@@ -90,6 +97,9 @@ pub(super) fn replan(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>
         idle && !wanted.contains(node)
     });
     let removed = !unwanted.is_empty();
+    prefetch
+        .already_present
+        .retain(|node, _| wanted.contains(&**node));
     for node in unwanted {
         prefetch.nodes.remove(&node);
     }
@@ -118,4 +128,22 @@ pub(super) fn is_eligible(
     !plan(workload, node, &PlacementContext::default(), settings)
         .nodes
         .is_empty()
+}
+
+/// Returns how images are pulled on a node as it is now; `None` if it is not eligible. The plan is as old as its queue is
+/// long.
+pub(super) fn current_method(
+    pulls: &Pulls,
+    at: &DeploymentNode,
+    turn: &Turn<'_>,
+) -> Option<PullMethod> {
+    let prefetch = pulls.prefetches.get(&at.key)?;
+    let record = turn.store.node(&at.node)?;
+    if record.uid != prefetch.nodes.get(&at.node)?.uid {
+        return None;
+    }
+    let node = [record.info.as_ref()];
+    let context = &prefetch.placement_context;
+    let plan = plan(&prefetch.workload, node, context, &turn.config.pods);
+    plan.nodes.into_iter().next().map(|(_, method)| method)
 }

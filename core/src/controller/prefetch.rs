@@ -13,7 +13,7 @@ use super::pull_secrets::PullSecrets;
 use crate::evidence::EvidenceWindow;
 use crate::hold::Progress;
 use crate::plan::PlacementContext;
-use crate::store::{NodeName, NodeRecord};
+use crate::store::{NodeName, NodeRecord, Store};
 use crate::time::Instant;
 use crate::workload::{PullTerms, Workload};
 
@@ -61,8 +61,8 @@ pub(super) struct Prefetch {
     /// True for all nodes; false for some that joined after the rollout.
     pub(super) covers_all_nodes: bool,
     pub(super) placement_context: PlacementContext,
-    /// Nodes left out because they report the images.
-    pub(super) already_present: usize,
+    /// Planned nodes without a pull because they report the images, with the UID of each.
+    pub(super) already_present: BTreeMap<NodeName, Arc<str>>,
     pub(super) nodes: NodePulls,
     pub(super) deferral: Deferral,
     pub(super) reports: Reports,
@@ -93,7 +93,7 @@ impl Prefetch {
             started,
             covers_all_nodes: true,
             placement_context: PlacementContext::default(),
-            already_present: 0,
+            already_present: BTreeMap::new(),
             nodes: NodePulls::default(),
             deferral: Deferral::None,
             reports,
@@ -108,8 +108,20 @@ impl Prefetch {
         self.workload.image_set == workload.image_set && self.workload.uid == workload.uid
     }
 
-    /// Adds a node. `planned` is the number of nodes in the plan.
+    /// Returns whether the store still has the Deployment with this image set, enabled. The store may be ahead of the events.
+    pub(super) fn is_current(&self, store: &Store) -> bool {
+        let stored = store.enabled(&self.workload.key);
+        stored.is_some_and(|workload| self.has_same_images(workload))
+    }
+
+    /// Adds a node, for a pull unless it reports the images. `planned` is the number of nodes in the plan.
     pub(super) fn add_node(&mut self, name: &NodeName, record: &NodeRecord, planned: usize) {
+        if record.reports_all_images(&self.workload) {
+            let uid = record.uid.clone();
+            self.already_present.insert(name.clone(), uid);
+            return;
+        }
+        self.already_present.remove(name);
         if self.nodes.add(name, record, planned) {
             self.reports.finished = None;
         }
@@ -135,8 +147,8 @@ impl Prefetch {
             abandoned,
         } = outlook(&self.nodes, now);
         Progress {
-            planned: self.nodes.len() + self.already_present,
-            present: self.nodes.totals().present + self.already_present,
+            planned: self.nodes.len() + self.already_present.len(),
+            present: self.nodes.totals().present + self.already_present.len(),
             abandoned,
             failed,
             pending,
@@ -182,6 +194,11 @@ impl Prefetch {
     pub(super) fn set_pull_secrets(&mut self, names: Vec<String>) {
         self.pull_secrets.names = Some(names);
         self.terms.sets.clear();
+    }
+
+    /// Returns when the terms of the pull last changed.
+    pub(super) fn terms_changed_at(&self) -> Option<Timestamp> {
+        self.terms.changed_at
     }
 
     /// Takes over other terms for the same images.

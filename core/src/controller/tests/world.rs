@@ -229,7 +229,7 @@ impl World {
         self.observations.extend(out.observations);
         self.logs.extend(out.logs);
         if self.is_checked {
-            self.controller.check(self.now.monotonic).unwrap();
+            self.controller.check().unwrap();
         }
         let next = self.controller.next_timeout();
         assert!(next.is_none_or(|at| at > self.now.monotonic), "overdue");
