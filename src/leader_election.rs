@@ -11,6 +11,7 @@
 
 mod controller_report;
 mod observed_lease;
+mod successor;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use observed_lease::{ObservedLease, Restored};
 const RETRY_PERIOD: (u32, u32) = (2, 15);
 
 /// Takes part in the election by one lease.
+#[derive(Clone)]
 pub(crate) struct LeaderElector {
     /// Speaks to the API server.
     pub client: Client,

@@ -31,6 +31,7 @@ mod heartbeat;
 mod hold_gate;
 mod leader_election;
 mod metrics;
+mod release;
 mod request_metrics;
 mod run;
 mod self_test;

@@ -1,40 +1,49 @@
-//! `headstart release`: ends holds by hand, by the same write that the leader makes.
+//! `headstart release`: ends holds by hand or by a timer, by the same write that the leader makes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::ListParams;
-use kube::{Api, Client};
-use tokio::time::timeout;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Client;
 
 use super::UsageError;
-use crate::driver::resume::release as end_hold;
+use crate::config::duration;
+use crate::release::{Held, Target, list_held, release_all};
 use headstart_core::api::well_known::{HELD_LABEL, HELD_VALUE};
 use headstart_core::controller::command::ResumeOutcome;
+use headstart_core::hold::is_overdue;
 use headstart_core::workload::DeploymentKey;
-
-/// How long the cluster may take to list what is held.
-const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Deployments that are resumed at once.
-const AT_ONCE: usize = 8;
 
 /// What `headstart release` is told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The Deployment whose rollout is to go on
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        required_unless_present_any = ["all", "overdue"],
+        conflicts_with_all = ["all", "overdue"]
+    )]
     name: Option<String>,
 
     /// Every Deployment that is held, in all namespaces
-    #[arg(long)]
+    #[arg(long, conflicts_with = "overdue")]
     all: bool,
 
+    /// Every Deployment whose hold should be over, in all namespaces: for a timer that acts where no replica of headstart does
+    #[arg(long)]
+    overdue: bool,
+
+    /// With --overdue: how long a hold should be over, so that the leader ends it first
+    #[arg(long, requires = "overdue", default_value = "1m", value_parser = duration, value_name = "DURATION")]
+    grace: Duration,
+
+    /// With --overdue: how long a rollout is held at most, as `headstart serve` has it
+    #[arg(long, env = "HEADSTART_MAX_HOLD", default_value = "30m", value_parser = duration, value_name = "DURATION")]
+    max_hold: Duration,
+
     /// Namespace of the Deployment [default: that of the kubeconfig's context]
-    #[arg(short, long, conflicts_with = "all")]
+    #[arg(short, long, conflicts_with_all = ["all", "overdue"])]
     namespace: Option<String>,
 
     /// Kubeconfig of the cluster [default: as kubectl has it, or the pod's service account]
@@ -44,65 +53,82 @@ pub struct Options {
 
 /// Resumes and says so.
 pub fn run(options: Options) -> Result<()> {
-    // A second time it is there already, and as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(release(options))
+    super::block_on(release(options))
 }
 
 async fn release(options: Options) -> Result<()> {
-    let Options {
-        name,
-        all,
-        namespace,
-        kubeconfig,
-    } = options;
-    let client = crate::run::client(kubeconfig).await?;
-    let keys = match name {
-        Some(name) => vec![DeploymentKey {
-            namespace: namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
-            name: deployment_name(&name)?.to_owned(),
-        }],
-        None => held(&client).await?,
-    };
-    if keys.is_empty() {
-        println!("no Deployment is held");
-    }
-    let ended: Vec<(DeploymentKey, Result<ResumeOutcome, String>)> = futures::stream::iter(keys)
-        .map(async |key| {
-            let resumed = end_hold(&client, &key).await;
-            (key, resumed)
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
-    let mut failed = 0;
-    for (key, resumed) in ended {
-        match resumed {
-            Ok(ResumeOutcome::Resumed) => println!("{key} resumed"),
-            Ok(ResumeOutcome::AlreadyResumed) => println!("{key} was resumed already"),
-            Ok(ResumeOutcome::LeftPaused) => {
-                println!(
-                    "{key} stays paused, because its manifest says paused: true, or another client paused it"
-                );
-            }
-            // Of all, it has ended meanwhile.
-            Ok(_) if all => {}
-            Ok(_) => bail!(
-                "Deployment {key} is not held; to see what is: kubectl get deployments -A -l {HELD_LABEL}={HELD_VALUE}"
-            ),
-            Err(reason) => {
-                eprintln!("headstart: cannot resume {key}: {reason}");
-                failed += 1;
-            }
+    let client = crate::run::client(options.kubeconfig.clone()).await?;
+    let (targets, none) = match &options.name {
+        Some(name) => (vec![named(&options, name, &client)?], ""),
+        None if options.overdue => (overdue(&options, &client).await?, "no hold is overdue"),
+        None => {
+            let held = list_held(&client, &[]).await?.into_iter();
+            (held.map(Held::any).collect(), "no Deployment is held")
         }
+    };
+    if targets.is_empty() {
+        println!("{none}");
     }
+    // Of many, one that is not held any more has ended meanwhile.
+    let failed = release_and_print(&client, targets, options.name.is_none()).await?;
     if failed > 0 {
         bail!("{failed} not resumed");
     }
     Ok(())
+}
+
+/// Ends the holds, and prints what comes of each. Returns how many could not be ended.
+///
+/// # Errors
+/// Where one is not held, unless `may_be_gone`.
+pub(super) async fn release_and_print(
+    client: &Client,
+    targets: Vec<Target>,
+    may_be_gone: bool,
+) -> Result<usize> {
+    let (mut failed, mut gone) = (0, None);
+    release_all(client, targets, |key, resumed| match resumed {
+        Ok(ResumeOutcome::Resumed) => println!("{key} resumed"),
+        Ok(ResumeOutcome::AlreadyResumed) => println!("{key} was resumed already"),
+        Ok(ResumeOutcome::LeftPaused) => {
+            println!(
+                "{key} stays paused, because its manifest says paused: true, or another client paused it"
+            );
+        }
+        Ok(_) => gone = Some(key.clone()),
+        Err(reason) => {
+            eprintln!("headstart: cannot resume {key}: {reason}");
+            failed += 1;
+        }
+    })
+    .await;
+    if let Some(key) = gone.filter(|_| !may_be_gone) {
+        bail!(
+            "Deployment {key} is not held; to see what is: kubectl get deployments -A -l {HELD_LABEL}={HELD_VALUE}"
+        );
+    }
+    Ok(failed)
+}
+
+fn named(options: &Options, name: &str, client: &Client) -> Result<Target, UsageError> {
+    let namespace = options.namespace.as_deref();
+    let key = DeploymentKey {
+        namespace: namespace
+            .unwrap_or_else(|| client.default_namespace())
+            .to_owned(),
+        name: deployment_name(name)?.to_owned(),
+    };
+    Ok(Target { key, hold: None })
+}
+
+/// Returns the holds that the leader should have ended.
+async fn overdue(options: &Options, client: &Client) -> Result<Vec<Target>> {
+    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    let (max, grace) = (signed(options.max_hold), signed(options.grace));
+    let now = Timestamp::now();
+    let held = list_held(client, &[]).await?.into_iter();
+    let overdue = held.filter(|held| is_overdue(held.mark, max, grace, now));
+    Ok(overdue.map(Held::only_this).collect())
 }
 
 /// Accepts what kubectl does: `web`, `deployment/web`, `deploy/web`.
@@ -114,18 +140,4 @@ fn deployment_name(given: &str) -> Result<&str, UsageError> {
             "only Deployments are held, and {kind:?} is none; use deployment/NAME"
         ))),
     }
-}
-
-async fn held(client: &Client) -> Result<Vec<DeploymentKey>> {
-    let api: Api<Deployment> = Api::all(client.clone());
-    let marked = ListParams::default().labels(&format!("{HELD_LABEL}={HELD_VALUE}"));
-    let list = timeout(LIST_TIMEOUT, api.list_metadata(&marked));
-    let list = list.await.context("listing Deployments timed out")??;
-    let keys = list.items.into_iter().filter_map(|held| {
-        Some(DeploymentKey {
-            namespace: held.metadata.namespace?,
-            name: held.metadata.name?,
-        })
-    });
-    Ok(keys.collect())
 }

@@ -23,13 +23,17 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often another client may change a Deployment meanwhile.
 const MAX_CONFLICTS: usize = 8;
 
-/// Ends the hold of a Deployment for the command line, which has no controller to try again.
+/// Ends the hold of a Deployment where no controller tries again; with `hold`, only this one.
 ///
 /// # Errors
 /// Says why the hold could not be ended.
-pub(crate) async fn release(client: &Client, key: &DeploymentKey) -> Result<ResumeOutcome, String> {
+pub(crate) async fn release(
+    client: &Client,
+    key: &DeploymentKey,
+    hold: Option<&HoldId>,
+) -> Result<ResumeOutcome, String> {
     for _ in 0..MAX_CONFLICTS {
-        match timeout(ATTEMPT_TIMEOUT, resume(client, key, None, None)).await {
+        match timeout(ATTEMPT_TIMEOUT, resume(client, key, hold, None)).await {
             Ok(Ok(ResumeOutcome::Conflict)) => {}
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error)) => return Err(error.message().to_owned()),

@@ -20,6 +20,8 @@ pub(crate) struct Restored;
 pub(super) struct ObservedLease {
     pub(super) lease: Option<Lease>,
     changed: Instant,
+    /// The version that the first look found, which may be none.
+    first: Option<Option<String>>,
     newest: NewestVersion,
     gate: HoldGate,
     /// An answer was older than one before.
@@ -31,6 +33,7 @@ impl ObservedLease {
         Self {
             lease: None,
             changed: Instant::now(),
+            first: None,
             newest: NewestVersion::default(),
             gate,
             restored: false,
@@ -54,6 +57,8 @@ impl ObservedLease {
 
     fn update(&mut self, lease: Option<Lease>) {
         self.gate.observe(lease.as_ref(), Instant::now());
+        self.first
+            .get_or_insert_with(|| version(&lease).map(str::to_owned));
         if version(&self.lease) != version(&lease) {
             self.lease = lease;
             self.changed = Instant::now();
@@ -71,13 +76,29 @@ impl ObservedLease {
         (!holder.is_empty()).then_some(holder)
     }
 
+    /// Returns whether it changed since the first look.
+    pub(super) fn has_changed(&self) -> bool {
+        let first = self.first.as_ref();
+        first.is_some_and(|first| first.as_deref() != version(&self.lease))
+    }
+
+    /// Returns how long it has not changed, by our own clock.
+    pub(super) fn unchanged_for(&self) -> Duration {
+        self.changed.elapsed()
+    }
+
     /// When someone else's lease runs out, if nobody renews it.
     pub(super) fn expires_at(&self, ours: Duration) -> Instant {
+        self.changed + self.duration(ours)
+    }
+
+    /// Returns the duration that the lease says.
+    pub(super) fn duration(&self, ours: Duration) -> Duration {
         let spec = self.lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let theirs = spec
             .and_then(|spec| spec.lease_duration_seconds)
             .and_then(|seconds| u64::try_from(seconds).ok());
-        self.changed + theirs.map_or(ours, Duration::from_secs)
+        theirs.map_or(ours, Duration::from_secs)
     }
 }
 

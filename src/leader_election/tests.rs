@@ -34,6 +34,16 @@ impl Server {
         let (lease, version) = &mut *self.0.lock().unwrap();
         if parts.method != Method::GET {
             let mut written: Value = serde_json::from_slice(&body).unwrap();
+            let known = lease
+                .as_ref()
+                .map(|lease| &lease["metadata"]["resourceVersion"]);
+            let read = written["metadata"].get("resourceVersion");
+            if known != read {
+                let conflict = json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409});
+                let answer = Body::from(conflict.to_string().into_bytes());
+                let response = Response::builder().status(StatusCode::CONFLICT);
+                return response.body(answer).unwrap();
+            }
             *version += 1;
             written["metadata"]["resourceVersion"] = json!(version.to_string());
             *lease = Some(written);
@@ -69,20 +79,25 @@ struct Elected {
     fence: Fence,
 }
 
-/// A replica that leads, with a lease of 6 s.
-async fn elected() -> Elected {
-    let server = Server::default();
-    let elector = LeaderElector {
+/// A replica with a lease of 6 s.
+fn elector(server: &Server, identity: &str) -> LeaderElector {
+    LeaderElector {
         client: server.client(),
         namespace: "headstart".to_owned(),
         name: "headstart".to_owned(),
-        identity: "one".to_owned(),
+        identity: identity.to_owned(),
         duration: Duration::from_secs(6),
         fence: Fence::default(),
         heartbeats: Heartbeats::default(),
         report: ControllerReport::default(),
         gate: HoldGate::default(),
-    };
+    }
+}
+
+/// A replica that leads.
+async fn elected() -> Elected {
+    let server = Server::default();
+    let elector = elector(&server, "one");
     let (heartbeats, fence) = (elector.heartbeats.clone(), elector.fence.clone());
     let (report, gate) = (elector.report.clone(), elector.gate.clone());
     let sender = watch::Sender::new(false);
@@ -171,4 +186,34 @@ async fn a_renewal_says_how_many_rollouts_are_held_and_whether_they_are_resumed(
     // The controller does not begin, and so nothing is resumed.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(annotations(), (json!("3"), json!("failing")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_replicas_that_stop_one_is_the_last() {
+    let server = Server::default();
+    let replicas = ["one", "two"].map(|identity| elector(&server, identity));
+    let started = Instant::now();
+    let [one, two] = &replicas;
+    let last = tokio::join!(one.take_if_last(), two.take_if_last());
+    assert!(last.0 != last.1, "{last:?}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    // A third that stops later finds a holder that renews nothing more, and then gives the lease up.
+    let winner = if last.0 { one } else { two };
+    winner.give_up().await;
+    let started = Instant::now();
+    assert!(elector(&server, "three").take_if_last().await);
+    assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_is_not_the_last_while_another_renews_the_lease() {
+    let elected = elected().await;
+    let started = Instant::now();
+    let standby = elector(&elected.server, "two");
+    assert!(!standby.take_if_last().await);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    elected.election.abort();
+    let killed = Instant::now();
+    assert!(standby.take_if_last().await, "the leader is dead");
+    assert!(killed.elapsed() < Duration::from_secs(8));
 }

@@ -1,6 +1,7 @@
 //! `headstart serve`: makes the parts from the configuration, starts them, and stops them in order.
 //!
 //! - `certificate`: the serving certificate, from files or signed by headstart's CA
+//! - `last_replica`: resumes what is held, where no other replica is left
 //! - `leader_loop`: the controller, while this replica leads
 //! - `servers`: the ports of the webhook and of the probes
 //! - `readiness`: the answer of `/readyz`
@@ -13,6 +14,7 @@
 //! that speaks to the API server, one for the probes, and some for the webhook.
 
 mod certificate;
+mod last_replica;
 mod leader_loop;
 mod log;
 mod process;
@@ -43,6 +45,7 @@ use crate::watch::{SharedStore, Watches};
 use certificate::Certificate;
 use headstart_core::hold;
 use headstart_core::self_test::Address;
+use last_replica::LastReplica;
 use leader_loop::run_controller_while_leading;
 use log::init_tracing;
 use process::Signals;
@@ -108,7 +111,8 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
 
     let controller_done = CancellationToken::new();
     let report = ControllerReport::default();
-    let election = start_election(&replica, &config, &report, controller_done.clone());
+    let elector = elector(&replica, &config, &report);
+    let election = start_election(&replica, elector.clone(), controller_done.clone());
     let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
     let (recorder, event_writer) = EventRecorder::new(client, identity, metrics);
     let event_writer = replica.supervisor.spawn("event recorder", event_writer);
@@ -120,6 +124,13 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         permit,
         hold_limits,
     };
+    let last_replica = hold_limits.map(|_| LastReplica {
+        elector,
+        client: replica.client.clone(),
+        namespaces: config.scope.namespaces.clone(),
+        store: shared.store.clone(),
+        recorder: recorder.clone(),
+    });
     let controller = run_controller_while_leading(
         driver(&replica, &config, &shared, recorder, report),
         replica.leading.subscribe(),
@@ -139,6 +150,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         controller_done,
         stop: replica.stop.clone(),
         gate: replica.gate.clone(),
+        last_replica,
         drain: config.process.drain,
     };
     running.until_stopped(&mut signals).await
@@ -180,14 +192,8 @@ fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<Sh
     store
 }
 
-/// Starts the leader election. It gives the lease up when `controller_done` is cancelled.
-fn start_election(
-    replica: &Replica,
-    config: &Config,
-    report: &ControllerReport,
-    controller_done: CancellationToken,
-) -> JoinHandle<()> {
-    let elector = LeaderElector {
+fn elector(replica: &Replica, config: &Config, report: &ControllerReport) -> LeaderElector {
+    LeaderElector {
         client: replica.client.clone(),
         namespace: replica.namespace.clone(),
         name: "headstart".to_owned(),
@@ -197,7 +203,15 @@ fn start_election(
         heartbeats: replica.heartbeats.clone(),
         report: report.clone(),
         gate: replica.gate.clone(),
-    };
+    }
+}
+
+/// Starts the leader election. It gives the lease up when `controller_done` is cancelled.
+fn start_election(
+    replica: &Replica,
+    elector: LeaderElector,
+    controller_done: CancellationToken,
+) -> JoinHandle<()> {
     let election = elector.run(
         replica.leading.clone(),
         replica.stop.clone(),

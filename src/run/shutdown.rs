@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::last_replica::LastReplica;
 use super::process::Signals;
 use super::servers::Servers;
 use crate::hold_gate::HoldGate;
@@ -25,6 +26,8 @@ pub(super) struct Running {
     pub(super) stop: CancellationToken,
     /// Closed at once: this replica may be the last, and would resume nothing that it holds.
     pub(super) gate: HoldGate,
+    /// `None` if rollouts are not held.
+    pub(super) last_replica: Option<LastReplica>,
     /// How long reviews are still served after a signal.
     pub(super) drain: Duration,
 }
@@ -45,7 +48,7 @@ impl Running {
     }
 
     /// Not ready, but serving: the API server takes a while to notice. The work ends meanwhile, under the lease,
-    /// and the lease is given up at once, so that a standby goes on.
+    /// and the lease is given up at once, so that a standby goes on. The last replica resumes what is held.
     async fn stop_in_order(self, drained: bool) {
         let EssentialTasks {
             controller,
@@ -56,10 +59,16 @@ impl Running {
         end_of(controller).await;
         self.controller_done.cancel();
         end_of(election).await;
-        end_of(self.event_writer).await;
         if drained {
-            tokio::time::sleep(self.drain).await;
+            let drain = tokio::time::sleep(self.drain);
+            match &self.last_replica {
+                Some(last_replica) => last_replica.resume_if_last(drain).await,
+                None => drain.await,
+            }
         }
+        // It has the last event recorder.
+        drop(self.last_replica);
+        end_of(self.event_writer).await;
         self.servers.closing.cancel();
         end_of(self.servers.webhook).await;
     }
@@ -113,6 +122,7 @@ mod tests {
             controller_done,
             stop,
             gate: HoldGate::default(),
+            last_replica: None,
             // Reviews are served on after a signal only.
             drain: Duration::from_secs(3600),
         };

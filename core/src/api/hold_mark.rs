@@ -39,7 +39,7 @@ impl HoldMark {
     }
 
     /// The same of its labels and annotations.
-    pub(crate) fn from_metadata(
+    pub fn from_metadata(
         labels: Option<&BTreeMap<String, String>>,
         annotations: Option<&BTreeMap<String, String>>,
         paused: bool,

@@ -98,6 +98,18 @@ pub fn time_left(
     by_mark.min(by_limit.map_or(by_sight, left)).min(by_sight)
 }
 
+/// Returns whether the leader should have ended a hold for longer than `grace`, so that another actor ends it. Marks that headstart
+/// does not set are overdue at once.
+pub fn is_overdue(
+    held: HoldMark,
+    max: SignedDuration,
+    grace: SignedDuration,
+    now: Timestamp,
+) -> bool {
+    let left = time_left(held, max, SignedDuration::ZERO, now);
+    held.until.is_none() || held.is_impossible(max, now) || left.saturating_add(grace).is_negative()
+}
+
 /// Returns the reason that ends a hold now, if there is one. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
 /// whatever the marks say, and whichever clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
 /// there is no plan yet.

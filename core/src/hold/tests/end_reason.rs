@@ -253,3 +253,24 @@ fn the_time_of_a_hold_ends_in_every_mode() {
         assert_eq!(ended, Some(HoldEndReason::Deadline), "{mode}");
     }
 }
+
+#[test]
+fn a_hold_is_overdue_when_its_time_is_over_by_the_grace() {
+    let overdue = |since: Option<i64>, until: Option<i64>, now: i64| {
+        let mark = HoldMark {
+            since: since.map(at),
+            until: until.map(at),
+            paused: true,
+        };
+        is_overdue(mark, LIMITS.max, SignedDuration::from_mins(1), at(now))
+    };
+    assert!(!overdue(Some(100), Some(400), 460));
+    assert!(overdue(Some(100), Some(400), 461));
+    // Marks that headstart does not set.
+    assert!(overdue(None, Some(400), 200));
+    assert!(overdue(Some(100), None, 200));
+    assert!(overdue(Some(9_000), Some(9_300), 200), "in the future");
+    assert!(overdue(Some(100), Some(9_000), 200), "beyond the limit");
+    assert!(!overdue(Some(100), Some(1_900), 1_960));
+    assert!(overdue(Some(100), Some(1_900), 1_961));
+}
