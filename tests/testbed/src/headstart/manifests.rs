@@ -29,10 +29,13 @@ impl Manifests {
         let mut kustomization: Value =
             serde_saphyr::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
         kustomization["patches"] = json!([]);
-        Ok(Self {
+        let manifests = Self {
             kustomization,
             overlay: Vec::new(),
-        })
+        };
+        // Its pods come and go each minute. A test that is about them has it run.
+        let suspend = json!({ "op": "add", "path": "/spec/suspend", "value": true });
+        manifests.patch("CronJob", vec![suspend])
     }
 
     /// Runs this image, `NAME:TAG`.
