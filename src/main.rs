@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use headstart::Config;
-use headstart::cli::{UsageError, certs, noop, plan, release};
+use headstart::cli::{UsageError, certs, noop, plan, release, uninstall};
 
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
@@ -27,6 +27,14 @@ enum Command {
     Plan(plan::Options),
     /// End holds: rollouts that wait for their images go on
     Release(release::Options),
+    /// Remove headstart from a cluster, so that no rollout stays paused
+    ///
+    /// Deletes the webhook configurations, waits for the last call, resumes every rollout that is held, and then deletes the
+    /// namespace and everything else that the manifests install, with the prefetch pods. It resumes before it takes rights away:
+    /// if a rollout cannot be resumed, it stops. A step that is done already is no error.
+    ///
+    /// Exit codes: 0 all is removed, 1 a step failed, 2 a wrong option.
+    Uninstall(uninstall::Options),
     /// Write a CA and a server certificate for development
     Certs(certs::Options),
     /// What prefetch pods run: nothing
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
         Command::Serve(config) => headstart::run(*config),
         Command::Plan(options) => plan::run(options),
         Command::Release(options) => release::run(options),
+        Command::Uninstall(options) => uninstall::run(options),
         Command::Certs(options) => certs::run(options),
         Command::Noop => Ok(()),
         Command::CopySelf { target } => noop::copy_self(&target),

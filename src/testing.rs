@@ -11,6 +11,7 @@ use crate::heartbeat::Heartbeats;
 use crate::server;
 
 pub use crate::cli::manifest::{Reason, read as read_manifest, silence_parser};
+pub use crate::cli::uninstall::kinds as uninstalled_kinds;
 pub use crate::clock::Clock;
 pub use crate::hold_gate::HoldGate;
 pub use crate::metrics::Metrics;

@@ -7,6 +7,7 @@ pub(crate) mod manifest;
 pub mod noop;
 pub mod plan;
 pub mod release;
+pub mod uninstall;
 
 /// Runs a command that asks the API server.
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {

@@ -35,7 +35,7 @@ pub struct Options {
     overdue: bool,
 
     /// With --overdue: how long a hold should be over, so that the leader ends it first
-    #[arg(long, requires = "overdue", default_value = "1m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, conflicts_with_all = ["name", "all"], default_value = "1m", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
     /// With --overdue: how long a rollout is held at most, as `headstart serve` has it

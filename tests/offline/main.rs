@@ -5,3 +5,4 @@ mod properties;
 mod readme;
 mod review;
 mod structure;
+mod uninstall;
