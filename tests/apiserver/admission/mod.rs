@@ -10,6 +10,7 @@ mod client;
 mod conformance;
 mod consent;
 mod forwarder;
+mod gate;
 mod healthy;
 mod holds;
 mod hostile;

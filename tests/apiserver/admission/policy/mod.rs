@@ -239,6 +239,14 @@ async fn policy_allows_what_headstart_does() {
     for request in webhooks::allowed(&installation).await {
         request.send(&own).await.unwrap();
     }
+    // The CronJob resumes too, and the same policy bounds it.
+    let release = client_of(&installation, OWN, "headstart-release").await;
+    for refusal in others::forbidden_to_release() {
+        let answer = refusal.request.send(&release).await;
+        let refused = answer.is_err_and(|error| error.to_string().contains(refusal.policy));
+        assert!(refused, "{}", refusal.what);
+    }
+    others::resume("?dryRun=All").send(&release).await.unwrap();
     for request in others::allowed(OWN) {
         request.send(&own).await.unwrap();
     }

@@ -263,12 +263,9 @@ fn deployments() -> Vec<Refusal> {
     ]
 }
 
-/// What headstart writes.
-pub(super) fn allowed(own: &str) -> Vec<Request> {
-    let secrets = format!("/api/v1/namespaces/{own}/secrets?dryRun=All");
-    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{own}/leases?dryRun=All");
-    let events = format!("/apis/events.k8s.io/v1/namespaces/{SHOP}/events?dryRun=All");
-    let held = format!("/apis/apps/v1/namespaces/{SHOP}/deployments/held");
+/// The end of the hold of the Deployment `held`.
+pub(super) fn resume(query: &str) -> Request {
+    let held = format!("/apis/apps/v1/namespaces/{SHOP}/deployments/held{query}");
     let resume = json!({
         "metadata": {
             "labels": { HELD_LABEL: null },
@@ -276,11 +273,26 @@ pub(super) fn allowed(own: &str) -> Vec<Request> {
         },
         "spec": { "paused": null },
     });
+    Request::merge(&held, resume)
+}
+
+/// What the account of the CronJob must not write. RBAC lets it create nothing.
+pub(super) fn forbidden_to_release() -> Vec<Refusal> {
+    let all = deployments().into_iter();
+    all.filter(|refusal| !refusal.request.path().contains("deployments?"))
+        .collect()
+}
+
+/// What headstart writes.
+pub(super) fn allowed(own: &str) -> Vec<Request> {
+    let secrets = format!("/api/v1/namespaces/{own}/secrets?dryRun=All");
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{own}/leases?dryRun=All");
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{SHOP}/events?dryRun=All");
     vec![
         Request::post(&secrets, secret("headstart-ca", "kubernetes.io/tls")),
         Request::post(&leases, lease("headstart", 6)),
         Request::post(&leases, lease("headstart", 60)),
         Request::post(&events, event("headstart.dev/headstart", "Deployment")),
-        Request::merge(&held, resume),
+        resume(""),
     ]
 }
