@@ -147,8 +147,8 @@ impl Cluster {
         }
     }
 
-    /// Has headstart run with this option of its environment, and waits until a replica that has it leads. A replica from
-    /// before may still answer reviews for as long as it drains.
+    /// Has headstart run with this option of its environment, and waits until a replica that has it leads, and no other is left. One that
+    /// drains still answers reviews, and holds nothing.
     pub(crate) async fn has_option(&self, option: Option<&'static str>) {
         let mut current = self.option.lock().await;
         if *current == option {
@@ -174,6 +174,7 @@ impl Cluster {
                 .any(|pod| pod.metadata.name.as_ref() == Some(&leader))
         })
         .await;
+        self.until_none_drains().await;
         *current = option;
     }
 

@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod endings;
+pub(crate) mod last_replica;
 mod outages;
 mod writes;
 

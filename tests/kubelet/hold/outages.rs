@@ -1,12 +1,11 @@
 //! headstart, or the API server, is away during a hold.
 
-use k8s_openapi::jiff::Timestamp;
 use testbed::control_plane::Component;
 
 use super::{UNREACHABLE, Web};
 use crate::cluster::{Cluster, alone, until};
 
-async fn until_back(cluster: &Cluster) {
+pub(super) async fn until_back(cluster: &Cluster) {
     let ready = cluster.headstart.wait_until_ready(cluster.control_plane());
     ready.await.unwrap();
 }
@@ -47,29 +46,6 @@ async fn a_hold_outlives_its_leader_and_a_crash_of_every_replica() {
     until_back(cluster).await;
     until("the hold to end", async || web.hold().await.is_none()).await;
     web.until_complete().await;
-    web.assert_free().await;
-    web.delete().await;
-}
-
-#[tokio::test]
-async fn a_hold_that_ran_out_while_nobody_was_there_ends_when_somebody_is() {
-    let Some(turn) = alone().await else { return };
-    let cluster = &*turn;
-    let web = Web::new(cluster, "hold-nobody").await;
-    cluster
-        .apply(&web.annotated(UNREACHABLE, "hold-timeout", "20s"))
-        .await;
-    web.until_said("RolloutHeld", 1).await;
-    let held = web.hold().await.unwrap();
-    cluster.scale_headstart(0).await;
-    until("the time of the hold to be up", async || {
-        Timestamp::now() > held.until.unwrap()
-    })
-    .await;
-    assert_eq!(web.hold().await, Some(held), "there was nobody to end it");
-    cluster.scale_headstart(2).await;
-    until_back(cluster).await;
-    web.until_resumed("the time is up").await;
     web.assert_free().await;
     web.delete().await;
 }

@@ -99,24 +99,6 @@ impl Installed {
             .await
     }
 
-    /// Removes it as the README says.
-    ///
-    /// # Errors
-    /// When something of it cannot be removed.
-    pub async fn uninstall(self, control_plane: &ControlPlane) -> Result<()> {
-        control_plane
-            .kubectl(&[
-                "delete",
-                "-k",
-                &self.path(),
-                "--ignore-not-found",
-                "--wait",
-                "--timeout=120s",
-            ])
-            .await
-            .map(drop)
-    }
-
     fn path(&self) -> String {
         self.manifests.display().to_string()
     }
