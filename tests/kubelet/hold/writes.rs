@@ -256,8 +256,8 @@ async fn a_manifest_that_names_the_pause_without_pausing_is_not_held() {
 async fn an_update_that_ends_a_hold_leaves_the_pause_of_a_user() {
     let Some(turn) = shared().await else { return };
     let cluster = &*turn;
-    let good = cluster.push("hold-users-pause/app:1").await;
-    let web = Web::new(cluster, "hold-users-pause").await;
+    let good = cluster.push("hold-another-pause/app:1").await;
+    let web = Web::new(cluster, "hold-another-pause").await;
     web.rolled_out(&good).await;
     web.set_image(UNREACHABLE).await;
     assert!(web.is_held().await);
