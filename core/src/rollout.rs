@@ -52,8 +52,8 @@ pub(crate) fn rollout_of(
     let observed = status.observed_generation >= generation;
     let failing = gave_up || status.unavailable_replicas.unwrap_or(0) > 0;
     let complete = observed && !failing && has_all(replicas, status);
-    // A pause after the rollout replaces the reason that tells that it was complete.
-    let paused_later = reason == Some(DEPLOYMENT_PAUSED) && complete;
+    // A pause after the rollout replaces the reason that tells that it was complete; its pods tell it then.
+    let paused_later = reason == Some(DEPLOYMENT_PAUSED) && complete && replicas > 0;
     let available = reason == Some(NEW_REPLICA_SET_AVAILABLE);
     Rollout {
         settled: observed && (gave_up || available || paused_later),
@@ -82,14 +82,15 @@ mod tests {
 
     #[test]
     fn a_pause_after_the_rollout_leaves_it_settled() {
-        let paused = |updated: i32| {
+        let paused = |replicas: i32, updated: i32| {
             let status = serde_json::from_value(json!({
-                "observedGeneration": 2, "replicas": 3, "updatedReplicas": updated, "availableReplicas": 3,
+                "observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": replicas,
                 "conditions": [{"type": "Progressing", "status": "Unknown", "reason": "DeploymentPaused"}],
             }));
-            rollout_of(Some(2), 3, &status.unwrap()).settled
+            rollout_of(Some(2), replicas, &status.unwrap()).settled
         };
-        assert!(paused(3));
-        assert!(!paused(0), "other images wait for the end of the pause");
+        assert!(paused(3, 3));
+        assert!(!paused(3, 0), "other images wait for the end of the pause");
+        assert!(!paused(0, 0), "no pod tells whether they do");
     }
 }
