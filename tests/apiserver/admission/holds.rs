@@ -127,7 +127,7 @@ async fn a_rollout_with_marks_of_a_time_that_cannot_be_is_resumed_at_once() {
                     event
                         .message
                         .as_deref()
-                        .is_some_and(|note| note.contains("a time that cannot be"))
+                        .is_some_and(|note| note.contains("times that headstart does not set"))
                 })
             })
             .await;
