@@ -276,6 +276,7 @@ fn is_wanted(pulls: &Pulls, create: &Create, turn: &Turn<'_>) -> bool {
         prefetch.id == create.prefetch
             && prefetch.terms_changed_at() == create.terms_changed_at
             && prefetch.is_current(turn.store)
+            && prefetch.other_terms(turn.store).is_none()
     }) && pulls.state(at) == Some(PullState::Created)
         && current_method(pulls, at, turn).is_some()
 }

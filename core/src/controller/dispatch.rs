@@ -13,6 +13,7 @@ use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::refusal::on_create_refused;
+use super::terms::update_pull_terms;
 use super::turn::Turn;
 use crate::api::well_known::REVISION_LABEL;
 use crate::evidence::{NodeImages, images_on_node};
@@ -80,6 +81,10 @@ impl Dispatcher {
             pulls.cancel_prefetch(key);
             turn.mark_changed(key);
             return false;
+        }
+        if let Some(stored) = prefetch.other_terms(turn.store) {
+            update_pull_terms(pulls, stored, turn);
+            return true;
         }
         if prefetch.refusals.blocks(now) || prefetch.pull_secrets.names.is_none() {
             return false;

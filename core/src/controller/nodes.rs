@@ -78,7 +78,7 @@ fn remove_node(pulls: &mut Pulls, name: &NodeName, turn: &mut Turn<'_>) {
         }
     }
     for at in removed {
-        pulls.release_slot(&at);
+        pulls.release_slot_without_create(&at);
         on_node_finished(pulls, &at.key, turn);
     }
     pulls.forget_parked(name);

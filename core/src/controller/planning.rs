@@ -52,7 +52,7 @@ pub(super) fn consider_node(
         Some(_) => {
             // Another node by the same name: nothing is on it.
             prefetch.nodes.remove(&at.node);
-            pulls.release_slot(at);
+            pulls.release_slot_without_create(at);
             true
         }
         None => false,

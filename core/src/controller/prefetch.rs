@@ -13,7 +13,7 @@ use super::pull_secrets::PullSecrets;
 use crate::evidence::EvidenceWindow;
 use crate::hold::Progress;
 use crate::plan::PlacementContext;
-use crate::store::{NodeName, NodeRecord, Store};
+use crate::store::{NodeName, NodeRecord, Store, same_pull_terms};
 use crate::time::Instant;
 use crate::workload::{PullTerms, Workload};
 
@@ -112,6 +112,12 @@ impl Prefetch {
     pub(super) fn is_current(&self, store: &Store) -> bool {
         let stored = store.enabled(&self.workload.key);
         stored.is_some_and(|workload| self.has_same_images(workload))
+    }
+
+    /// Returns the Deployment in the store if it is pulled on other terms by now.
+    pub(super) fn other_terms(&self, store: &Store) -> Option<Arc<Workload>> {
+        let stored = store.enabled(&self.workload.key)?;
+        (!same_pull_terms(&self.workload, stored)).then(|| stored.clone())
     }
 
     /// Adds a node, for a pull unless it reports the images. `planned` is the number of nodes in the plan.

@@ -117,6 +117,14 @@ impl Pulls {
         }
     }
 
+    /// Releases the slot of a pull that ends, unless a create is in flight: its pod may come to the node, or to the next by that
+    /// name.
+    pub(super) fn release_slot_without_create(&mut self, at: &DeploymentNode) {
+        if !self.expectations.contains(at) {
+            self.release_slot(at);
+        }
+    }
+
     /// Forgets which Deployments wait for a node that is gone.
     pub(super) fn forget_parked(&mut self, node: &str) {
         self.parked_on_node.remove(node);
@@ -133,9 +141,7 @@ impl Pulls {
                 key: key.clone(),
                 node: node.clone(),
             };
-            if !self.expectations.contains(&at) {
-                self.release_slot(&at);
-            }
+            self.release_slot_without_create(&at);
         }
         true
     }
