@@ -1,0 +1,137 @@
+//! Stored objects.
+
+use std::cell::OnceCell;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Namespaces.
+    Namespace,
+    /// Nodes.
+    Node,
+    /// Deployments.
+    Deployment,
+    /// Pods.
+    Pod,
+    /// ServiceAccounts.
+    ServiceAccount,
+}
+
+impl Kind {
+    /// The kinds that headstart watches.
+    pub const WATCHED: [Self; 4] = [Self::Namespace, Self::Node, Self::Deployment, Self::Pod];
+
+    /// Returns the name in messages and paths.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::Node => "nodes",
+            Self::Deployment => "deployments",
+            Self::Pod => "pods",
+            Self::ServiceAccount => "serviceaccounts",
+        }
+    }
+
+    /// Returns the name of the resource with its API group, as error messages have it.
+    pub fn qualified(self) -> String {
+        match self {
+            Self::Deployment => "deployments.apps".to_owned(),
+            kind => kind.resource().to_owned(),
+        }
+    }
+
+    /// Returns whether objects of this kind are in namespaces.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
+    }
+
+    /// Returns the position among the watched kinds.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Names an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; empty for objects of the cluster.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// Names an object in a namespace.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// One version of an object, read as its type at most once.
+#[derive(Debug)]
+pub struct Object {
+    /// The object as JSON.
+    pub value: Value,
+    deployment: OnceCell<Option<Deployment>>,
+    pod: OnceCell<Option<Pod>>,
+    node: OnceCell<Option<Node>>,
+}
+
+impl Object {
+    /// Returns a version of an object.
+    pub fn new(value: Value) -> Self {
+        Self {
+            value,
+            deployment: OnceCell::new(),
+            pod: OnceCell::new(),
+            node: OnceCell::new(),
+        }
+    }
+
+    /// Returns the object as a Deployment.
+    pub fn deployment(&self) -> &Deployment {
+        let read = || Deployment::deserialize(&self.value).ok();
+        let read = self.deployment.get_or_init(read).as_ref();
+        read.unwrap_or_else(|| panic!("a Deployment: {}", self.value))
+    }
+
+    /// Returns the object as a pod.
+    pub fn pod(&self) -> &Pod {
+        let read = || Pod::deserialize(&self.value).ok();
+        let read = self.pod.get_or_init(read).as_ref();
+        read.unwrap_or_else(|| panic!("a pod: {}", self.value))
+    }
+
+    /// Returns the object as a node.
+    pub fn node(&self) -> &Node {
+        let read = || Node::deserialize(&self.value).ok();
+        let read = self.node.get_or_init(read).as_ref();
+        read.unwrap_or_else(|| panic!("a node: {}", self.value))
+    }
+
+    /// Returns a text of the metadata; empty without it.
+    pub fn metadata(&self, field: &str) -> &str {
+        self.value["metadata"][field].as_str().unwrap_or_default()
+    }
+
+    /// Returns the UID.
+    pub fn uid(&self) -> &str {
+        self.metadata("uid")
+    }
+
+    /// Returns a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.value["metadata"]["labels"][key].as_str()
+    }
+}

@@ -1,0 +1,256 @@
+//! What a command does at the API server, as headstart's driver sends it, and what may go wrong on the way.
+
+use std::collections::BTreeSet;
+
+use headstart_core::api::hold_mark::{HoldId, HoldMark};
+use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::controller::command::{
+    Command, CommandResult, PodFilter, ResumeOutcome, WriteError,
+};
+use headstart_core::hold::is_paused_by_user;
+use headstart_core::image::ImageSetId;
+use headstart_core::workload::{DeploymentKey, Workload};
+use serde_json::{Value, json};
+
+use crate::api_server::{Kind, ObjectKey, Preconditions, Status};
+use crate::cluster::Cluster;
+use crate::controllers::Controllers;
+use crate::invariants::{Monitor, Violation};
+use crate::mutation::Mutation;
+use crate::options::Fault;
+use crate::term::name_of;
+use crate::workloads::object_key;
+
+/// What happens to a request.
+enum Fate {
+    Done,
+    /// It never arrives.
+    Lost,
+    /// It is done, and the answer is lost.
+    AnswerLost,
+    /// It is refused.
+    Refused(Status),
+}
+
+/// Carries out a command that arrives, and returns the result that its sender gets.
+pub(crate) fn execute(
+    command: &Command,
+    controllers: &Controllers,
+    cluster: &mut Cluster,
+    monitor: &mut Monitor,
+) -> Result<CommandResult, Violation> {
+    let unknown = |what: &str| command.unknown_result(what);
+    let fate = fate_of(command, cluster);
+    match fate {
+        Fate::Lost => Ok(unknown("connection reset")),
+        Fate::Refused(status) => Ok(refused(command, &status)),
+        Fate::Done => carry_out(command, controllers, cluster, monitor),
+        Fate::AnswerLost => {
+            carry_out(command, controllers, cluster, monitor)?;
+            Ok(unknown("no answer within 30 s"))
+        }
+    }
+}
+
+fn fate_of(command: &Command, cluster: &mut Cluster) -> Fate {
+    let name = name_of(command);
+    if !cluster.is_api_up() {
+        return Fate::Lost;
+    }
+    if cluster.healed {
+        return Fate::Done;
+    }
+    let mut random = cluster.draw(&["fate", &name]);
+    if cluster.options.has(Fault::LostAnswers) && random.per_mille(150) {
+        if random.per_mille(500) {
+            cluster.count("fault: request lost");
+            return Fate::Lost;
+        }
+        cluster.count("fault: answer lost");
+        return Fate::AnswerLost;
+    }
+    let (until, cases) = cluster.write_errors;
+    if cluster.now() < until && random.per_mille(cases) {
+        let key = ObjectKey::new(Kind::Pod, "", &name);
+        let status = match random.below(4) {
+            0 => Status::too_many_requests(),
+            1 => Status::internal(),
+            2 => Status::forbidden(&key, "denied by a policy"),
+            _ => Status::invalid(&key, "a webhook changed it"),
+        };
+        cluster.count(match status.code {
+            429 => "fault: 429",
+            500 => "fault: 500",
+            403 => "fault: 403",
+            _ => "fault: 422",
+        });
+        return Fate::Refused(status);
+    }
+    Fate::Done
+}
+
+/// Returns the error of a refusal, as headstart's driver reads it.
+fn write_error(status: &Status) -> WriteError {
+    let message = status.message.clone();
+    match status.code {
+        408 | 409 | 429 | 500.. => WriteError::Unavailable {
+            message,
+            retry_after: None,
+        },
+        code => WriteError::Refused {
+            status: code,
+            message,
+        },
+    }
+}
+
+fn refused(command: &Command, status: &Status) -> CommandResult {
+    match command {
+        Command::CreatePod { .. } => CommandResult::PodCreated(Err(write_error(status))),
+        Command::DeletePod { .. } => CommandResult::PodDeleted(Err(write_error(status))),
+        Command::ResumeRollout { .. } => CommandResult::Resumed(Err(write_error(status))),
+        Command::ListPods { .. } | Command::ReadPullSecrets { .. } => {
+            command.unknown_result(&status.message)
+        }
+    }
+}
+
+fn carry_out(
+    command: &Command,
+    controllers: &Controllers,
+    cluster: &mut Cluster,
+    monitor: &mut Monitor,
+) -> Result<CommandResult, Violation> {
+    match command {
+        Command::CreatePod { pod, .. } => {
+            let value = serde_json::to_value(&**pod).unwrap_or_default();
+            let created = cluster.api.create(Kind::Pod, value, "headstart");
+            Ok(CommandResult::PodCreated(match created {
+                Ok(pod) => {
+                    monitor.on_created(&pod);
+                    Ok(Some(pod.uid().to_owned()))
+                }
+                Err(status) if status.reason == "AlreadyExists" => Ok(None),
+                Err(status) => Err(write_error(&status)),
+            }))
+        }
+        Command::DeletePod {
+            namespace,
+            name,
+            uid,
+            ..
+        } => {
+            let key = ObjectKey::new(Kind::Pod, namespace, name);
+            let ignored = cluster.mutation == Some(Mutation::UidIgnored);
+            let only = Preconditions {
+                uid: (!ignored).then(|| uid.clone()),
+                resource_version: None,
+            };
+            let deleted = cluster.api.delete(&key, &only);
+            Ok(CommandResult::PodDeleted(match deleted {
+                Ok(pod) => {
+                    monitor.on_deleted(&pod, uid)?;
+                    Ok(())
+                }
+                Err(status) if matches!(status.code, 404 | 409) => Ok(()),
+                Err(status) => Err(write_error(&status)),
+            }))
+        }
+        Command::ResumeRollout {
+            key, hold, only_if, ..
+        } => {
+            let resumed = resume(key, hold, only_if.as_ref(), cluster, monitor)?;
+            Ok(CommandResult::Resumed(resumed))
+        }
+        Command::ListPods {
+            workload, filter, ..
+        } => {
+            let key = object_key(&workload.key);
+            let images: Vec<String> = workload
+                .images
+                .iter()
+                .map(|image| image.as_written.to_string())
+                .collect();
+            let starting = (*filter == PodFilter::Starting).then_some(images.as_slice());
+            let nodes: BTreeSet<String> =
+                controllers.nodes_of(&key, starting).into_iter().collect();
+            Ok(CommandResult::PodsListed(Ok(nodes)))
+        }
+        Command::ReadPullSecrets { key, account, .. } => {
+            let account = ObjectKey::new(Kind::ServiceAccount, &key.namespace, account);
+            let secrets = cluster.api.get(&account).map_or_else(
+                |_| Vec::new(),
+                |account| {
+                    let secrets = account.value["imagePullSecrets"].as_array();
+                    let names = secrets.into_iter().flatten();
+                    let names = names.filter_map(|secret| secret["name"].as_str());
+                    names.map(str::to_owned).collect()
+                },
+            );
+            Ok(CommandResult::PullSecretsRead(Ok(secrets)))
+        }
+    }
+}
+
+/// Ends a hold, as headstart's driver does: a read, and a write of the version that was read. A user may write in between.
+fn resume(
+    key: &DeploymentKey,
+    hold: &HoldId,
+    only_if: Option<&ImageSetId>,
+    cluster: &mut Cluster,
+    monitor: &mut Monitor,
+) -> Result<Result<ResumeOutcome, WriteError>, Violation> {
+    let object = object_key(key);
+    let Ok(stored) = cluster.api.get(&object) else {
+        return Ok(Ok(ResumeOutcome::NotHeld));
+    };
+    let deployment = stored.deployment();
+    let Some(mark) = HoldMark::read(deployment) else {
+        return Ok(Ok(ResumeOutcome::NotHeld));
+    };
+    let found = HoldId {
+        uid: stored.uid().to_owned(),
+        since: mark.since,
+    };
+    if *hold != found {
+        return Ok(Ok(ResumeOutcome::NotHeld));
+    }
+    let has_images = |wanted: &ImageSetId| {
+        let workload = Workload::from_deployment(deployment);
+        workload.is_some_and(|workload| workload.image_set == *wanted)
+    };
+    let asks_user = cluster.mutation != Some(Mutation::UserPauseIgnored);
+    let outcome = if !mark.paused {
+        ResumeOutcome::AlreadyResumed
+    } else if asks_user && is_paused_by_user(deployment) {
+        ResumeOutcome::LeftPaused
+    } else if only_if.is_some_and(|wanted| !has_images(wanted)) {
+        return Ok(Ok(ResumeOutcome::ImagesChanged));
+    } else {
+        ResumeOutcome::Resumed
+    };
+    let mut patch = json!({"metadata": {
+        "resourceVersion": stored.metadata("resourceVersion"),
+        "labels": { HELD_LABEL: null },
+        "annotations": { HELD_SINCE: null, HELD_UNTIL: null },
+    }});
+    if outcome == ResumeOutcome::Resumed {
+        patch["spec"] = json!({ "paused": Value::Null });
+    }
+    monitor.between_read_and_write(&object, cluster);
+    if cluster.mutation == Some(Mutation::VersionIgnored) {
+        patch["metadata"]["resourceVersion"].take();
+    }
+    let before = cluster.api.get(&object).ok();
+    Ok(match cluster.api.patch(&object, &patch, "headstart") {
+        Ok(after) => {
+            if let Some(before) = before {
+                monitor.on_resumed(&object, &before, &after, only_if)?;
+            }
+            Ok(outcome)
+        }
+        Err(status) if status.code == 409 => Ok(ResumeOutcome::Conflict),
+        Err(status) if status.code == 404 => Ok(ResumeOutcome::NotHeld),
+        Err(status) => Err(write_error(&status)),
+    })
+}

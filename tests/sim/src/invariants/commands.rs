@@ -1,0 +1,216 @@
+//! Invariants of creates: what a pod brings, where, and how many there are.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use headstart_core::controller::command::Command;
+use headstart_core::pod::node_of;
+use headstart_core::pod::status::ImageStatus;
+use headstart_core::workload::{DeploymentKey, Workload};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Violation;
+use crate::queue::TermId;
+use crate::term::Surroundings;
+use crate::workloads::{images_of, object_key};
+use headstart_core::image::ImageRef;
+
+/// Checks a command before it is sent.
+///
+/// # Errors
+/// Names the invariant that does not hold.
+pub(crate) fn on_command<'a>(
+    term: TermId,
+    command: &Command,
+    running: impl Iterator<Item = &'a Rc<Command>>,
+    around: &mut Surroundings<'_>,
+) -> Result<(), Violation> {
+    let Command::CreatePod { pod, .. } = command else {
+        return Ok(());
+    };
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    around.monitor.last_create = around.cluster.now();
+    let count = around.monitor.creates.entry((term, name)).or_default();
+    *count += 1;
+    check_create(pod, running, around)
+}
+
+/// Checks a create (S3, S4, S5).
+pub(super) fn check_create<'a>(
+    pod: &Pod,
+    running: impl Iterator<Item = &'a Rc<Command>>,
+    around: &Surroundings<'_>,
+) -> Result<(), Violation> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let violated = |invariant, detail: &str| Err(Violation::new(invariant, &name, detail));
+    let owner = pod.metadata.owner_references.iter().flatten().next();
+    let Some(owner) = owner else {
+        return violated("S3 images", "the pod has no owner");
+    };
+    let key = DeploymentKey {
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        name: owner.name.clone(),
+    };
+    let Some(workload) = around.store.enabled(&key) else {
+        return violated(
+            "S3 images",
+            "the Deployment is not enabled in the sender's store",
+        );
+    };
+    if workload.uid != owner.uid {
+        return violated(
+            "S3 images",
+            "the owner is not the Deployment in the sender's store",
+        );
+    }
+    let images = references(pod);
+    let wanted: BTreeSet<String> = workload
+        .images
+        .iter()
+        .map(|image| image.as_written.to_string())
+        .collect();
+    if !images.is_subset(&wanted) || images.is_empty() {
+        let detail = format!("it brings {images:?}, and the Deployment wants {wanted:?}");
+        return violated("S3 images", &detail);
+    }
+    if !was_stored(&key, workload, around) {
+        return violated(
+            "S3 images",
+            "no such version of the Deployment was ever stored",
+        );
+    }
+    let secrets = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    let secrets: Vec<&String> = secrets.map(|secret| &secret.name).collect();
+    if !workload
+        .terms
+        .image_pull_secrets
+        .iter()
+        .eq(secrets.iter().copied())
+    {
+        let detail = format!("it names the pull secrets {secrets:?}");
+        return violated("S3 images", &detail);
+    }
+    let Some(node) = node_of(pod).and_then(|node| around.store.node(node)) else {
+        return violated("S3 images", "the node is not in the sender's store");
+    };
+    if let Some(why) = workload.constraints.filter(&node.info) {
+        let detail = format!("the Deployment's pods cannot run on the node: {why}");
+        return violated("S3 images", &detail);
+    }
+    check_single(&name, node.name(), workload, &images, around)?;
+    check_limits(&name, node.name(), running, around)
+}
+
+/// Returns the images that a pod brings.
+fn references(pod: &Pod) -> BTreeSet<String> {
+    let Some(spec) = pod.spec.as_ref() else {
+        return BTreeSet::new();
+    };
+    let volumes = spec.volumes.iter().flatten();
+    let mounted: BTreeSet<String> = volumes
+        .filter_map(|volume| volume.image.as_ref()?.reference.clone())
+        .collect();
+    if mounted.is_empty() {
+        let containers = spec.containers.iter();
+        return containers
+            .filter_map(|container| container.image.clone())
+            .collect();
+    }
+    mounted
+}
+
+/// Returns whether a Deployment was stored with the images that the sender's store has.
+fn was_stored(key: &DeploymentKey, workload: &Workload, around: &Surroundings<'_>) -> bool {
+    let object = object_key(key);
+    let log = &around.cluster.api.log[crate::api_server::Kind::Deployment.index()];
+    let mut versions = log.iter().rev().filter(|entry| entry.key == object);
+    let wanted = |image: &str| {
+        let read: Option<ImageRef> = image.parse().ok();
+        workload
+            .images
+            .iter()
+            .any(|image| Some(&image.reference) == read.as_ref())
+    };
+    versions.any(|entry| {
+        entry.object.uid() == workload.uid
+            && images_of(&entry.object.value)
+                .iter()
+                .all(|image| wanted(image))
+    })
+}
+
+/// Checks that no other pod of the Deployment brings the same image to the node (S4).
+fn check_single(
+    name: &str,
+    node: &str,
+    workload: &Workload,
+    images: &BTreeSet<String>,
+    around: &Surroundings<'_>,
+) -> Result<(), Violation> {
+    let references: Vec<ImageRef> = images
+        .iter()
+        .filter_map(|image| image.parse().ok())
+        .collect();
+    let joined = around.store.node(node).and_then(|node| node.created);
+    for pod in around.store.pods_on_node(&workload.key, node) {
+        let unfinished = pod.outcome.ended.is_none() && !pod.deleting;
+        let of_this = pod.owner.as_deref() == Some(workload.uid.as_str()) && pod.created >= joined;
+        // A pod whose pull has failed may have other credentials.
+        let shares = pod.images.iter().zip(&pod.outcome.images);
+        let mut shares = shares.filter(|(_, outcome)| **outcome == ImageStatus::Pending);
+        let shares = shares.any(|(image, _)| {
+            image
+                .as_ref()
+                .is_some_and(|image| references.contains(image))
+        });
+        if unfinished && of_this && shares && pod.revision == workload.image_set {
+            let detail = format!("{} on {node} brings the same image", pod.name);
+            return Err(Violation::new("S4 one pod", name, &detail));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the limits (S5): prefetch pods that are not finished, in the sender's store and on their way.
+fn check_limits<'a>(
+    name: &str,
+    node: &str,
+    running: impl Iterator<Item = &'a Rc<Command>>,
+    around: &Surroundings<'_>,
+) -> Result<(), Violation> {
+    let limits = around.cluster.options.config.limits;
+    let creating = |command: &Rc<Command>| match &**command {
+        Command::CreatePod { pod, .. } => node_of(pod).map(str::to_owned),
+        _ => None,
+    };
+    let creating: Vec<String> = running.filter_map(creating).collect();
+    let writes = creating.len() + 1;
+    let most = around.cluster.options.config.max_writes;
+    if writes > most {
+        let detail = format!("{writes} creates are in flight, and {most} may be");
+        return Err(Violation::new("S5 limits", name, &detail));
+    }
+    let here = creating.iter().filter(|other| *other == node).count() + 1;
+    if limits.per_node > 0 && here > limits.per_node {
+        let detail = format!(
+            "{here} creates for {node} are in flight, the limit is {}",
+            limits.per_node
+        );
+        return Err(Violation::new("S5 limits", name, &detail));
+    }
+    let mut nodes: BTreeSet<&String> = creating.iter().collect();
+    let own = node.to_owned();
+    nodes.insert(&own);
+    if limits.nodes > 0 && nodes.len() > limits.nodes {
+        let detail = format!(
+            "creates for {} nodes, the limit is {}",
+            nodes.len(),
+            limits.nodes
+        );
+        return Err(Violation::new("S5 limits", name, &detail));
+    }
+    Ok(())
+}
