@@ -26,9 +26,9 @@ enum Fate {
     Done,
     /// It never arrives.
     Lost,
-    /// It is done, and the answer is lost.
+    /// The request is done, and the answer is lost.
     AnswerLost,
-    /// It is refused.
+    /// The API server refuses the request.
     Refused(Status),
 }
 

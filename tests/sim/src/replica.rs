@@ -24,7 +24,7 @@ const LEASE: (u64, u64, u64) = (15_000, 10_000, 2000);
 pub(crate) enum Process {
     /// It runs.
     Running,
-    /// It is stopped, and goes on later.
+    /// The process is stopped, and goes on later.
     Stopped,
     /// There is none.
     Down,

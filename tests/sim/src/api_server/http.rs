@@ -13,7 +13,7 @@ pub struct Request {
     pub path: String,
     /// The body; null if there is none. A patch is a merge patch.
     pub body: Value,
-    /// Who writes.
+    /// The field manager of the write.
     pub manager: &'static str,
 }
 
