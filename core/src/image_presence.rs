@@ -10,15 +10,26 @@ use crate::workload::Workload;
 /// The most nodes that a review looks at: callers decide how often this runs.
 const MAX_NODES: usize = 1000;
 
-/// Returns whether a Deployment's images are on every node that a prefetch would choose, by its prefetch pods and by what
-/// the nodes report. In a cluster of more than [`MAX_NODES`] nodes the answer is `Unknown`. `pods_on` returns the
-/// Deployment's prefetch pods on a node.
+/// Returns whether the images of a write are on every node that a prefetch would choose, by the Deployment's prefetch pods
+/// and by what the nodes report. A review is read for its images only; the stored object says where they go. In a cluster
+/// of more than [`MAX_NODES`] nodes the answer is `Unknown`. `pods_on` returns the Deployment's prefetch pods on a node.
 pub fn image_presence(
-    workload: &Workload,
+    reviewed: &Workload,
+    stored: &Workload,
     nodes: &NodeSnapshot,
     pods_on: impl Fn(&str) -> Vec<PrefetchPod>,
     settings: &PodSettings,
 ) -> ImagePresence {
+    // It is not known where the pods of a Deployment that is too large may land.
+    if stored.too_large.is_some() {
+        return ImagePresence::Unknown;
+    }
+    let workload = &Workload {
+        images: reviewed.images.clone(),
+        image_set: reviewed.image_set.clone(),
+        annotations: reviewed.annotations.clone(),
+        ..stored.clone()
+    };
     // Which nodes are chosen out of many depends on where the Deployment's pods are, which no watch brings.
     if workload.annotations.max_nodes.is_some() || nodes.len() > MAX_NODES {
         return ImagePresence::Unknown;

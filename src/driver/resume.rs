@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use headstart_core::api::hold_mark::{HoldId, HoldMark};
-use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::api::hold_mark::HoldId;
 use headstart_core::controller::command::{ResumeOutcome, WriteError};
-use headstart_core::hold::is_paused_by_user;
+use headstart_core::hold::{ResumePlan, plan_resume};
 use headstart_core::image::ImageSetId;
-use headstart_core::workload::{DeploymentKey, Workload};
+use headstart_core::workload::DeploymentKey;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::write_error::write_error;
@@ -60,40 +58,10 @@ pub(super) async fn resume(
     let Some(deployment) = stored.map_err(write_error)? else {
         return Ok(ResumeOutcome::NotHeld);
     };
-    let Some(mark) = HoldMark::read(&deployment) else {
-        return Ok(ResumeOutcome::NotHeld);
+    let (patch, outcome) = match plan_resume(&deployment, hold, only_if) {
+        ResumePlan::Done(outcome) => return Ok(outcome),
+        ResumePlan::Write { patch, outcome } => (patch, outcome),
     };
-    let found = HoldId {
-        uid: deployment.metadata.uid.clone().unwrap_or_default(),
-        since: mark.since,
-    };
-    if hold.is_some_and(|hold| *hold != found) {
-        return Ok(ResumeOutcome::NotHeld);
-    }
-    let has_images = |wanted: &ImageSetId| {
-        let workload = Workload::from_deployment(&deployment);
-        workload.is_some_and(|workload| workload.image_set == *wanted)
-    };
-    let outcome = if !mark.paused {
-        ResumeOutcome::AlreadyResumed
-    } else if is_paused_by_user(&deployment) {
-        ResumeOutcome::LeftPaused
-    } else if only_if.is_some_and(|wanted| !has_images(wanted)) {
-        return Ok(ResumeOutcome::ImagesChanged);
-    } else {
-        ResumeOutcome::Resumed
-    };
-    let mut patch = json!({
-        "metadata": {
-            // The API server answers 409 if it has another.
-            "resourceVersion": deployment.metadata.resource_version,
-            "labels": { HELD_LABEL: null },
-            "annotations": { HELD_SINCE: null, HELD_UNTIL: null },
-        },
-    });
-    if outcome == ResumeOutcome::Resumed {
-        patch["spec"] = json!({ "paused": Value::Null });
-    }
     let params = PatchParams::default();
     match answer(api.patch(&key.name, &params, &Patch::Merge(&patch))).await? {
         Ok(_) => Ok(outcome),

@@ -61,8 +61,7 @@ impl HoldAdmission {
         decision.with_gate(was_held, closed)
     }
 
-    /// A review is read for its images only; where they go is what the stored object says. The store is locked for lookups
-    /// only: the nodes are a snapshot.
+    /// The store is locked for lookups only: the nodes are a snapshot.
     fn presence(&self, new: &Workload) -> ImagePresence {
         if !self.store.is_synced() {
             return ImagePresence::Unknown;
@@ -72,22 +71,15 @@ impl HoldAdmission {
             let stored = store.get(&new.key).map(|(stored, _)| stored.clone());
             (stored, store.node_snapshot())
         };
-        // It is not known where the pods of a Deployment that is too large may land.
-        let Some(stored) = stored.filter(|stored| stored.too_large.is_none()) else {
+        let Some(stored) = stored else {
             return ImagePresence::Unknown;
-        };
-        let wanted = Workload {
-            images: new.images.clone(),
-            image_set: new.image_set.clone(),
-            annotations: new.annotations.clone(),
-            ..Workload::clone(&stored)
         };
         let pods_on = |node: &str| {
             let store = self.store.read();
             let pods = store.pods_on_node(&new.key, node);
             pods.into_iter().cloned().collect()
         };
-        image_presence(&wanted, &nodes, pods_on, &self.settings)
+        image_presence(new, &stored, &nodes, pods_on, &self.settings)
     }
 
     /// The warning for a client that names `spec.paused` without pausing.

@@ -16,6 +16,7 @@ use crate::workload::{DeploymentKey, Workload};
 use super::log::LogLine;
 use super::observation::Observation;
 pub use super::write_error::WriteError;
+pub use crate::hold::ResumeOutcome;
 
 /// Tells one command of a leadership term from all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,33 +190,6 @@ pub enum CommandResult {
     PodsListed(Result<BTreeSet<String>, String>),
     /// The names of the pull secrets; none if there is no such account.
     PullSecretsRead(Result<Vec<String>, String>),
-}
-
-/// The result of a resume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResumeOutcome {
-    /// The rollout goes on.
-    Resumed,
-    /// Another client had resumed it; the marks are gone now.
-    AlreadyResumed,
-    /// It stays paused, because another client pauses it; the marks are gone now.
-    LeftPaused,
-    /// There is no such hold.
-    NotHeld,
-    /// It waits for other images.
-    ImagesChanged,
-    /// The Deployment was changed between the read and the write; nothing was written.
-    Conflict,
-}
-
-impl ResumeOutcome {
-    /// Returns whether the write that ends a hold was done.
-    pub(super) fn is_end(self) -> bool {
-        matches!(
-            self,
-            Self::Resumed | Self::AlreadyResumed | Self::LeftPaused
-        )
-    }
 }
 
 /// An event on a Deployment, for `kubectl describe`.

@@ -28,6 +28,19 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Returns the error of an answer with this status code. Asking again meets the same answer for all of 4xx but a timeout, a
+    /// conflict and too many requests.
+    pub fn of_status(status: u16, message: String, retry_after: Option<Duration>) -> Self {
+        if (400..500).contains(&status) && !matches!(status, 408 | 409 | 429) {
+            Self::Refused { status, message }
+        } else {
+            Self::Unavailable {
+                message,
+                retry_after,
+            }
+        }
+    }
+
     /// Returns the class of the error, for reports that are made once for each.
     pub(super) fn class(&self) -> String {
         match self {
@@ -54,5 +67,24 @@ impl WriteError {
     /// again.
     pub fn is_end_of_lease(&self) -> bool {
         matches!(self, Self::NotLeader | Self::LeaseEnded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quota_and_policy_are_permanent_and_load_is_not() {
+        let is_permanent = |code| {
+            let error = WriteError::of_status(code, String::new(), None);
+            matches!(error, WriteError::Refused { .. })
+        };
+        for code in [400, 403, 404, 422] {
+            assert!(is_permanent(code), "{code}");
+        }
+        for code in [408, 409, 429, 500, 503, 504] {
+            assert!(!is_permanent(code), "{code}");
+        }
     }
 }

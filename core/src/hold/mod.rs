@@ -7,6 +7,7 @@ mod admission;
 mod end_reason;
 mod gate;
 mod pause;
+mod resume;
 mod state;
 mod succession;
 #[cfg(test)]
@@ -18,5 +19,6 @@ pub use gate::{GateClosed, GateView, RENEW_DEADLINE, RESUME_GRACE, ResumeHealth,
 pub use pause::{
     LAST_APPLIED, OwnedFields, PAUSER_ANNOTATIONS, is_paused_by_user, manifest_pauses,
 };
+pub use resume::{ResumeOutcome, ResumePlan, plan_resume};
 pub use state::{HoldAction, HoldInput, HoldState, Removal, SETTLE_TIMEOUT, next_state, removal};
 pub use succession::{LeaseView, SUCCESSOR_TIMEOUT, Successor, successor};

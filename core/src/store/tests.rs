@@ -295,7 +295,13 @@ fn of_a_large_cluster_a_review_does_not_ask_which_nodes_have_the_images() {
         let (workload, _) = store.get(&key("shop")).unwrap();
         let no_pods = |_: &str| Vec::new();
         let settings = crate::testing::settings();
-        crate::image_presence(workload, &store.node_snapshot(), no_pods, &settings)
+        crate::image_presence(
+            workload,
+            workload,
+            &store.node_snapshot(),
+            no_pods,
+            &settings,
+        )
     };
     use crate::hold::ImagePresence;
     assert_eq!(presence(&store), ImagePresence::NoEligibleNode);

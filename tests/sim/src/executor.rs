@@ -1,18 +1,18 @@
 //! What a command does at the API server, as headstart's driver sends it, and what may go wrong on the way.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
-use headstart_core::api::hold_mark::{HoldId, HoldMark};
-use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use headstart_core::api::hold_mark::HoldId;
 use headstart_core::controller::command::{
     Command, CommandResult, PodFilter, ResumeOutcome, WriteError,
 };
-use headstart_core::hold::is_paused_by_user;
+use headstart_core::hold::{LAST_APPLIED, ResumePlan, plan_resume};
 use headstart_core::image::ImageSetId;
-use headstart_core::workload::{DeploymentKey, Workload};
-use serde_json::{Value, json};
+use headstart_core::workload::DeploymentKey;
+use serde_json::json;
 
-use crate::api_server::{Kind, ObjectKey, Preconditions, Status};
+use crate::api_server::{Kind, Object, ObjectKey, Preconditions, Status};
 use crate::cluster::Cluster;
 use crate::controllers::Controllers;
 use crate::invariants::{Monitor, Violation};
@@ -89,19 +89,8 @@ fn fate_of(command: &Command, cluster: &mut Cluster) -> Fate {
     Fate::Done
 }
 
-/// Returns the error of a refusal, as headstart's driver reads it.
 fn write_error(status: &Status) -> WriteError {
-    let message = status.message.clone();
-    match status.code {
-        408 | 409 | 429 | 500.. => WriteError::Unavailable {
-            message,
-            retry_after: None,
-        },
-        code => WriteError::Refused {
-            status: code,
-            message,
-        },
-    }
+    WriteError::of_status(status.code, status.message.clone(), None)
 }
 
 fn refused(command: &Command, status: &Status) -> CommandResult {
@@ -204,39 +193,15 @@ fn resume(
     let Ok(stored) = cluster.api.get(&object) else {
         return Ok(Ok(ResumeOutcome::NotHeld));
     };
-    let deployment = stored.deployment();
-    let Some(mark) = HoldMark::read(deployment) else {
-        return Ok(Ok(ResumeOutcome::NotHeld));
-    };
-    let found = HoldId {
-        uid: stored.uid().to_owned(),
-        since: mark.since,
-    };
-    if *hold != found {
-        return Ok(Ok(ResumeOutcome::NotHeld));
-    }
-    let has_images = |wanted: &ImageSetId| {
-        let workload = Workload::from_deployment(deployment);
-        workload.is_some_and(|workload| workload.image_set == *wanted)
-    };
-    let asks_user = cluster.mutation != Some(Mutation::UserPauseIgnored);
-    let outcome = if !mark.paused {
-        ResumeOutcome::AlreadyResumed
-    } else if asks_user && is_paused_by_user(deployment) {
-        ResumeOutcome::LeftPaused
-    } else if only_if.is_some_and(|wanted| !has_images(wanted)) {
-        return Ok(Ok(ResumeOutcome::ImagesChanged));
+    let read = if cluster.mutation == Some(Mutation::UserPauseIgnored) {
+        without_pausers(&stored)
     } else {
-        ResumeOutcome::Resumed
+        stored
     };
-    let mut patch = json!({"metadata": {
-        "resourceVersion": stored.metadata("resourceVersion"),
-        "labels": { HELD_LABEL: null },
-        "annotations": { HELD_SINCE: null, HELD_UNTIL: null },
-    }});
-    if outcome == ResumeOutcome::Resumed {
-        patch["spec"] = json!({ "paused": Value::Null });
-    }
+    let (mut patch, outcome) = match plan_resume(read.deployment(), Some(hold), only_if) {
+        ResumePlan::Done(outcome) => return Ok(Ok(outcome)),
+        ResumePlan::Write { patch, outcome } => (patch, outcome),
+    };
     monitor.between_read_and_write(&object, cluster);
     if cluster.mutation == Some(Mutation::VersionIgnored) {
         patch["metadata"]["resourceVersion"].take();
@@ -253,4 +218,12 @@ fn resume(
         Err(status) if status.code == 404 => Ok(ResumeOutcome::NotHeld),
         Err(status) => Err(write_error(&status)),
     })
+}
+
+/// Returns an object without what tells that other clients pause it: a mutation.
+fn without_pausers(object: &Object) -> Rc<Object> {
+    let mut value = object.value.clone();
+    let none = json!({"metadata": {"managedFields": null, "annotations": {LAST_APPLIED: null}}});
+    json_patch::merge(&mut value, &none);
+    Rc::new(Object::new(value))
 }
