@@ -10,6 +10,7 @@ use super::backoff;
 use super::command::{Command, CommandId, WriteError};
 use super::log::LogLine;
 use super::planning::current_method;
+use super::prefetch::StoredDeployment;
 use super::pull::{schedule_retry, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
@@ -272,11 +273,11 @@ fn is_done(pulls: &Pulls, create: &Create, turn: &Turn<'_>) -> bool {
 fn is_wanted(pulls: &Pulls, create: &Create, turn: &Turn<'_>) -> bool {
     let at = &create.at;
     let prefetch = pulls.prefetches.get(&at.key);
-    prefetch.is_some_and(|prefetch| {
-        prefetch.id == create.prefetch
-            && prefetch.terms_changed_at() == create.terms_changed_at
-            && prefetch.is_current(turn.store)
-            && prefetch.other_terms(turn.store).is_none()
-    }) && pulls.state(at) == Some(PullState::Created)
+    pulls.state(at) == Some(PullState::Created)
+        && prefetch.is_some_and(|prefetch| {
+            prefetch.id == create.prefetch
+                && prefetch.terms_changed_at() == create.terms_changed_at
+                && matches!(prefetch.compare(turn.store), StoredDeployment::Same)
+        })
         && current_method(pulls, at, turn).is_some()
 }

@@ -8,7 +8,7 @@ use super::budget::LimitReached;
 use super::command::CreatePermission;
 use super::creates::{Create, Creates};
 use super::planning::current_method;
-use super::prefetch::PullSet;
+use super::prefetch::{PullSet, StoredDeployment};
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
@@ -77,14 +77,17 @@ impl Dispatcher {
             return false;
         };
         // The store is ahead of the events: the event that says so follows, and begins the next prefetch.
-        if !prefetch.is_current(turn.store) {
-            pulls.cancel_prefetch(key);
-            turn.mark_changed(key);
-            return false;
-        }
-        if let Some(stored) = prefetch.other_terms(turn.store) {
-            update_pull_terms(pulls, stored, turn);
-            return true;
+        match prefetch.compare(turn.store) {
+            StoredDeployment::Same => {}
+            StoredDeployment::OtherTerms(stored) => {
+                update_pull_terms(pulls, stored, turn);
+                return true;
+            }
+            StoredDeployment::Other => {
+                pulls.cancel_prefetch(key);
+                turn.mark_changed(key);
+                return false;
+            }
         }
         if prefetch.refusals.blocks(now) || prefetch.pull_secrets.names.is_none() {
             return false;

@@ -124,10 +124,7 @@ pub(super) fn is_eligible(
     record: &NodeRecord,
     settings: &PodSettings,
 ) -> bool {
-    let node = [record.info.as_ref()];
-    !plan(workload, node, &PlacementContext::default(), settings)
-        .nodes
-        .is_empty()
+    pull_method(workload, record, &PlacementContext::default(), settings).is_some()
 }
 
 /// Returns how images are pulled on a node as it is now; `None` if it is not eligible. The plan is as old as its queue is
@@ -142,8 +139,18 @@ pub(super) fn current_method(
     if record.uid != prefetch.nodes.get(&at.node)?.uid {
         return None;
     }
-    let node = [record.info.as_ref()];
     let context = &prefetch.placement_context;
-    let plan = plan(&prefetch.workload, node, context, &turn.config.pods);
+    pull_method(&prefetch.workload, record, context, &turn.config.pods)
+}
+
+/// Plans a Deployment on one node.
+fn pull_method(
+    workload: &Workload,
+    record: &NodeRecord,
+    context: &PlacementContext,
+    settings: &PodSettings,
+) -> Option<PullMethod> {
+    let node = [record.info.as_ref()];
+    let plan = plan(workload, node, context, settings);
     plan.nodes.into_iter().next().map(|(_, method)| method)
 }

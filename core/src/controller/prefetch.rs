@@ -80,6 +80,16 @@ struct Terms {
     sets: BTreeMap<Vec<usize>, PullSet>,
 }
 
+/// The Deployment in the store, compared with its prefetch.
+pub(super) enum StoredDeployment {
+    /// It is as the prefetch has it.
+    Same,
+    /// The same images are pulled on other terms.
+    OtherTerms(Arc<Workload>),
+    /// It is gone or not enabled, or it has other images.
+    Other,
+}
+
 impl Prefetch {
     /// Returns a prefetch without nodes.
     pub(super) fn new(id: u64, workload: Arc<Workload>, started: Instant) -> Self {
@@ -108,16 +118,18 @@ impl Prefetch {
         self.workload.image_set == workload.image_set && self.workload.uid == workload.uid
     }
 
-    /// Returns whether the store still has the Deployment with this image set, enabled. The store may be ahead of the events.
-    pub(super) fn is_current(&self, store: &Store) -> bool {
-        let stored = store.enabled(&self.workload.key);
-        stored.is_some_and(|workload| self.has_same_images(workload))
-    }
-
-    /// Returns the Deployment in the store if it is pulled on other terms by now.
-    pub(super) fn other_terms(&self, store: &Store) -> Option<Arc<Workload>> {
-        let stored = store.enabled(&self.workload.key)?;
-        (!same_pull_terms(&self.workload, stored)).then(|| stored.clone())
+    /// Compares the prefetch with the Deployment in the store, which may be ahead of the events.
+    pub(super) fn compare(&self, store: &Store) -> StoredDeployment {
+        match store.enabled(&self.workload.key) {
+            Some(stored) if self.has_same_images(stored) => {
+                if same_pull_terms(&self.workload, stored) {
+                    StoredDeployment::Same
+                } else {
+                    StoredDeployment::OtherTerms(stored.clone())
+                }
+            }
+            _ => StoredDeployment::Other,
+        }
     }
 
     /// Adds a node, for a pull unless it reports the images. `planned` is the number of nodes in the plan.
