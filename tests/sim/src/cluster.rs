@@ -34,14 +34,18 @@ pub(crate) struct Cluster {
     pub images: NodeImages,
     /// The time until which the API server is away.
     pub api_down_until: u64,
-    /// The time until which writes fail, and in how many of 1,000 cases.
+    /// The time until which writes fail, and how many of 1,000 fail.
     pub write_errors: (u64, u64),
     /// How often each kind of thing has happened.
     pub coverage: BTreeMap<String, u64>,
-    /// What has happened, if it is to be written down.
+    /// The steps so far, if they are recorded.
     pub trace: Option<Vec<String>>,
-    /// When the mode of a namespace or of a Deployment in it was changed last.
+    /// The time of the last change of the mode of a namespace, or of a Deployment in it.
     pub(crate) mode_changed: BTreeMap<String, u64>,
+    /// The time of the last renewal of the lease.
+    pub lease_renewed: u64,
+    /// Holds that began, each with the age of the lease's last renewal.
+    pub holds_begun: Vec<(String, u64)>,
     /// True once all faults have ended.
     pub healed: bool,
 }
@@ -62,6 +66,8 @@ impl Cluster {
             coverage: BTreeMap::new(),
             trace: None,
             mode_changed: BTreeMap::new(),
+            lease_renewed: 0,
+            holds_begun: Vec::new(),
             healed: false,
         };
         cluster.set_clock();

@@ -129,7 +129,9 @@ impl Kubelets {
         let deadline = spec.active_deadline_seconds;
         let work = PodWork {
             key,
-            images: images_of(spec),
+            images: pod_images(spec)
+                .map(|image| (image, ImageWork::Pending))
+                .collect(),
             started_at: 0,
             deadline: deadline.and_then(|seconds| u64::try_from(seconds * 1000).ok()),
             attempts: 0,
@@ -278,8 +280,7 @@ impl Kubelets {
         let pods = cluster.api.list(Kind::Pod);
         let on_node = pods.filter(|(_, pod)| node_of(pod.pod()) == Some(node));
         let used: Vec<String> = on_node
-            .flat_map(|(_, pod)| images_of(&pod.pod().spec.clone().unwrap_or_default()))
-            .map(|(image, _)| image)
+            .flat_map(|(_, pod)| pod.pod().spec.iter().flat_map(pod_images))
             .collect();
         let images = cluster.images.on_node(&uid).map(str::to_owned);
         let unused: Vec<String> = images.filter(|image| !used.contains(image)).collect();
@@ -339,17 +340,15 @@ fn sync(node: &str, node_uid: &str, pod: &str) -> Step {
 }
 
 /// Returns the images of a pod: those that its containers mount or run.
-fn images_of(spec: &PodSpec) -> Vec<(String, ImageWork)> {
-    let mounted = |name: &str| {
+pub(crate) fn pod_images(spec: &PodSpec) -> impl Iterator<Item = String> + '_ {
+    let mounted = move |name: &str| {
         let mut volumes = spec.volumes.iter().flatten();
         let volume = volumes.find(|volume| volume.name == name)?;
         volume.image.as_ref()?.reference.clone()
     };
-    let image = |container: &k8s_openapi::api::core::v1::Container| {
-        mounted(&container.name).or_else(|| container.image.clone())
-    };
-    let images = spec.containers.iter().filter_map(image);
-    images.map(|image| (image, ImageWork::Pending)).collect()
+    let containers = spec.containers.iter();
+    containers
+        .filter_map(move |container| mounted(&container.name).or_else(|| container.image.clone()))
 }
 
 /// Returns the status of a pod that the kubelet refuses.

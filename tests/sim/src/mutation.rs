@@ -25,11 +25,13 @@ pub enum Mutation {
     WrongNode,
     /// Pods name another image.
     WrongImage,
+    /// Rollouts are held although nobody leads.
+    GateOpen,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TimersDropped,
         Self::UidIgnored,
         Self::VersionIgnored,
@@ -41,5 +43,6 @@ impl Mutation {
         Self::ReviewsTrusted,
         Self::WrongNode,
         Self::WrongImage,
+        Self::GateOpen,
     ];
 }

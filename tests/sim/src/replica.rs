@@ -1,8 +1,10 @@
 //! A replica of headstart: its process, its watches, its clock, and whether it leads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use headstart_core::controller::command::{Event, Reviewed};
+use headstart_core::hold::{GateClosed, GateView, ResumeHealth, closed_gate};
 use headstart_core::image::ImageSetId;
 use headstart_core::store::{Change, Store, Update};
 use headstart_core::workload::{DeploymentKey, Workload};
@@ -36,6 +38,8 @@ pub(crate) struct Lease {
     holder: Option<Life>,
     version: u64,
     terms: u64,
+    /// Whether the leader can resume rollouts, as it says.
+    resumes: ResumeHealth,
 }
 
 /// A replica.
@@ -59,6 +63,8 @@ pub(crate) struct Replica {
     pub term: Option<Term>,
     /// The version of the lease that it saw last, and when it saw that first.
     observed: (u64, u64),
+    /// When it saw the lease being renewed, and what the lease says of resumes.
+    seen_renewal: Option<(u64, ResumeHealth)>,
     renewed: u64,
     /// Steps that came while the process was stopped.
     pub held_back: Vec<Step>,
@@ -82,6 +88,7 @@ impl Replica {
             reviews: BTreeMap::new(),
             term: None,
             observed: (0, 0),
+            seen_renewal: None,
             renewed: 0,
             held_back: Vec::new(),
         }
@@ -302,6 +309,27 @@ impl Replica {
         result
     }
 
+    fn resume_health(&self, now: u64) -> ResumeHealth {
+        let term = self.term.as_ref();
+        term.map_or(ResumeHealth::Ok, |term| {
+            term.controller.stats(instant(now)).resumes
+        })
+    }
+
+    /// Returns why nothing may be held now.
+    pub(crate) fn closed_gate(&self, now: u64) -> Option<GateClosed> {
+        closed_gate(GateView {
+            stopping: false,
+            unregistered: false,
+            permitted: true,
+            since_renewal: self
+                .seen_renewal
+                .map(|(at, _)| Duration::from_millis(now - at)),
+            lease_duration: Duration::from_millis(LEASE.0),
+            resumes: self.seen_renewal.unwrap_or_default().1,
+        })
+    }
+
     /// Tries to get or renew the lease.
     pub(crate) fn elect(
         &mut self,
@@ -324,6 +352,10 @@ impl Replica {
             return Ok(());
         }
         if self.observed.0 != lease.version {
+            // The first sight tells nothing: the holder may be gone for long.
+            if self.observed.0 != 0 {
+                self.seen_renewal = Some((now, lease.resumes));
+            }
             self.observed = (lease.version, now);
         }
         let free = lease.holder.is_none() || lease.holder == Some(self.life);
@@ -332,7 +364,10 @@ impl Replica {
         }
         lease.version += 1;
         lease.holder = Some(self.life);
+        cluster.lease_renewed = now;
+        lease.resumes = self.resume_health(now);
         self.observed = (lease.version, now);
+        self.seen_renewal = Some((now, lease.resumes));
         self.renewed = now;
         if let Some(term) = &mut self.term {
             term.valid_until = now + duration;

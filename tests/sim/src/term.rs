@@ -35,8 +35,6 @@ pub(crate) struct Term {
     timer: Option<u64>,
     /// A hash of all events and commands.
     pub hash: u64,
-    /// How many commands it has sent.
-    pub sent: usize,
 }
 
 /// What a term's turn needs of its replica and of the cluster.
@@ -85,7 +83,6 @@ impl Term {
             backlog: backlog.into(),
             timer: None,
             hash: 0,
-            sent: 0,
         };
         term.carry_out(out, around)?;
         term.apply(Event::PermissionChanged(CreatePermission::Granted), around)?;
@@ -183,13 +180,12 @@ impl Term {
     fn carry_out(&mut self, out: Output, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         around.monitor.on_output(self.id, &out, around.cluster)?;
         for command in out.commands {
-            self.sent += 1;
             self.hash = hash(&[&self.hash.to_string(), &name_of(&command)]);
             around
                 .cluster
                 .note(|| format!("{:?} sends {}", self.id.life, name_of(&command)));
             let command = mutate(command, around.cluster);
-            commands::on_command(self.id, &command, self.running.values(), around)?;
+            commands::on_command(&command, self.running.values(), around)?;
             let command = Rc::new(command);
             self.running.insert(command.id(), command.clone());
             self.send(command, around)?;

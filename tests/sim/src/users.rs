@@ -1,6 +1,7 @@
 //! Users of Deployments: they apply manifests, and do what they should not.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use headstart_core::api::well_known::{
     DEPLOYMENT_LABEL, HELD_LABEL, HELD_SINCE, HELD_UNTIL, MANAGED_BY_LABEL, MANAGER,
@@ -12,7 +13,7 @@ use headstart_core::workload::Workload;
 use serde_json::{Value, json};
 
 use crate::actions::{ActionKind, draw_images};
-use crate::api_server::{Kind, ObjectKey, Preconditions};
+use crate::api_server::{Kind, Object, ObjectKey, Preconditions, Status};
 use crate::cluster::Cluster;
 use crate::invariants::UserPauses;
 use crate::mutation::Mutation;
@@ -166,14 +167,7 @@ impl Users {
         };
         let mut sent = before.value.clone();
         json_patch::merge(&mut sent, &manifest.apply_patch(&last));
-        let object = admit(
-            sent.clone(),
-            Some(&before.value),
-            world.replicas,
-            world.cluster,
-        );
-        let api = &mut world.cluster.api;
-        if let Ok(stored) = api.update_admitted(&key, (sent, object), KUBECTL) {
+        if let Ok(stored) = update_admitted(&key, &before, sent, world) {
             world.cluster.note(|| format!("user applies {manifest:?}"));
             // A manifest that says nothing of it leaves the pause as it is.
             if manifest.mode != last.mode {
@@ -220,14 +214,7 @@ impl Users {
             return;
         };
         let sent = manifest.object();
-        let object = admit(
-            sent.clone(),
-            Some(&before.value),
-            world.replicas,
-            world.cluster,
-        );
-        let api = &mut world.cluster.api;
-        if let Ok(stored) = api.update_admitted(&key, (sent, object), KUBECTL) {
+        if let Ok(stored) = update_admitted(&key, &before, sent, world) {
             world.cluster.note(|| format!("user replaces {}", key.name));
             world.pauses.set(stored.uid(), false);
             self.manifests.insert(n, manifest);
@@ -344,6 +331,19 @@ impl Users {
             replica.trust_review(workload, world.cluster);
         }
     }
+}
+
+/// Replaces an object as a user sends it, after the webhook has seen it.
+fn update_admitted(
+    key: &ObjectKey,
+    before: &Object,
+    sent: Value,
+    world: &mut World<'_>,
+) -> Result<Rc<Object>, Status> {
+    let before = Some(&before.value);
+    let object = admit(sent.clone(), before, world.replicas, world.cluster);
+    let api = &mut world.cluster.api;
+    api.update_admitted(key, (sent, object), KUBECTL)
 }
 
 fn set_namespace_mode(n: usize, mode: &str, cluster: &mut Cluster) {

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::api_server::{Kind, ObjectKey};
 use crate::cluster::Cluster;
+use crate::mutation::Mutation;
 use crate::options::Fault;
 use crate::replica::{Process, Replica};
-use crate::workloads::{images_of, without_marks};
+use crate::workloads::{images_of, is_held, without_marks};
 
 /// Returns the object as the webhook changes it.
 pub(crate) fn admit(
@@ -59,17 +60,22 @@ pub(crate) fn admit(
     // That a client names the pause shows in the object, and in the manifest that it applied.
     let named = Deployment::deserialize(&new);
     let named = named.is_ok_and(|deployment| is_paused_by_user(&deployment));
-    match decide(
-        &workload,
-        old_workload.as_ref(),
-        named,
-        presence,
-        limits,
-        now,
-    ) {
-        HoldDecision::Unchanged | HoldDecision::PauseNamed | HoldDecision::NotHeld { .. } => new,
+    let old_workload = old_workload.as_ref();
+    let decision = decide(&workload, old_workload, named, presence, limits, now);
+    let was_held = old.is_some_and(is_held);
+    let closed = replica
+        .closed_gate(cluster.now())
+        .filter(|_| cluster.mutation != Some(Mutation::GateOpen));
+    match decision.with_gate(was_held, closed) {
+        HoldDecision::Unchanged | HoldDecision::PauseNamed => new,
+        HoldDecision::NotHeld { reason, was_held } => {
+            cluster.count(&format!("hold: not begun as {reason:?}"));
+            if was_held { released(new, named) } else { new }
+        }
         HoldDecision::Hold { since, until } => {
             cluster.count("hold: begun");
+            let age = cluster.now() - cluster.lease_renewed;
+            cluster.holds_begun.push((workload.key.to_string(), age));
             let mut held = new;
             let marks = json!({
                 "metadata": {
@@ -83,14 +89,18 @@ pub(crate) fn admit(
         }
         HoldDecision::Release => {
             cluster.count("hold: ended by a write");
-            let mut released = new;
-            json_patch::merge(&mut released, &without_marks());
-            if !named {
-                json_patch::merge(&mut released, &json!({"spec": {"paused": null}}));
-            }
-            released
+            released(new, named)
         }
     }
+}
+
+/// Ends a hold in a write; `named` says that another client names the pause.
+fn released(mut object: Value, named: bool) -> Value {
+    json_patch::merge(&mut object, &without_marks());
+    if !named {
+        json_patch::merge(&mut object, &json!({"spec": {"paused": null}}));
+    }
+    object
 }
 
 fn read(object: &Value) -> Option<Workload> {
@@ -129,17 +139,11 @@ fn presence(
     let Some((stored, _)) = replica.store.get(&workload.key) else {
         return ImagePresence::Unknown;
     };
-    let wanted = Workload {
-        images: workload.images.clone(),
-        image_set: workload.image_set.clone(),
-        annotations: workload.annotations.clone(),
-        ..Workload::clone(stored)
-    };
     let nodes = replica.store.node_snapshot();
     let pods_on = |node: &str| {
         let pods = replica.store.pods_on_node(&workload.key, node);
         pods.into_iter().cloned().collect()
     };
     let settings = &cluster.options.config.pods;
-    image_presence(&wanted, &nodes, pods_on, settings)
+    image_presence(workload, stored, &nodes, pods_on, settings)
 }

@@ -1,6 +1,7 @@
 //! The Deployments of users: their names, images and manifests.
 
 use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
+use headstart_core::hold::LAST_APPLIED;
 use headstart_core::workload::DeploymentKey;
 use serde_json::{Value, json};
 
@@ -9,9 +10,6 @@ use crate::api_server::{Kind, ObjectKey};
 /// A Deployment by its number: users have a few names, which come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DeploymentId(pub usize);
-
-/// The annotation in which client-side apply keeps the manifest.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A user's manifest of a Deployment.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use headstart_core::workload::{DeploymentKey, Workload};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Violation;
-use crate::queue::TermId;
+use crate::kubelets::pod_images;
 use crate::term::Surroundings;
 use crate::workloads::{images_of, object_key};
 use headstart_core::image::ImageRef;
@@ -20,7 +20,6 @@ use headstart_core::image::ImageRef;
 /// # Errors
 /// Names the invariant that does not hold.
 pub(crate) fn on_command<'a>(
-    term: TermId,
     command: &Command,
     running: impl Iterator<Item = &'a Rc<Command>>,
     around: &mut Surroundings<'_>,
@@ -28,10 +27,6 @@ pub(crate) fn on_command<'a>(
     let Command::CreatePod { pod, .. } = command else {
         return Ok(());
     };
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    around.monitor.last_create = around.cluster.now();
-    let count = around.monitor.creates.entry((term, name)).or_default();
-    *count += 1;
     check_create(pod, running, around)
 }
 
@@ -106,20 +101,7 @@ pub(super) fn check_create<'a>(
 
 /// Returns the images that a pod brings.
 fn references(pod: &Pod) -> BTreeSet<String> {
-    let Some(spec) = pod.spec.as_ref() else {
-        return BTreeSet::new();
-    };
-    let volumes = spec.volumes.iter().flatten();
-    let mounted: BTreeSet<String> = volumes
-        .filter_map(|volume| volume.image.as_ref()?.reference.clone())
-        .collect();
-    if mounted.is_empty() {
-        let containers = spec.containers.iter();
-        return containers
-            .filter_map(|container| container.image.clone())
-            .collect();
-    }
-    mounted
+    pod.spec.iter().flat_map(pod_images).collect()
 }
 
 /// Returns whether a Deployment was stored with the images that the sender's store has.

@@ -4,11 +4,12 @@ use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
 use headstart_core::image::ImageSetId;
 use headstart_core::workload::Workload;
 use k8s_openapi::jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Monitor, UserPauses, Violation};
 use crate::api_server::{Kind, Object, ObjectKey};
 use crate::cluster::Cluster;
+use crate::options::Fault;
 use crate::replica::Replica;
 use crate::workloads::{core_key, is_held, is_paused};
 
@@ -16,6 +17,8 @@ use crate::workloads::{core_key, is_held, is_paused};
 const GRACE: u64 = 60_000;
 /// How late a watch may be, in milliseconds.
 const WATCH_LAG: u64 = 35_000;
+/// The age of the lease's last renewal at which the gate is closed: the renew deadline, and a replica's pause between two reads.
+const MOST_UNRENEWED: u64 = 12_000;
 /// How old a node's report of its images may be, in milliseconds.
 const REPORT_AGE: u64 = 60_000;
 
@@ -82,7 +85,7 @@ pub(super) fn check_warm(
     let since = workload.state.held.and_then(|held| held.since);
     let since = since.map_or(0, |since| Cluster::since_epoch(since).max(0));
     let since = u64::try_from(since).unwrap_or(0).saturating_sub(REPORT_AGE);
-    let skew = crate::options::Fault::Clock;
+    let skew = Fault::Clock;
     if cluster.options.has(skew) {
         return Ok(());
     }
@@ -106,16 +109,17 @@ fn nodes_in(note: &str) -> Option<usize> {
 }
 
 impl Monitor {
-    /// Checks that no hold is overdue while a leader works (S8). `passed` is the time since the last check.
+    /// Checks that holds begin only while a replica leads (S13), and that none is overdue while a leader works (S8). `passed` is the time since the last check.
     ///
     /// # Errors
-    /// A hold is overdue.
+    /// A hold is overdue, or began without a leader.
     pub(crate) fn check_holds(
         &mut self,
         replicas: &[Replica],
-        cluster: &Cluster,
+        cluster: &mut Cluster,
         passed: u64,
     ) -> Result<(), Violation> {
+        check_begun(cluster)?;
         let now = cluster.now();
         let active = replicas.iter().find(|replica| replica.is_active(now));
         let works = active.is_some() && cluster.is_api_up() && now >= cluster.write_errors.0;
@@ -133,13 +137,13 @@ impl Monitor {
             if works && is_overdue(object, cluster, ahead) {
                 hold.overdue += passed;
             }
-            let lag = if cluster.options.has(crate::options::Fault::WatchLag) {
+            let lag = if cluster.options.has(Fault::WatchLag) {
                 WATCH_LAG
             } else {
                 0
             };
             // A leader whose clock is behind ends it when it has seen it for the longest time.
-            let behind = if cluster.options.has(crate::options::Fault::Clock) {
+            let behind = if cluster.options.has(Fault::Clock) {
                 u64::try_from(cluster.options.max_hold().as_millis()).unwrap_or(0) * 2
             } else {
                 0
@@ -161,6 +165,20 @@ impl Monitor {
     }
 }
 
+/// Checks that a hold begins only while the lease is renewed (S13).
+fn check_begun(cluster: &mut Cluster) -> Result<(), Violation> {
+    // A replica that could not read the lease for a while sees a renewal late.
+    let late = [Fault::Stop, Fault::ApiServerDown];
+    let is_late = late.into_iter().any(|fault| cluster.options.has(fault));
+    for (name, age) in cluster.holds_begun.drain(..) {
+        if age > MOST_UNRENEWED && !is_late {
+            let detail = format!("a hold began {age} ms after the last renewal of the lease");
+            return Err(Violation::new("S13 gate", &name, &detail));
+        }
+    }
+    Ok(())
+}
+
 /// Returns whether the time of a hold is over, by the leader's clock.
 fn is_overdue(object: &Object, cluster: &Cluster, ahead: i64) -> bool {
     let time = |key: &str| -> Option<Timestamp> {
@@ -180,6 +198,5 @@ fn is_overdue(object: &Object, cluster: &Cluster, ahead: i64) -> bool {
 
 /// Returns whether a Deployment is paused, and no user wants it so.
 pub(super) fn is_paused_by_nobody(object: &Object, pauses: &UserPauses) -> bool {
-    let paused: &Value = &object.value["spec"]["paused"];
-    paused.as_bool() == Some(true) && !pauses.has(object.uid())
+    is_paused(&object.value) && !pauses.has(object.uid())
 }

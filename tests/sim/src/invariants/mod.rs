@@ -77,20 +77,13 @@ pub(crate) struct Monitor {
     pub pauses: UserPauses,
     /// The UIDs of the pods that headstart has created.
     created: BTreeSet<String>,
-    /// How many creates each term has sent for each pod.
-    creates: BTreeMap<(TermId, String), u64>,
     /// How long each hold is overdue, by the UID of the Deployment.
     held: BTreeMap<String, HeldSince>,
-    /// Image sets for which a failure was reported, with the images' failures.
-    pub reported: BTreeSet<(DeploymentKey, EventReason_)>,
+    /// The events that were written, by the Deployment and the reason's name.
+    pub reported: BTreeSet<(DeploymentKey, &'static str)>,
     /// Deployments that a leader took for rolled out before its term, or before they were enabled.
     pub(crate) rolled_out_before: BTreeSet<DeploymentKey>,
-    /// When the last pod was created.
-    pub last_create: u64,
 }
-
-/// [`EventReason`] by its name, which can be ordered.
-pub(crate) type EventReason_ = &'static str;
 
 impl Monitor {
     /// Checks what a controller has said.
