@@ -188,7 +188,7 @@ pub fn run(options: Options) -> Result<()> {
             .with_warnings(warnings)
     });
     match print(output, documents) {
-        // Whoever read it has seen enough.
+        // The reader, such as `head`, has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed.context("cannot write the plan")?,
     }

@@ -77,7 +77,7 @@ async fn release(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Ends the holds, and prints what comes of each. Returns how many could not be ended.
+/// Ends the holds, and prints the result of each. Returns the number of holds that could not be ended.
 ///
 /// # Errors
 /// Where one is not held, unless `may_be_gone`.

@@ -1,7 +1,7 @@
 //! Events that wait to be written: a queue for each namespace, one after another.
 //!
-//! They are for people, a few for each rollout. Whoever causes thousands of them, or slows their writing down, fills a queue of
-//! their own and no other.
+//! They are for people, a few for each rollout. A namespace that causes thousands of them, or in which they are written slowly,
+//! fills its own queue and no other.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,15 +8,15 @@ use k8s_openapi::api::coordination::v1::Lease;
 use thiserror::Error;
 use tokio::time::Instant;
 
-/// The API server's data went back in time. The process ends and is started again, as Kubernetes' documentation wants it of all
-/// components: each start lists everything, and nothing else has to know how to forget what it has seen.
+/// The API server's data went back in time. The process ends, and its kubelet starts it again: Kubernetes' documentation asks
+/// this of all components after a restore of etcd. Each start lists everything, so no cache has to be reset.
 #[derive(Clone, Copy, Debug, Error)]
 #[error(
     "the resourceVersion of the Lease is smaller than before, so etcd was restored; a new process lists everything anew"
 )]
 pub(crate) struct Restored;
 
-/// What was last seen of the lease, and when by our own clock it last changed.
+/// The Lease as it was read last, and the time of its last change by this replica's clock.
 pub(super) struct ObservedLease {
     pub(super) lease: Option<Lease>,
     changed: Instant,

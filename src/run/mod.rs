@@ -73,7 +73,7 @@ pub fn run(config: Config) -> Result<()> {
         .build()?;
     let control = Builder::new_current_thread().enable_all().build()?;
     let outcome = control.block_on(serve(config, webhook.handle().clone()));
-    // What is left is a review that is parsed, or a name that is looked up: nothing to wait for.
+    // Only blocking tasks are left: a review that is being parsed, or a name that is being resolved. Neither is waited for.
     webhook.shutdown_background();
     control.shutdown_background();
     outcome

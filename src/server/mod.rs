@@ -92,7 +92,7 @@ pub(crate) async fn serve_tls(
     shutdown: Shutdown,
     heartbeat: Heartbeat,
 ) {
-    // Whoever wanted to know may have gone.
+    // The receiver may be dropped already.
     let _ = accepting.send(());
     let protocol = Protocol::Tls(TlsAcceptor::from(tls));
     let connections = Connections::at_most(MAX_CONNECTIONS);

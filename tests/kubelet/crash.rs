@@ -22,7 +22,7 @@ const FAILED_OPEN: &str = "apiserver_admission_webhook_fail_open_count{";
 /// Calls, also those that fail open. More than writes: a patch that meets another write is tried again, and calls again.
 const CALLS: &str = "apiserver_admission_webhook_request_total{";
 
-/// What is left of a replica that was killed.
+/// The state of a replica after it was killed.
 #[derive(Debug)]
 enum Then {
     /// Its kubelet starts its container again.

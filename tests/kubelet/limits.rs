@@ -24,7 +24,7 @@ async fn a_full_quota_is_said_once_and_not_run_against() {
     let note = &cluster.events("full", "web", "PrefetchBlocked").await[0];
     assert!(note.contains("exceeded quota: no-pods"), "{note}");
 
-    // Whoever ran against it would do so many times while another prefetch takes its course.
+    // A create that is sent again and again shows while another prefetch runs from its begin to its end.
     cluster.namespace("not-full", Some("enabled")).await;
     cluster
         .apply(&deployment(

@@ -69,8 +69,8 @@ pub fn manifest_pauses(manifest: &str) -> bool {
     spec.and_then(|spec| spec.paused).unwrap_or(false) && !is_copy
 }
 
-/// What of an applied manifest counts. Whoever may edit the Deployment wrote it: three bytes can be an empty container, which
-/// read whole takes a kilobyte.
+/// The fields of an applied manifest that decide. No others are read: any user who may edit the Deployment may have written it,
+/// and of three bytes for an empty container, a full read makes a kilobyte.
 #[derive(Deserialize)]
 struct Manifest {
     metadata: Option<ManifestMetadata>,

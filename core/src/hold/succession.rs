@@ -26,7 +26,7 @@ pub enum Successor {
     Other,
     /// There is none: this replica is the last.
     None,
-    /// That is not known yet.
+    /// Neither is certain yet.
     Unknown,
 }
 

@@ -53,7 +53,7 @@ impl Namespaces {
         }
     }
 
-    /// Asks the cluster. Whoever may not read these gets a plan without them.
+    /// Reads the modes of the namespaces and the pull secrets of the accounts. An object that the user may not read is left out.
     pub(super) async fn ask(
         client: &Client,
         workloads: &[Workload],

@@ -53,7 +53,7 @@ pub(super) const WEBHOOKS: [Kind; 2] = [
 /// headstart's namespace.
 pub(super) const NAMESPACE: Kind = kind("", "Namespace", "namespaces");
 
-/// What is in the namespace. It is deleted one by one only where the namespace is not headstart's own.
+/// The kinds of objects in the namespace. They are deleted one by one where the namespace is not headstart's own.
 pub(super) const IN_NAMESPACE: [Kind; 9] = [
     kind("batch", "CronJob", "cronjobs"),
     kind("apps", "Deployment", "deployments"),
@@ -66,13 +66,13 @@ pub(super) const IN_NAMESPACE: [Kind; 9] = [
     kind("", "ServiceAccount", "serviceaccounts"),
 ];
 
-/// What headstart makes in its namespace, without a label.
+/// The objects without a label that headstart creates in its namespace.
 pub(super) const MADE: [(Kind, &str); 2] = [
     (kind("", "Secret", "secrets"), "headstart-ca"),
     (kind("coordination.k8s.io", "Lease", "leases"), "headstart"),
 ];
 
-/// What is in no namespace. It goes last: headstart needs its rights until its last replica has ended.
+/// The kinds of cluster-scoped objects. They are deleted last: headstart needs its rights until its last replica has ended.
 pub(super) const IN_CLUSTER: [Kind; 7] = [
     kind(RBAC, "ClusterRoleBinding", "clusterrolebindings"),
     kind(RBAC, "ClusterRole", "clusterroles"),

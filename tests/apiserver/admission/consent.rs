@@ -82,7 +82,7 @@ async fn a_deployment_opts_in_by_itself_where_its_namespace_allows_it() {
     .await;
     assert_eq!([pods(silent).await, pods(refusing).await], [0, 0]);
 
-    // Whoever labels the Deployment later is warned too, and may do what the warning says.
+    // A user who labels the Deployment later is warned too, and what the warning proposes works.
     for value in ["disabled", "hold"] {
         let label = format!("{PREFETCH_LABEL}={value}");
         let label = [

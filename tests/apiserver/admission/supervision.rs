@@ -1,4 +1,4 @@
-//! What is left of a replica when a part of it fails, and what becomes of it when the control plane goes.
+//! A replica whose task fails, and replicas whose control plane goes away.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

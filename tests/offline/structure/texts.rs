@@ -54,7 +54,7 @@ const RETIRED: [&str; 44] = [
 const OPENINGS: [&str; 4] = ["Whether ", "Whoever ", "Who ", "It is "];
 
 /// Words that hide the subject. Code and components have names.
-const SUBJECTS: [&str; 4] = ["whoever", "somebody", "whomever", "Somebody"];
+const SUBJECTS: [&str; 5] = ["Whoever", "whoever", "somebody", "whomever", "Somebody"];
 
 /// Returns the places where a retired name stands as a word.
 pub(super) fn retired_names(source: &Source) -> Vec<String> {
