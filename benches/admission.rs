@@ -19,15 +19,15 @@ use std::time::Duration;
 use admission::load::{Cell, Load, Measured, Pace};
 use admission::servers::{self, Server};
 
-/// How often each server has its turn in each cell.
+/// The number of turns that each server has in each cell.
 const ROUNDS: usize = 5;
-/// How long a turn takes.
+/// The duration of a turn.
 const TURN: Duration = Duration::from_millis(700);
-/// Kilobytes of the Deployment in a review.
+/// The sizes of the Deployment in a review, in kilobytes.
 const BODIES: [usize; 3] = [4, 16, 100];
-/// Connections that are kept.
+/// The numbers of kept connections.
 const CONNECTIONS: [usize; 4] = [1, 10, 50, 200];
-/// A steady rate that leaves every server most of the machine: what is seen then is latency, not queueing.
+/// A steady rate that leaves every server most of the machine, so that latency is measured and not queueing.
 const STEADY: u32 = 400;
 
 /// The goal: headstart's requests per second, and per second of CPU time, as multiples of controller-runtime's: the
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures and prints; whether every goal was met.
+/// Measures and prints. Returns whether every goal was met.
 async fn run() -> bool {
     let certificates = servers::Certificates::new();
     let mut servers = vec![Server::headstart(&certificates).await];
@@ -118,7 +118,7 @@ async fn measure(load: &Load, servers: &mut [Server], cell: Cell) -> Vec<Measure
     let mut measured: Vec<_> = servers.iter().map(|_| Measured::default()).collect();
     for round in 0..ROUNDS {
         for turn in 0..servers.len() {
-            // Nobody is always the first.
+            // The order rotates, so that no server is always the first.
             let index = (turn + round) % servers.len();
             let server = &servers[index];
             let before = server.cpu();

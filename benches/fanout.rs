@@ -1,12 +1,11 @@
-//! How fast a rollout's prefetch pods come to be, against how fast they could.
+//! Compares the rate at which headstart creates a rollout's prefetch pods with the rate that the API server allows.
 //!
-//! From the admission of a Deployment to the last prefetch pod created, on fake nodes; and the same pods created by the
-//! same client, as fast as the API server takes them, in the same run and in turns. The first wave's pause, which a
-//! rollout to many nodes takes on purpose, is shown apart. Every figure is the median of its rounds. Once, finished pods
-//! are left to headstart to delete, and all that it writes to pods is counted.
+//! Measures the time from the admission of a Deployment to the last prefetch pod created, on fake nodes. The same kind of
+//! client also creates the same pods as fast as the API server takes them. Both sides take turns in one run. The pause after
+//! the first wave, which is deliberate in a rollout to many nodes, is shown apart. Every figure is the median of its rounds.
+//! In one more rollout headstart deletes its finished pods, and all its writes to pods are counted.
 //!
-//! `cargo bench --bench fanout` prints a table; `-- --check` fails when a goal is missed; `-- --long` adds 5,000
-//! nodes.
+//! `cargo bench --bench fanout` prints a table; `-- --check` fails when a goal is missed; `-- --long` adds 5,000 nodes.
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot go on says where"
@@ -30,13 +29,14 @@ use testbed::{ControlPlane, FakeNodes};
 
 /// As headstart's default for `--max-writes`.
 const IN_FLIGHT: usize = 64;
-/// What the first wave takes on purpose.
+/// The deliberate pause after the first wave.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Only its own namespace: it would look after the raw pods too, which keep their labels so that kwok treats both alike.
+/// headstart watches only its own namespace. Otherwise it would also manage the raw pods, which keep their labels so that kwok
+/// treats both alike.
 const FLAGS: [&str; 2] = ["--lease-duration=3s", "--namespaces=own"];
-/// Finished pods go soon: for counting what is written.
+/// Deletes finished pods soon, so that their writes can be counted.
 const DELETING: &str = "--retain=10s";
-/// What headstart acts as.
+/// The user name of headstart's account.
 const OWN_USER: &str = "system:serviceaccount:headstart:headstart";
 /// The share of the raw rate that headstart reaches.
 const GOAL: f64 = 0.90;
@@ -44,7 +44,7 @@ const GOAL: f64 = 0.90;
 const WRITES_GOAL: f64 = 2.0;
 /// The size at which writes are counted.
 const COUNTED: usize = 1000;
-/// Measurements of each side, in turns. The middle one counts. A large one takes minutes, and varies less.
+/// The number of measurements of each side, in turns; the median counts. A large size takes minutes and varies less.
 fn rounds(nodes: usize) -> usize {
     if nodes > 1000 { 3 } else { 5 }
 }
@@ -57,7 +57,7 @@ struct Bench {
     raw: Client,
 }
 
-/// What one size came to, in creates per second: medians.
+/// The result for one number of nodes: medians, in creates per second.
 struct Row {
     nodes: usize,
     raw: f64,
@@ -105,7 +105,7 @@ async fn main() {
     for &nodes in sizes {
         let fake = FakeNodes {
             count: nodes - existing,
-            // Longer than a fan-out: what is measured is creates, not kwok.
+            // A pull takes longer than a fan-out, so that the creates are measured and not kwok.
             pull: Duration::from_secs(20)..Duration::from_secs(30),
             ..FakeNodes::default()
         };
@@ -205,13 +205,13 @@ impl Bench {
         }
     }
 
-    /// What headstart writes to pods per node from a rollout's begin until its pods are gone.
+    /// Returns the number of headstart's writes to pods per node, from the start of a rollout until its pods are deleted.
     async fn writes(&self, nodes: usize) -> f64 {
         let begun = Timestamp::now();
         self.roll_out("own", "counted", "acme/counted:1").await;
         let pods: Api<Pod> = Api::namespaced(self.user.clone(), "own");
         let wait = Wait::new("headstart to delete its pods", Duration::from_secs(600));
-        // All were made before the first is gone: a pull takes longer.
+        // All pods are created before the first is deleted: a pull takes longer.
         self.wait_for(&pods, nodes).await;
         while self.count(&pods).await > 0 {
             wait.pause().await.unwrap();
@@ -247,7 +247,7 @@ impl Bench {
             .unwrap()
     }
 
-    /// A rollout; the rate without the pause, the whole time, and the pods it made.
+    /// Rolls out. Returns the rate without the pause, the whole time, and the created pods.
     async fn headstart(&self, nodes: usize, round: usize) -> (f64, Duration, Vec<Pod>) {
         let begun = Timestamp::now();
         self.roll_out(
@@ -266,7 +266,7 @@ impl Bench {
         (rate, whole, found)
     }
 
-    /// When pods were made since then, in order, from the audit log.
+    /// Returns the times of the pod creates since `since`, in order, from the audit log.
     fn creates(&self, namespace: &str, since: Timestamp) -> Vec<Timestamp> {
         let events = self.plane.audit_events(namespace).unwrap().into_iter();
         let mut times: Vec<Timestamp> = events
@@ -281,10 +281,10 @@ impl Bench {
         times
     }
 
-    /// The same pods, by the same kind of client.
+    /// Creates the same pods with the same kind of client. Returns the rate.
     async fn raw(&self, pods: Vec<Pod>) -> f64 {
         let api: Api<Pod> = Api::namespaced(self.raw.clone(), "raw");
-        // headstart may create nothing but pods that a Deployment owns, and the garbage collector looks whether it is there.
+        // headstart may only create pods that a Deployment owns, and the garbage collector checks that the owner exists.
         let owner = self.roll_out("raw", "owner", "acme/web:1").await;
         let owner = owner.controller_owner_ref(&()).unwrap();
         let pods: Vec<Pod> = pods

@@ -1,12 +1,12 @@
-//! What an image update takes, on real nodes: without headstart, with `enabled`, with `hold`, and with the images on every
-//! node beforehand, which is the limit.
+//! Measures an image update on real nodes: without headstart, with `enabled`, with `hold`, and with the images on every node
+//! beforehand, which is the limit.
 //!
 //!     cargo bench --bench rollout                 prints the table; `--help` lists the options
 //!     cargo bench --bench rollout -- --check      and fails when a goal is missed
 //!     cargo bench --bench rollout -- --write      and writes docs/rollout.svg
 //!
-//! The four take turns within each round on the same cluster, each with a Deployment of its own, so that what disturbs the
-//! machine disturbs all of them. Every update is to an image that no node has a layer of.
+//! The four variants take turns within each round on the same cluster, each with its own Deployment. So a disturbance of the
+//! machine affects all of them. Every update is to an image of which no node has a layer.
 
 mod rollout {
     pub(crate) mod chart;
@@ -26,20 +26,20 @@ use rollout::sample::{Sample, Samples, Strategy, Variant};
 use rollout::{chart, goals, table};
 use testbed::{assets, nodes, progress};
 
-/// Where `--write` writes the chart.
+/// The path of the chart that `--write` writes.
 const CHART: &str = "docs/rollout.svg";
 
-/// What an image update takes on real nodes, without and with headstart
+/// Measures image updates on real nodes, without and with headstart
 #[derive(Parser)]
 #[command(name = "rollout")]
 struct Arguments {
     /// Sizes of the clusters, each started once
     #[arg(long, value_delimiter = ',', default_value = "3,4,6", value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: Vec<u16>,
-    /// How often each variant has its turn; 0 shows what FILE has
+    /// Number of turns of each variant; 0 shows the samples in FILE
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Append what is measured to FILE, and count what earlier runs have left there
+    /// Append the samples to FILE, and include those of earlier runs in it
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Fail when a goal is missed
@@ -48,7 +48,7 @@ struct Arguments {
     /// Write the chart to docs/rollout.svg
     #[arg(long)]
     write: bool,
-    /// What cargo adds
+    /// The argument that cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -81,7 +81,7 @@ fn exit(well: bool) -> ExitCode {
     }
 }
 
-/// Measures and prints; whether every goal was met.
+/// Measures and prints. Returns whether every goal was met.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let mut samples = Samples::open(arguments.resume.clone())?;
     if arguments.rounds > 0 {
@@ -112,7 +112,7 @@ async fn measure(nodes: u16, rounds: usize, samples: &mut Samples) -> Result<()>
         ));
         for strategy in Strategy::ALL {
             for turn in 0..Variant::ALL.len() {
-                // Nobody is always the first.
+                // The order rotates, so that no variant is always the first.
                 let variant = Variant::ALL[(turn + round) % Variant::ALL.len()];
                 let update = cluster.update(variant, strategy).await?;
                 let sample = Sample {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// What is sent, and how.
+/// One kind of load: the size of the reviews, the number of connections and the pace.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) kilobytes: usize,
@@ -22,14 +22,14 @@ pub(crate) struct Cell {
     pub(crate) pace: Pace,
 }
 
-/// When a connection's next request is sent.
+/// The time at which a connection sends its next request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// When the last was answered.
+    /// As soon as the last request was answered.
     AsFastAsPossible,
-    /// When the last was answered, on a connection of its own.
+    /// As soon as the last request was answered, on a new connection.
     NewConnections,
-    /// So that there are so many in a second over all.
+    /// At a fixed rate: requests per second over all connections.
     Steady(u32),
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Cell {
     }
 }
 
-/// What came of some turns.
+/// The measurements of some turns.
 #[derive(Default)]
 pub(crate) struct Measured {
     latencies: Vec<Duration>,
@@ -73,7 +73,8 @@ impl Measured {
         median(self.turns.iter().map(figure).collect())
     }
 
-    /// The median of what a figure is of another server's in the same round: what disturbs a round disturbs both.
+    /// The median over the rounds of this server's figure divided by the other server's. A disturbance of a round affects both
+    /// servers.
     pub(crate) fn ratio(&self, other: &Self, figure: fn(&Turn) -> f64) -> f64 {
         let rounds = self.turns.iter().zip(&other.turns);
         median(
@@ -100,7 +101,7 @@ impl Load {
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // A new connection is to cost a whole handshake.
+        // Each new connection costs a whole handshake.
         config.resumption = rustls::client::Resumption::disabled();
         Self {
             connector: TlsConnector::from(Arc::new(config)),
@@ -116,7 +117,7 @@ impl Load {
         connector.connect(name, stream).await.expect("a handshake")
     }
 
-    /// Latencies, and how long it took. Connections that are kept are made before.
+    /// Returns the latencies and the duration of the turn. Kept connections are opened before it.
     pub(crate) async fn run(
         &self,
         port: u16,

@@ -106,7 +106,8 @@ impl Server {
         Self { name, port, child }
     }
 
-    /// What it has used so far: fields 14 and 15 of `stat`, counted behind the name, which may hold anything.
+    /// Returns the CPU time of the process so far, from fields 14 and 15 of `stat`. They are counted from the end of the name,
+    /// which may contain any character.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = self.proc("stat");
         let fields: Vec<&str> = stat[stat.rfind(')').expect("a name")..]
@@ -119,7 +120,7 @@ impl Server {
         Duration::from_secs(1) * ticks / TICKS
     }
 
-    /// Its memory in MiB.
+    /// Returns the resident memory of the process in MiB.
     pub(crate) fn memory(&self) -> u64 {
         let status = self.proc("status");
         let line = status
@@ -147,7 +148,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Returns whether this process is to be headstart's server.
+/// Returns whether the arguments ask this process to run as headstart's server.
 pub(crate) fn is_to_serve(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument == SERVE)
 }

@@ -22,22 +22,23 @@ use testbed::{Image, Nodes};
 use super::sample::{Strategy, Update, Variant};
 
 const REPLICAS: u16 = 12;
-/// What the registry takes for one image and one node; a pull takes no longer, as layers are unpacked meanwhile.
+/// The seconds that the registry takes to send one image to one node. A pull takes no longer, as layers are unpacked
+/// meanwhile.
 const TRANSFER: f64 = 5.0;
-/// How long anything may take.
+/// The limit for one update, and for each wait.
 const LIMIT: Duration = Duration::from_secs(300);
-/// So that the prefetch pods of one update are gone before the next is measured.
+/// Deletes the prefetch pods of one update before the next is measured.
 const FLAGS: [&str; 1] = ["--retain=1s"];
 
-/// Directories of the Go that built the testbed, which is on every machine that has one, and how much of each makes a
-/// layer: sources in some thousand files.
+/// Directories of the Go installation that built the testbed, and the size of the layer made of each: sources in some thousand
+/// files. Every machine with a testbed has them.
 const TREES: [(&str, u64); 3] = [
     ("src/cmd", 3 << 20),
     ("src/crypto", 3 << 20),
     ("test", 2 << 20),
 ];
-/// And what does not compress. Small, and the registry as much slower: all nodes unpack with this machine's cores, where
-/// real ones have their own, and it is the wait for the registry that is meant to be long.
+/// The size of the layer that does not compress. It is small, and the registry is slowed down to match. All nodes unpack with
+/// this machine's cores, while real nodes have their own, so the registry has to be the long part of a pull.
 const RANDOM: u64 = 4 << 20;
 
 /// A cluster with headstart, and a Deployment for each variant.
@@ -46,7 +47,7 @@ pub(crate) struct TestCluster {
     go: PathBuf,
     /// Images made so far.
     images: u64,
-    /// What each Deployment runs.
+    /// The current image of each Deployment, by namespace.
     current: BTreeMap<&'static str, String>,
 }
 
@@ -58,7 +59,8 @@ struct CpuTime {
 }
 
 impl CpuTime {
-    /// From the first line of Linux' `/proc/stat`: idle and waiting for the disk are its fourth and fifth number.
+    /// Reads the first line of Linux' `/proc/stat`. Its fourth and fifth numbers are the time idle and the time waiting for
+    /// the disk.
     fn now() -> Result<Self> {
         let stat = std::fs::read_to_string("/proc/stat")?;
         let line = stat.lines().next().unwrap_or_default();
@@ -79,7 +81,7 @@ impl CpuTime {
     }
 }
 
-/// What happens during an update.
+/// An event during an update.
 enum News {
     Pod(watcher::Event<Pod>),
     Deployment(watcher::Event<Deployment>),
@@ -110,7 +112,7 @@ impl TestCluster {
         Ok(cluster)
     }
 
-    /// The namespace and Deployment of a variant, with a first image of next to nothing.
+    /// Creates the namespace and the Deployment of a variant, with a first image of almost no size.
     async fn deploy(&mut self, variant: Variant) -> Result<()> {
         let namespace = variant.namespace();
         let image = Image::default()
@@ -138,7 +140,8 @@ impl TestCluster {
         Ok(())
     }
 
-    /// Sets the bandwidth so that an image takes [`TRANSFER`]: how large one is depends on the machine's Go.
+    /// Sets the bandwidth so that the registry sends an image in [`TRANSFER`] seconds. The size of an image depends on the
+    /// machine's Go.
     async fn limit_registry(&mut self) -> Result<()> {
         let image = self.fresh_image("calibration").await?;
         let first = self.first_node();
@@ -159,7 +162,7 @@ impl TestCluster {
         self.nodes.names().swap_remove(0)
     }
 
-    /// An image that shares no layer with any other.
+    /// Pushes an image that shares no layer with any other.
     async fn fresh_image(&mut self, repository: &str) -> Result<String> {
         self.images += 1;
         let mark = self.images;
@@ -177,7 +180,7 @@ impl TestCluster {
             .await
     }
 
-    /// What the registry has given nodes of this image's repository since it last forgot.
+    /// Returns the bytes of this image's repository that nodes have read from the registry since `forget_requests`.
     async fn pulled(&self, image: &str) -> Result<u64> {
         let repository = repository(image)?;
         let requests = self.nodes.registry().requests().await?;
@@ -200,13 +203,13 @@ impl TestCluster {
             .await
     }
 
-    /// Leaves the kubelets nothing to collect of this update, or they would do it while another one is measured.
+    /// Removes the ended pods of this update, so that the kubelets do not collect them while another update is measured.
     async fn remove_ended_pods(&self) -> Result<()> {
         self.on_every_node(async |node| self.nodes.remove_ended_pods(node).await)
             .await
     }
 
-    /// Pulls a fresh image onto every node at once; how many seconds that took.
+    /// Pulls a fresh image onto every node at once. Returns the duration in seconds.
     async fn preload(&self, image: &str) -> Result<f64> {
         let started = Instant::now();
         self.on_every_node(async |node| self.nodes.pull_image(node, image).await)
@@ -214,7 +217,7 @@ impl TestCluster {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// What a pull of a fresh image by one node takes, in seconds, while nothing else happens.
+    /// Returns the duration in seconds of one node's pull of a fresh image, while the cluster is otherwise idle.
     pub(crate) async fn one_pull(&mut self) -> Result<f64> {
         let image = self.fresh_image("pull").await?;
         let first = self.first_node();
@@ -264,8 +267,8 @@ impl TestCluster {
         Ok(update)
     }
 
-    /// Writes the image and watches until every replica runs it; and the share of the machine's CPU time that was used
-    /// from then on, or from the end of the hold.
+    /// Writes the image and watches until every replica runs it. Also returns the share of the machine's CPU time that was
+    /// used since then, or since the end of the hold.
     async fn watch(&self, deployments: &Api<Deployment>, image: &str) -> Result<(Timeline, f64)> {
         let client = self.nodes.control_plane().client()?;
         let namespace = deployments
@@ -313,7 +316,7 @@ impl TestCluster {
         Ok((timeline, busy))
     }
 
-    /// Waits until nothing of earlier updates is going on: every replica runs, no other is left, and no prefetch pod.
+    /// Waits until earlier updates are over: every replica runs, and no other pod or prefetch pod is left.
     async fn until_at_rest(&self, variant: Variant) -> Result<()> {
         let client = self.nodes.control_plane().client()?;
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), variant.namespace());

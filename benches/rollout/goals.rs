@@ -1,4 +1,4 @@
-//! What headstart promises, and whether it was kept.
+//! The goals of headstart for rollouts, and the check whether they are met.
 
 use super::sample::{Samples, Strategy, Variant, percentile};
 
@@ -6,11 +6,11 @@ use super::sample::{Samples, Strategy, Variant, percentile};
 const OF_PULL_AND_PRELOADED: f64 = 1.10;
 /// The slowest pod under `hold` starts as fast as the slowest with its image there.
 const OF_PRELOADED_START: f64 = 1.10;
-/// Pod-seconds that `hold` may lose beyond a preloaded rollout. A kubelet looks at its containers once a second and says
-/// that one runs when it looks: by chance a batch of three pods is seen up to a second later.
+/// Pod-seconds that `hold` may lose beyond a preloaded rollout. A kubelet checks its containers once a second, and reports that
+/// one runs only then. So a batch of three pods may be reported up to a second late.
 const LOST_BY_CHANCE: f64 = 3.0;
-/// From the smallest to the largest cluster, what does not grow with it gets no longer than this times as long. All nodes
-/// share the cores of this machine: what that costs counts too.
+/// The limit for growth: a duration that should not depend on the number of nodes may be this many times as long on the
+/// largest cluster as on the smallest. All nodes share the cores of this machine, and that cost is included.
 const DOES_NOT_GROW: f64 = 1.10;
 
 /// A figure and its limit.
@@ -86,7 +86,8 @@ pub(crate) fn all(samples: &Samples) -> Vec<Goal> {
                 / samples.complete(smallest, strategy, variant)
         };
         let sizes = format!("growth from {smallest} to {largest} nodes");
-        // A quarter more and a quarter fewer are six new pods at once, on up to six nodes: these pull side by side anyway.
+        // A quarter more and a quarter fewer are six new pods at once, on up to six nodes. Their pulls run side by side
+        // anyway.
         if strategy == Strategy::OneByOne {
             add(
                 &format!("without: {sizes}"),

@@ -1,4 +1,4 @@
-//! What is measured, and what earlier runs have measured.
+//! The measurements of this run and of earlier runs.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use testbed::rollout;
 use testbed::statistics::median;
 
-/// How the images get to the nodes.
+/// The way in which the images get to the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Variant {
@@ -53,7 +53,7 @@ impl Variant {
     }
 }
 
-/// How the Deployment replaces its pods.
+/// The strategy by which the Deployment replaces its pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Strategy {
@@ -89,11 +89,11 @@ pub(crate) struct Update {
     pub(crate) held: Option<f64>,
     /// Of each new pod, from scheduled to running.
     pub(crate) starts: Vec<f64>,
-    /// Ready pods missing, times how long.
+    /// The missing ready pods times the seconds for which they were missing.
     pub(crate) lost: f64,
-    /// What the registry has given the nodes, preloading included.
+    /// The bytes that the registry sent to the nodes, preloading included.
     pub(crate) bytes: u64,
-    /// What it took beforehand to preload all nodes at once.
+    /// The time to preload all nodes at once, before the update.
     #[serde(default)]
     pub(crate) preload: Option<f64>,
     /// The share of the machine's CPU time that was used from the write, or the end of the hold, until complete.
@@ -101,13 +101,13 @@ pub(crate) struct Update {
     pub(crate) busy: Option<f64>,
 }
 
-/// One update and where it was measured.
+/// One update, and the conditions under which it was measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) nodes: u16,
     pub(crate) strategy: Strategy,
     pub(crate) variant: Variant,
-    /// What one pull by one node took in the same round, in seconds.
+    /// The duration of one node's pull in the same round, in seconds.
     pub(crate) pull: f64,
     #[serde(flatten)]
     pub(crate) update: Update,
@@ -158,7 +158,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Begins with what the file has, if there is one.
+    /// Reads the samples of the file, if it exists. New samples are appended to it.
     pub(crate) fn open(file: Option<PathBuf>) -> Result<Self> {
         let mut all = Vec::new();
         if let Some(file) = file.as_ref().filter(|file| file.exists()) {
@@ -189,7 +189,7 @@ impl Samples {
         nodes
     }
 
-    /// Of all updates of one kind, this figure.
+    /// Returns this figure of all updates of one kind.
     pub(crate) fn figures(
         &self,
         nodes: u16,
@@ -203,7 +203,7 @@ impl Samples {
         alike.filter_map(figure).collect()
     }
 
-    /// The median of it; NaN, which meets no goal, if there is none.
+    /// Returns the median of a figure, or NaN, which meets no goal, if there is none.
     pub(crate) fn median(
         &self,
         nodes: u16,
@@ -221,20 +221,20 @@ impl Samples {
         })
     }
 
-    /// What one pull takes on a cluster of this size.
+    /// Returns the median duration of one pull on a cluster of this size.
     pub(crate) fn pull(&self, nodes: u16) -> f64 {
         let of_size = self.all.iter().filter(|sample| sample.nodes == nodes);
         median(of_size.map(|sample| sample.pull).collect())
     }
 
-    /// What it takes there when all nodes pull at once; without headstart and without rollouts.
+    /// Returns the median time in which all nodes of such a cluster pull at once, without headstart and without rollouts.
     pub(crate) fn preload(&self, nodes: u16) -> f64 {
         let of_size = self.all.iter().filter(|sample| sample.nodes == nodes);
         median(of_size.filter_map(|sample| sample.update.preload).collect())
     }
 }
 
-/// The smallest value that so many per cent of them do not exceed; of 12 pods, p99 is the slowest.
+/// Returns the smallest value that this percentage of the values does not exceed. For 12 pods, p99 is the slowest.
 pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
