@@ -1,26 +1,26 @@
-//! The wall clock, passed in: certificates are judged by it, and tests move it.
+//! The wall clock, passed in: certificates are checked against it, and tests move it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-/// Tells the time of day.
+/// A source of the current time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> OffsetDateTime + Send + Sync>);
 
 impl Clock {
-    /// The machine's.
+    /// The clock of the machine.
     pub fn system() -> Self {
         Self::from_fn(OffsetDateTime::now_utc)
     }
 
-    /// One that tells what `now` says.
+    /// A clock that returns the time of `now`.
     pub fn from_fn(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> OffsetDateTime {
         (self.0)()
     }

@@ -37,13 +37,13 @@ enum Command {
     Uninstall(uninstall::Options),
     /// Write a CA and a server certificate for development
     Certs(certs::Options),
-    /// What prefetch pods run: nothing
+    /// The no-op that prefetch pods run
     #[command(hide = true)]
     Noop,
-    /// Copy this binary, for images that have nothing to run
+    /// Copy this binary, for images without a program that can serve as a no-op
     #[command(hide = true)]
     CopySelf {
-        /// Where to
+        /// Path of the copy
         target: PathBuf,
     },
 }

@@ -12,12 +12,12 @@ use clap::Args;
 use crate::clock::Clock;
 use crate::tls::Ca;
 
-/// Development goes on for longer than a test, and nobody rotates its certificates.
+/// Long, because nothing rotates the certificates of a development setup.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Longer ones are refused by some clients.
+/// The longest lifetime that all clients accept.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What `headstart certs` is told.
+/// The options of `headstart certs`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Directory to write ca.pem, ca.key, tls.pem and tls.key to; an existing CA there is used again

@@ -11,7 +11,7 @@ pub mod uninstall;
 
 /// Runs a command that asks the API server.
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
-    // A second time it is there already, and as good.
+    // Fails if a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

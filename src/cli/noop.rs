@@ -1,4 +1,4 @@
-//! What prefetch pods run: nothing, and a copy of the binary to where a user's image can run nothing too.
+//! The no-op program of prefetch pods: it exits at once. It also copies the binary to where images without a no-op can run it.
 
 use std::path::Path;
 

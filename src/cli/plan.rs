@@ -1,4 +1,5 @@
-//! `headstart plan`: prints what would be prefetched where, and why not elsewhere. It calls the functions that the controller calls.
+//! `headstart plan`: prints on which nodes which images would be prefetched, and why not on others. It calls the functions
+//! that the controller calls.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use deployments::Planned;
 use namespaces::Namespaces;
 use output::Document;
 
-/// What `headstart plan` is told.
+/// The options of `headstart plan`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// YAML or JSON with Deployments; other kinds are passed over; `-` reads standard input
@@ -108,10 +109,10 @@ enum OutputFormat {
     Yaml,
 }
 
-/// Plans and prints. What cannot be read of a file leaves the rest of it as it is.
+/// Plans and prints. An unreadable part of a file does not affect the rest of it.
 ///
 /// # Errors
-/// [`UsageError`] when a file or something in it cannot be read as what it should be; others when the cluster cannot.
+/// [`UsageError`] when a file or a part of it cannot be read; another error when the cluster cannot be read.
 pub fn run(options: Options) -> Result<()> {
     let Options {
         files,

@@ -16,7 +16,7 @@ use headstart_core::controller::command::ResumeOutcome;
 use headstart_core::hold::is_overdue;
 use headstart_core::workload::DeploymentKey;
 
-/// What `headstart release` is told.
+/// The options of `headstart release`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The Deployment whose rollout is to go on
@@ -51,7 +51,7 @@ pub struct Options {
     kubeconfig: Option<PathBuf>,
 }
 
-/// Resumes and says so.
+/// Resumes the rollouts and prints each result.
 pub fn run(options: Options) -> Result<()> {
     super::block_on(release(options))
 }
@@ -69,7 +69,7 @@ async fn release(options: Options) -> Result<()> {
     if targets.is_empty() {
         println!("{none}");
     }
-    // Of many, one that is not held any more has ended meanwhile.
+    // If several were listed, one that is no longer held has ended meanwhile.
     let failed = release_and_print(&client, targets, options.name.is_none()).await?;
     if failed > 0 {
         bail!("{failed} not resumed");
@@ -80,7 +80,7 @@ async fn release(options: Options) -> Result<()> {
 /// Ends the holds, and prints the result of each. Returns the number of holds that could not be ended.
 ///
 /// # Errors
-/// Where one is not held, unless `may_be_gone`.
+/// If a Deployment is not held, unless `may_be_gone`.
 pub(super) async fn release_and_print(
     client: &Client,
     targets: Vec<Target>,
@@ -131,7 +131,7 @@ async fn overdue(options: &Options, client: &Client) -> Result<Vec<Target>> {
     Ok(overdue.map(Held::only_this).collect())
 }
 
-/// Accepts what kubectl does: `web`, `deployment/web`, `deploy/web`.
+/// Accepts the forms that kubectl accepts: `web`, `deployment/web`, `deploy/web`.
 fn deployment_name(given: &str) -> Result<&str, UsageError> {
     match given.split_once('/') {
         None => Ok(given),

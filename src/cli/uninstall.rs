@@ -1,4 +1,4 @@
-//! `headstart uninstall`: removes headstart, in the order that leaves no rollout paused. Each step may be done already.
+//! `headstart uninstall`: removes headstart, in the order that leaves no rollout paused. A repeated step changes nothing.
 
 mod objects;
 mod prefetch_pods;
@@ -18,14 +18,15 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use objects::{IN_CLUSTER, IN_NAMESPACE, LABEL, MADE, NAMESPACE, ObjectError, WEBHOOKS};
 pub use objects::{Kind, kinds};
 
-/// `timeoutSeconds` where the configuration is gone already: that of the manifests.
+/// The timeout if the configurations are gone already: `timeoutSeconds` of the manifests.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often what is held is listed and released. A write that was admitted before is stored late.
+/// The number of rounds in which held Deployments are listed and released. A write that was admitted before may be stored
+/// late.
 const RELEASE_ROUNDS: usize = 5;
-/// How often the namespace is looked at that is being deleted.
+/// The interval at which the deletion of the namespace is checked.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What `headstart uninstall` is told.
+/// The options of `headstart uninstall`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// headstart's namespace, which is deleted with all that is in it if it has the label of the manifests
@@ -48,7 +49,7 @@ pub fn run(options: Options) -> Result<()> {
 
 async fn uninstall(options: Options) -> Result<()> {
     let client = crate::run::client(options.kubeconfig.clone()).await?;
-    // Nothing else is deleted before this has succeeded: a rollout that waits needs headstart.
+    // Nothing else is deleted before this has succeeded: held rollouts need headstart.
     delete_webhooks(&client)
         .await
         .context("nothing else is deleted")?;
@@ -90,7 +91,7 @@ async fn delete_webhooks(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Returns how long the API server waits for a webhook at most.
+/// Returns the longest time for which the API server waits for a webhook.
 async fn webhook_timeout(client: &Client) -> Result<Duration, ObjectError> {
     let [mutating, _] = WEBHOOKS;
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -125,7 +126,7 @@ async fn release_everything(client: &Client) -> Result<()> {
     bail!("Deployments are held again and again; is another headstart installed?")
 }
 
-/// The steps whose order does not matter to a rollout. One that fails does not keep the others from being done.
+/// The steps whose order does not matter to a rollout. A failed step does not prevent the others.
 struct Rest {
     client: Client,
     failed: usize,
@@ -133,7 +134,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// Deletes the namespace and waits until it is gone: until then the last replica uses its rights.
+    /// Deletes the namespace and waits until it is gone. The last replica uses its rights until then.
     async fn delete_namespace(&mut self, timeout: Duration) {
         let name = self.namespace.clone();
         let found = NAMESPACE.get(&self.client, &name).await;
@@ -208,7 +209,7 @@ impl Rest {
         }
     }
 
-    /// Prints and counts a failure. Returns the result otherwise.
+    /// Returns the value, or prints and counts a failure.
     fn report<T>(&mut self, result: Result<T, ObjectError>) -> Option<T> {
         let error = match result {
             Ok(done) => return Some(done),

@@ -21,37 +21,37 @@ pub(crate) use write::to_yaml;
 
 use typed::Typed;
 
-/// How many wrong values of one object are named.
+/// The number of wrong values that are named for one object.
 const MAX_WRONG: usize = 5;
 
-/// An object of a file, those of lists included.
+/// An object of a file, or an item of a list in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The place of its document in the file.
     pub location: Location,
-    /// All that the file says of it.
+    /// The object as it is written in the file.
     pub value: Value,
 }
 
 /// The place of a document in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// Counted from 1, without documents that say nothing.
+    /// The number of the document, counted from 1 without empty documents.
     pub document: usize,
-    /// The line where it begins, counted from 1.
+    /// The first line of the document, counted from 1.
     pub line: usize,
 }
 
 /// A part of a file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Where.
+    /// The place of the document.
     pub location: Location,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Why a part of a file cannot be read.
+/// The reason for which a part of a file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The document is no YAML; kubectl reads no further.
@@ -65,13 +65,13 @@ pub enum Reason {
     NoObject(&'static str),
 }
 
-/// Has panics of the YAML parser, which are errors of [`read`], leave no trace on standard error. For a process that does
-/// nothing else.
+/// Stops panics of the YAML parser, which are errors of [`read`], from being printed on standard error. Only for a process
+/// that does nothing else.
 pub fn silence_parser() {
     yaml::silence_panics();
 }
 
-/// Reads what is in a file, in its order.
+/// Reads the objects of a file, in their order.
 pub fn read(bytes: &[u8]) -> Vec<Result<Object, Broken>> {
     let mut found = Vec::new();
     for (index, document) in stream::documents(bytes).into_iter().enumerate() {
@@ -90,7 +90,7 @@ pub fn read(bytes: &[u8]) -> Vec<Result<Object, Broken>> {
     found
 }
 
-/// Takes lists apart. The items of a typed list (`DeploymentList`) need not say what they are.
+/// Takes lists apart. The items of a typed list (`DeploymentList`) may have no kind and no version.
 fn collect(value: Value, place: Location, found: &mut Vec<Result<Object, Broken>>) {
     let broken = |what| {
         Err(Broken {
@@ -122,7 +122,7 @@ fn collect(value: Value, place: Location, found: &mut Vec<Result<Object, Broken>
         Some(Value::Array(items)) => items,
         Some(_) => return found.push(broken("its items are no list")),
     };
-    // kubectl takes such a list for no list at all.
+    // kubectl does not take such a list for a list.
     if items
         .iter()
         .any(|item| !item.is_object() && !item.is_null())
@@ -146,26 +146,26 @@ fn collect(value: Value, place: Location, found: &mut Vec<Result<Object, Broken>
 }
 
 impl Object {
-    /// Returns whether it is of a kind.
+    /// Returns whether the object is of this kind.
     pub fn is<T: Resource>(&self) -> bool {
         self.value["apiVersion"] == T::API_VERSION && self.value["kind"] == T::KIND
     }
 
-    /// A text of its metadata; empty where there is none.
+    /// Returns a string of the metadata, or an empty one if it is missing.
     pub fn metadata(&self, field: &str) -> &str {
         self.value["metadata"][field].as_str().unwrap_or_default()
     }
 
-    /// Reads it as what it is.
+    /// Decodes the object as `T`.
     ///
     /// # Errors
-    /// The paths of the fields that have wrong values, the first of many, and what is wrong with each.
+    /// The path and the error of each field with a wrong value, at most [`MAX_WRONG`] of them.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, String> {
         let mut failed = match serde_path_to_error::deserialize(Typed(&self.value)) {
             Ok(decoded) => return Ok(decoded),
             Err(failed) => failed,
         };
-        // Without the wrong value the next one shows.
+        // The next error shows once the wrong value is removed.
         let mut rest = self.value.clone();
         let mut wrong = Vec::new();
         loop {

@@ -1,10 +1,10 @@
-//! What a plain word of YAML means: the rules of YAML 1.1 as go.yaml.in/yaml/v2 has them, and through it
-//! sigs.k8s.io/yaml, which kubectl reads files with.
+//! The values of YAML scalars: the rules of YAML 1.1 as go.yaml.in/yaml/v2 has them. sigs.k8s.io/yaml, with which kubectl
+//! reads files, uses that parser.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// What every tag of YAML's own types begins with.
+/// The prefix of the tags of YAML's own types.
 const TYPES: &str = "tag:yaml.org,2002:";
 
 /// The value of a scalar.
@@ -24,7 +24,7 @@ pub(super) enum Scalar {
     Text(String),
 }
 
-/// What a scalar is that is either plain or has a tag.
+/// Returns the value of a scalar that is plain or has a tag.
 pub(super) fn resolve(tag: Option<&str>, text: &str) -> Result<Scalar, String> {
     let Some(tag) = tag else {
         return Ok(implicit(text));
@@ -34,7 +34,7 @@ pub(super) fn resolve(tag: Option<&str>, text: &str) -> Result<Scalar, String> {
         Some("str") => return Ok(Scalar::Text(text.to_owned())),
         Some("binary") => return binary(text),
         Some("bool" | "int" | "float" | "null" | "timestamp") => implicit(text),
-        // A tag that nobody knows is passed over.
+        // Unknown tags are ignored.
         _ => return Ok(Scalar::Text(text.to_owned())),
     };
     match (wanted, found) {
@@ -44,7 +44,7 @@ pub(super) fn resolve(tag: Option<&str>, text: &str) -> Result<Scalar, String> {
         (Some("float"), found @ Scalar::Float(_)) => Ok(found),
         #[allow(clippy::cast_precision_loss)] // As Go does.
         (Some("float"), Scalar::Int(value)) => Ok(Scalar::Float(value as f64)),
-        // Only its form is asked for; the value stays a text.
+        // Only its form is checked; the value stays text.
         (Some("timestamp"), found @ Scalar::Text(_)) if is_date(text) => Ok(found),
         _ => Err(format!(
             "cannot read {text:?} as !!{}",
@@ -74,7 +74,7 @@ fn implicit(text: &str) -> Scalar {
         "-.inf" | "-.Inf" | "-.INF" => Some(Scalar::Float(f64::NEG_INFINITY)),
         _ if text.starts_with('.') => float(text),
         _ if text.starts_with(|first: char| first.is_ascii_digit() || "+-".contains(first)) => {
-            // They may stand anywhere, as in 1_000.
+            // Underscores may stand anywhere, as in 1_000.
             let text = text.replace('_', "");
             int(&text).or_else(|| float(&text))
         }
@@ -83,7 +83,7 @@ fn implicit(text: &str) -> Scalar {
     number.unwrap_or_else(|| Scalar::Text(text.to_owned()))
 }
 
-/// Go's `strconv.ParseInt(text, 0, 64)`, and `ParseUint` for what is above that: a leading 0 is octal.
+/// Go's `strconv.ParseInt(text, 0, 64)`, and `ParseUint` for larger numbers: a leading 0 is octal.
 fn int(text: &str) -> Option<Scalar> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'-' => ("-", &text[1..]),
@@ -97,7 +97,7 @@ fn int(text: &str) -> Option<Scalar> {
         [b'0', _, ..] => (8, &digits[1..]),
         _ => (10, digits),
     };
-    // Rust would take a second sign.
+    // Rust would accept a second sign.
     if !digits.starts_with(|first: char| first.is_ascii_hexdigit()) {
         return None;
     }
@@ -114,9 +114,9 @@ fn int(text: &str) -> Option<Scalar> {
 /// A decimal number, with a point or an exponent or neither.
 fn float(text: &str) -> Option<Scalar> {
     let is_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
-    // Rust would take words, such as `infinity`.
+    // Rust would accept words, such as `infinity`.
     let value: f64 = text.chars().all(is_number).then(|| text.parse().ok())??;
-    // What does not fit stays a text.
+    // A number out of range stays text.
     value.is_finite().then_some(Scalar::Float(value))
 }
 

@@ -1,26 +1,26 @@
-//! Takes a file apart into its documents, as kubectl does: JSON objects one after another, or YAML with lines of `---`
-//! between, wherever in the text such a line is.
+//! Takes a file apart into its documents, as kubectl does: JSON objects one after another, or YAML separated by lines of
+//! `---`, wherever in the text such a line is.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::yaml;
 
-/// So much of a file tells whether it is JSON.
+/// The number of bytes by which a file is recognised as JSON.
 const LOOKED_AT: usize = 4096;
-/// What a line begins with that ends a document.
+/// The beginning of a line that ends a document.
 const SEPARATOR: &[u8] = b"---";
 
 /// One document of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Document {
-    /// The line where it begins, counted from 1.
+    /// The first line of the document, counted from 1.
     pub(super) line: usize,
-    /// What it says, or why it cannot be read and on which line.
+    /// The value, or the line and the reason for which it cannot be read.
     pub(super) content: Result<Value, (usize, String)>,
 }
 
-/// The documents of a file, without those that say nothing.
+/// Returns the documents of a file, without empty ones.
 pub(super) fn documents(bytes: &[u8]) -> Vec<Document> {
     let mut documents = Vec::new();
     let mut at = 0;
@@ -39,7 +39,7 @@ pub(super) fn documents(bytes: &[u8]) -> Vec<Document> {
         };
         match (failed, documents.len()) {
             (None, 1..) => return documents,
-            // After a second object there is no doubt that it is JSON.
+            // After a second object the file is certainly JSON.
             (Some(error), 2..) => {
                 documents.push(Document {
                     line: line_of(bytes, at + leading_space(&bytes[at..])),
@@ -47,7 +47,7 @@ pub(super) fn documents(bytes: &[u8]) -> Vec<Document> {
                 });
                 return documents;
             }
-            // Before that it may be YAML, of which the first document was in JSON.
+            // Otherwise it may be YAML whose first document is in JSON.
             _ => {}
         }
         at += space_to_line_end(&bytes[at..]);
@@ -70,7 +70,7 @@ fn json_document(text: &str, line: usize) -> Document {
     }
 }
 
-/// Without the place, which the whole file has another of.
+/// Returns the message without its position, which is not the position in the file.
 fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = text.rfind(" at line ").unwrap_or(text.len());
@@ -126,7 +126,7 @@ fn yaml_documents(bytes: &[u8], first_line: usize, documents: &mut Vec<Document>
     documents.extend(yaml_document(&document, start));
 }
 
-/// `None` where there is nothing, or only comments.
+/// Returns `None` for an empty document, or one with only comments.
 fn yaml_document(text: &[u8], first_line: usize) -> Option<Document> {
     let is_content = |line: &[u8]| {
         let first = line.iter().find(|byte| **byte != b' ');
@@ -134,7 +134,7 @@ fn yaml_document(text: &[u8], first_line: usize) -> Option<Document> {
     };
     let before = text.split(|byte| *byte == b'\n').position(is_content)?;
     let content = match yaml::read(text) {
-        // As kubectl, which takes it for an empty document.
+        // kubectl takes it for an empty document too.
         Ok(Value::Null) => return None,
         Ok(value) => Ok(value),
         Err(error) => Err((first_line + error.line.unwrap_or(before), error.message)),

@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, Vis
 use serde::de::{MapAccess, SeqAccess};
 use serde_json::{Error, Number, Value};
 
-/// The value of which a type is read.
+/// The JSON value from which a type is read.
 #[derive(Clone, Copy)]
 pub(super) struct Typed<'a>(pub(super) &'a Value);
 
@@ -17,7 +17,7 @@ fn visit_number<'de, V: Visitor<'de>>(number: &Number, visitor: V) -> Result<V::
         return visitor.visit_i64(value);
     }
     let value = number.as_f64().unwrap_or(f64::NAN);
-    // Rust writes the same digits as Go, and no exponent.
+    // Rust writes the same digits as Go, without an exponent.
     match value.to_string().parse() {
         Ok(value) => visitor.visit_i64(value),
         Err(_) => visitor.visit_f64(value),
@@ -126,7 +126,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     }
 }
 
-/// The entries that are left, and the value of the key that was read last.
+/// The remaining entries, and the value of the key that was read last.
 struct Entries<'a>(serde_json::map::Iter<'a>, Option<&'a Value>);
 
 impl<'de> MapAccess<'de> for Entries<'de> {

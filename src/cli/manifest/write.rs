@@ -1,11 +1,11 @@
-//! YAML that kubectl reads back as the same values.
+//! Writes values as YAML that kubectl reads back unchanged.
 
 use libyaml_safer::{Emitter, Encoding, Event, MappingStyle, ScalarStyle, SequenceStyle};
 use serde_json::Value;
 
 use super::scalar::is_plain;
 
-/// A value as one YAML document, without a line of `---`.
+/// Returns a value as one YAML document, without a line of `---`.
 ///
 /// # Errors
 /// None is known: every JSON value has a YAML form.
@@ -57,7 +57,7 @@ fn emit(emitter: &mut Emitter<'_>, value: &Value) -> Result<(), libyaml_safer::E
     }
 }
 
-/// In quotes where it would mean something else without.
+/// Quotes a text that would have another type without quotes.
 fn text_event(text: &str) -> Event {
     Event::scalar(None, None, text, is_plain(text), true, ScalarStyle::Any)
 }

@@ -14,10 +14,10 @@ mod value;
 
 pub(super) use error::Error;
 
-/// How many of those are taken in one document: each costs another reading.
+/// The limit for escapes that are removed from one document: the document is read once more for each.
 const MAX_UNESCAPED: usize = 1_000;
 
-/// Reads the first document of a text. What follows it is not looked at, as kubectl does not.
+/// Reads the first document of a text and ignores the rest, as kubectl does.
 pub(super) fn read(text: &[u8]) -> Result<Value, Error> {
     let mut text = utf8(text)?;
     // libyaml-safer panics at tags in forms that go.yaml.in/yaml refuses: `[!a,b]`, `!%ff`.
@@ -37,7 +37,7 @@ pub(super) fn read(text: &[u8]) -> Result<Value, Error> {
     read(&text)
 }
 
-/// Says nothing of panics that [`read`] makes an error of.
+/// Hides the panics that [`read`] turns into errors.
 pub(super) fn silence_panics() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -48,7 +48,7 @@ pub(super) fn silence_panics() {
     }));
 }
 
-/// The text without the backslash at a byte, if it is one before `'`.
+/// Returns the text without the backslash at this byte, if a `'` follows it.
 fn unescape(text: &[u8], at: usize) -> Option<Vec<u8>> {
     let rest = text.get(at..)?.strip_prefix(b"\\")?;
     rest.starts_with(b"'").then(|| [&text[..at], rest].concat())
@@ -61,7 +61,7 @@ fn read_utf8(text: &[u8]) -> Result<Value, Error> {
     }
 }
 
-/// The text without its byte order mark, and from the encoding that it tells.
+/// Returns the text as UTF-8 without its byte order mark, which names the encoding.
 fn utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     let (big_endian, text) = match text {
         [0xef, 0xbb, 0xbf, text @ ..] => return Ok(text.into()),

@@ -1,4 +1,4 @@
-//! The nodes to plan for, from a file or the cluster, and what is known of the pods on them.
+//! The nodes to plan for, from a file or the cluster, and the pods on them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -24,20 +24,20 @@ use headstart_core::workload::{DeploymentKey, Workload};
 
 /// Nodes per page of the list.
 const PAGE_SIZE: u32 = 500;
-/// How long the cluster may take for one answer.
+/// The limit for one answer of the cluster.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a file of nodes comes from.
+/// The command that writes a file of nodes, for messages.
 const WRITE_NODES: &str = "write it with: kubectl get nodes -o yaml";
 
-/// The cluster, as far as plans read it.
+/// The part of the cluster that plans read.
 #[derive(Debug, Default)]
 pub(super) struct ClusterView {
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) namespaces: Namespaces,
-    /// Pods of a file.
+    /// The running pods of a file.
     pods: Vec<RunningPod>,
-    /// What the cluster was asked: the nodes of the Deployments that limit theirs.
+    /// From the cluster: the nodes with running pods of each Deployment that limits its nodes.
     running_on: HashMap<DeploymentKey, BTreeSet<String>>,
 }
 
@@ -49,7 +49,7 @@ struct RunningPod {
 }
 
 impl ClusterView {
-    /// The nodes, pods, namespaces and ServiceAccounts of a file. `namespace` is that of objects that name none.
+    /// Reads the nodes, pods, namespaces and ServiceAccounts of a file. `namespace` applies to objects that name none.
     pub(super) fn from_file(found: &ManifestFile, namespace: &str) -> Result<Self, UsageError> {
         if let Some(broken) = found.broken.first() {
             return Err(UsageError(format!("{broken}; {WRITE_NODES}")));
@@ -72,13 +72,13 @@ impl ClusterView {
         })
     }
 
-    /// The cluster's nodes, and where those Deployments run that want to know.
+    /// Lists the cluster's nodes. For Deployments that limit their nodes, also lists the nodes on which they run.
     pub(super) fn from_cluster(
         kubeconfig: Option<PathBuf>,
         workloads: &[Workload],
         settings: &PodSettings,
     ) -> Result<Self> {
-        // A second time it is there already, and as good.
+        // Fails if a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -109,7 +109,7 @@ impl ClusterView {
         })
     }
 
-    /// What is known, for one Deployment.
+    /// Returns the context of one Deployment for the planner.
     pub(super) fn placement_context(&self, workload: &Workload) -> PlacementContext {
         let mut context = PlacementContext::default();
         for pod in &self.pods {
@@ -129,7 +129,7 @@ impl ClusterView {
     }
 }
 
-/// The objects of one kind. A plan without some of them would be another plan, so one that is wrong is refused.
+/// Returns the objects of one kind. A wrong object is refused, because a plan without it would be another plan.
 fn all<T: Resource + DeserializeOwned>(found: &ManifestFile) -> Result<Vec<T>, UsageError> {
     let objects = found
         .of_kind()
@@ -138,7 +138,7 @@ fn all<T: Resource + DeserializeOwned>(found: &ManifestFile) -> Result<Vec<T>, U
 }
 
 impl RunningPod {
-    /// `None` unless it takes a slot of a node.
+    /// Returns `None` unless the pod takes a slot of a node.
     fn read(pod: Pod) -> Option<Self> {
         let phase = pod.status.and_then(|status| status.phase);
         if matches!(phase.as_deref(), Some("Succeeded" | "Failed")) {

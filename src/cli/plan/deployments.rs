@@ -1,4 +1,4 @@
-//! The Deployments of a file: which of them can be planned, and what to say of the others.
+//! The Deployments of a file that can be planned, and an error for each other one.
 
 use k8s_openapi::api::apps::v1::Deployment;
 
@@ -7,18 +7,18 @@ use super::warnings;
 use crate::cli::manifest::Object;
 use headstart_core::workload::Workload;
 
-/// Versions of Deployments that went with Kubernetes 1.16.
+/// The API versions of Deployments that Kubernetes 1.16 removed.
 const REMOVED: &[&str] = &["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"];
 
 /// A Deployment that can be planned.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) workload: Workload,
-    /// What a person should know of it.
+    /// The warnings about it for the user.
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads those of a file, each or what is wrong with it. `namespace` is that of objects that name none.
+/// Reads the Deployments of a file. An unusable one becomes an error message. `namespace` applies to objects that name none.
 pub(super) fn read<'a>(
     found: &'a ManifestFile,
     namespace: &'a str,

@@ -1,4 +1,4 @@
-//! Files, read whole, and what of them is wrong.
+//! Reads whole files, and describes their errors.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,17 +9,17 @@ use serde::de::DeserializeOwned;
 use crate::cli::UsageError;
 use crate::cli::manifest::{self, Broken, Object, Reason};
 
-/// What is said of a document with `{{` in it.
+/// The hint about a document with `{{` in it.
 const TEMPLATE: &str = "; it looks like a template: render it first, for instance helm template … | headstart plan -f -";
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) struct ManifestFile {
-    /// The file, for messages.
+    /// The name of the file, for messages.
     pub(super) name: String,
-    /// Its objects, those of lists included.
+    /// Its objects, with the items of lists.
     pub(super) objects: Vec<Object>,
-    /// What cannot be read, each as a line for people.
+    /// A message for each document that cannot be read.
     pub(super) broken: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn read(path: &Path) -> Result<ManifestFile, UsageError> {
     Ok(found)
 }
 
-/// What to do where no file can be opened.
+/// Returns a hint about a path that cannot be read as a file.
 fn instead(path: &Path) -> Option<String> {
     let name = path.display();
     if path.is_dir() {
@@ -94,7 +94,7 @@ fn describe(file: &str, broken: &Broken) -> String {
 }
 
 impl ManifestFile {
-    /// The objects of one kind, and a line for each that has a wrong value.
+    /// Returns the objects of one kind, each decoded or with an error message.
     pub(super) fn of_kind<T: Resource + DeserializeOwned>(
         &self,
     ) -> impl Iterator<Item = (&Object, Result<T, String>)> {
@@ -106,7 +106,7 @@ impl ManifestFile {
         })
     }
 
-    /// The objects of one kind, and a line for each that has a wrong value.
+    /// Splits the objects of one kind into decoded ones and error messages.
     pub(super) fn sort<T: Resource + DeserializeOwned>(&self) -> (Vec<T>, Vec<String>) {
         let (mut read, mut broken) = (Vec::new(), Vec::new());
         for (_, object) in self.of_kind() {
@@ -118,7 +118,7 @@ impl ManifestFile {
         (read, broken)
     }
 
-    /// Names an object as people do, with its place.
+    /// Describes an object by its file, kind, name and place.
     pub(super) fn describe(&self, object: &Object) -> String {
         let kind = object.value["kind"].as_str().unwrap_or_default();
         let name = match (object.metadata("name"), object.metadata("generateName")) {

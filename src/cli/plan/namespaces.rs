@@ -1,4 +1,4 @@
-//! What plans read of namespaces: their consent, and the pull secrets of the ServiceAccounts in them.
+//! The parts of namespaces that plans read: the consent, and the pull secrets of ServiceAccounts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,10 +13,10 @@ use headstart_core::api::well_known::PREFETCH_LABEL;
 use headstart_core::pod::{PodSettings, account_of};
 use headstart_core::workload::{PullTerms, Workload};
 
-/// A namespace's label, as it is read.
+/// The value of a namespace's label.
 type Consent = Result<Option<NamespaceMode>, UnknownNamespaceMode>;
 
-/// What is known of namespaces. What is not known changes no plan.
+/// The known namespaces and ServiceAccounts. Unknown ones change no plan.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     consents: HashMap<String, Consent>,
@@ -25,14 +25,14 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Adds what files hold that are to be applied: it wins.
+    /// Adds the objects of files, which take precedence because they are about to be applied.
     pub(super) fn updated_by(mut self, files: Self) -> Self {
         self.consents.extend(files.consents);
         self.accounts.extend(files.accounts);
         self
     }
 
-    /// Adds what a file holds. `default` is the namespace of objects that name none.
+    /// Adds the objects of a file. `default` is the namespace of objects that name none.
     pub(super) fn add(
         &mut self,
         namespaces: Vec<Namespace>,
@@ -80,7 +80,7 @@ impl Namespaces {
         known
     }
 
-    /// A Deployment with the pull secrets of its ServiceAccount, where they apply.
+    /// Returns the Deployment with the pull secrets of its ServiceAccount, where they apply.
     pub(super) fn with_pull_secrets(&self, workload: Workload, settings: &PodSettings) -> Workload {
         let account = account_of(&workload, settings)
             .map(|account| (workload.key.namespace.clone(), account.to_owned()));
@@ -96,10 +96,10 @@ impl Namespaces {
         }
     }
 
-    /// Why nothing comes of a plan, or on what it depends, as far as its namespace goes.
+    /// Returns why the namespace prevents the plan, or the condition on which the plan depends.
     pub(super) fn warning(&self, workload: &Workload) -> Option<String> {
         let namespace = &workload.key.namespace;
-        // One that is opted out, or asks for nothing that there is, is told so anyway.
+        // An opted-out Deployment, or one with an unknown mode, gets its own message.
         let asks = match workload.mode {
             Ok(Some(Mode::Disabled)) | Err(_) => return None,
             Ok(own) => own.is_some(),

@@ -1,4 +1,4 @@
-//! A plan, for people and for machines.
+//! A plan, as a table for people and as documents for machines.
 
 use std::io::{self, Write};
 
@@ -19,7 +19,7 @@ const YELLOW: &str = "\x1b[33m";
 const BOLD: &str = "\x1b[1m";
 const RESET: &str = "\x1b[0m";
 
-/// One Deployment's plan. Its fields are the contract with machines.
+/// The plan of one Deployment. The fields are the contract with machines.
 #[derive(Debug, Serialize)]
 pub(super) struct Document<'a> {
     deployment: String,
@@ -28,10 +28,10 @@ pub(super) struct Document<'a> {
     pods: Vec<Pod>,
     #[serde(skip)]
     workload: &'a Workload,
-    /// What there is to say of its namespace.
+    /// The warning about its namespace.
     #[serde(skip)]
     consent: Option<String>,
-    /// What there is to say of what the file says of it.
+    /// The warnings about its manifest.
     #[serde(skip)]
     further: Vec<String>,
 }
@@ -57,7 +57,7 @@ enum Action {
 }
 
 impl<'a> Document<'a> {
-    /// Plans.
+    /// Plans for a workload.
     pub(super) fn new(
         workload: &'a Workload,
         nodes: &[NodeInfo],
@@ -108,7 +108,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The plan for a Deployment that is left alone for its namespace's sake.
+    /// Returns the plan for a Deployment in an exempt namespace.
     fn exempt(workload: &'a Workload, nodes: &[NodeInfo]) -> Self {
         let skip = |node: &NodeInfo| Row {
             name: node.name.clone(),
@@ -125,17 +125,17 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The same with something to say of its namespace.
+    /// Sets the warning about the namespace.
     pub(super) fn with_remark(self, consent: Option<String>) -> Self {
         Self { consent, ..self }
     }
 
-    /// The same with what else there is to say of it.
+    /// Sets the warnings about the manifest.
     pub(super) fn with_warnings(self, further: Vec<String>) -> Self {
         Self { further, ..self }
     }
 
-    /// What a person should know that has no place in the document.
+    /// Returns the warnings for the user, which are not in the document.
     fn warnings(&self) -> Vec<String> {
         let namespace = &self.workload.key.namespace;
         let exempt = is_exempt(namespace, DEFAULT_NAMESPACE);
@@ -158,7 +158,7 @@ impl<'a> Document<'a> {
             let reason = meant(&image.as_written).unwrap_or_else(|| image.reason.to_string());
             format!("image {:?} is not prefetched: {reason}", image.as_written)
         });
-        // Whatever else keeps a namespace out comes after that.
+        // The exempt namespace takes precedence over the namespace's consent.
         let consent = self.consent.clone().filter(|_| exempt.is_none());
         let no_images = self.images.is_empty() && self.further.is_empty();
         let no_images = no_images && self.workload.unsupported.images.is_empty();
@@ -179,14 +179,14 @@ impl<'a> Document<'a> {
             .collect()
     }
 
-    /// Says on standard error what has no place in the document.
+    /// Prints the warnings on standard error.
     pub(super) fn report_refused(&self) {
         for warning in self.warnings() {
             eprintln!("headstart: {}: {warning}", self.deployment);
         }
     }
 
-    /// Writes it for people.
+    /// Writes the plan as a table.
     pub(super) fn write_table(&self, out: &mut impl Write, colour: bool) -> io::Result<()> {
         let paint = |code: &'static str| if colour { (code, RESET) } else { ("", "") };
         let (bold, reset) = paint(BOLD);

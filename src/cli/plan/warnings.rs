@@ -1,10 +1,10 @@
-//! What a person should know of a Deployment that its plan does not show: why images are left out, and marks of a hold.
+//! Warnings about a Deployment that its plan does not show: reasons for left-out images, and marks of a hold.
 
 use k8s_openapi::api::apps::v1::Deployment;
 
 use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
 
-/// What the file says of a Deployment that keeps images, or its rollout, from what one might expect.
+/// Returns the warnings about images that are not prefetched, and about the marks of a hold.
 pub(super) fn of(deployment: &Deployment) -> Vec<String> {
     images(deployment).chain(hold(deployment)).collect()
 }
@@ -40,7 +40,7 @@ fn never_pulled(image: &str, policy: Option<&str>) -> Option<String> {
     never.then(|| format!("image {image:?} is never pulled (imagePullPolicy: Never)"))
 }
 
-/// A Deployment as `kubectl get -o yaml` writes it during a hold.
+/// Warns of a Deployment that `kubectl get -o yaml` wrote during a hold.
 fn hold(deployment: &Deployment) -> Option<String> {
     let metadata = &deployment.metadata;
     let labels = metadata.labels.iter().flatten();
@@ -56,7 +56,7 @@ fn hold(deployment: &Deployment) -> Option<String> {
     })
 }
 
-/// What an image that no runtime would take was probably meant to be.
+/// Returns a hint about a likely mistake in an image reference that no runtime accepts.
 pub(super) fn meant(image: &str) -> Option<String> {
     if image.contains("{{") {
         return Some(

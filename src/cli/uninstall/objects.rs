@@ -1,4 +1,4 @@
-//! The kinds of objects that the manifests install, and how they are found and deleted.
+//! The kinds of objects that the manifests install, and the requests that find and delete them.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 /// The label of all objects of the manifests.
 pub(super) const LABEL: &str = "app.kubernetes.io/name=headstart";
-/// How long the API server may take for one request.
+/// The limit for one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A kind, as requests name it.
+/// A kind of objects, as requests name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The API group; empty for the core group.
@@ -36,7 +36,7 @@ const ADMISSION: &str = "admissionregistration.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
 
-/// By these the API server calls headstart. They go first.
+/// The webhook configurations, by which the API server calls headstart. They are deleted first.
 pub(super) const WEBHOOKS: [Kind; 2] = [
     kind(
         ADMISSION,
@@ -95,7 +95,7 @@ pub(super) const IN_CLUSTER: [Kind; 7] = [
     kind("scheduling.k8s.io", "PriorityClass", "priorityclasses"),
 ];
 
-/// Returns all kinds that are deleted, in their order.
+/// Returns all kinds in the order of their deletion.
 pub fn kinds() -> Vec<Kind> {
     [&WEBHOOKS[..], &[NAMESPACE], &IN_NAMESPACE, &IN_CLUSTER].concat()
 }
@@ -103,14 +103,14 @@ pub fn kinds() -> Vec<Kind> {
 /// A request failed.
 #[derive(Debug, Error)]
 pub(super) enum ObjectError {
-    /// This account may not.
+    /// This account lacks the right.
     #[error("missing right to {verb} {resource}: {message}")]
     Forbidden {
         verb: &'static str,
         resource: String,
         message: String,
     },
-    /// The API server fails.
+    /// The API server answered with an error.
     #[error("cannot {verb} {resource}")]
     Api {
         verb: &'static str,
@@ -118,7 +118,7 @@ pub(super) enum ObjectError {
         #[source]
         source: kube::Error,
     },
-    /// It does not answer.
+    /// The API server did not answer.
     #[error("cannot {verb} {resource}: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout {
         verb: &'static str,
@@ -135,7 +135,7 @@ impl Kind {
         }
     }
 
-    /// Returns the objects, those of a namespace if it is named.
+    /// Returns an API for the objects of this kind, in a namespace if one is given.
     pub(super) fn api(self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk(self.group, "v1", self.kind);
         let resource = ApiResource::from_gvk_with_plural(&kind, self.resource);
@@ -145,7 +145,7 @@ impl Kind {
         }
     }
 
-    /// Returns the names of the objects with headstart's label. There are none of a kind that the API server does not know.
+    /// Returns the names of the objects with headstart's label; none if the API server does not know the kind.
     pub(super) async fn list(
         self,
         client: &Client,
@@ -158,7 +158,7 @@ impl Kind {
         Ok(names.filter_map(|object| object.metadata.name).collect())
     }
 
-    /// Returns an object's metadata, `None` if there is no such object.
+    /// Returns an object's metadata, or `None` if it does not exist.
     pub(super) async fn get(
         self,
         client: &Client,
@@ -168,7 +168,7 @@ impl Kind {
         self.answer("get", api.get_metadata(name)).await
     }
 
-    /// Deletes an object. Returns whether there was one.
+    /// Deletes an object. Returns whether it existed.
     pub(super) async fn delete(
         self,
         client: &Client,
@@ -181,7 +181,7 @@ impl Kind {
         Ok(deleted.is_some())
     }
 
-    /// Waits for an answer: `None` if there is no such object.
+    /// Waits for an answer; `None` if the object does not exist.
     pub(super) async fn answer<T>(
         self,
         verb: &'static str,

@@ -1,4 +1,4 @@
-//! The prefetch pods that are left in the namespaces of the Deployments.
+//! Deletes the prefetch pods that are left in the namespaces of the Deployments.
 
 use futures::{StreamExt, TryStreamExt};
 use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
@@ -14,12 +14,13 @@ const POD: Kind = Kind {
     kind: "Pod",
     resource: "pods",
 };
-/// Pods on a page of the list.
+/// The number of pods on a page of the list.
 const PAGE: u32 = 500;
-/// Pods that are deleted at once.
+/// The number of pods that are deleted at once.
 const AT_ONCE: usize = 16;
 
-/// Deletes them, and returns how many there were. A label is not enough: others may write it, so the pod's shape counts.
+/// Deletes all prefetch pods and returns their number. The label is not enough, because others may set it: the shape of the
+/// pod is checked too.
 pub(super) async fn delete_all(client: &Client) -> Result<usize, ObjectError> {
     let all: Api<Pod> = Api::all(client.clone());
     let mut page = ListParams::default()

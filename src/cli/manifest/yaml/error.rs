@@ -1,17 +1,17 @@
-//! Why a document cannot be read.
+//! The error of a document that cannot be read.
 
-/// How deep a document may be nested, aliases followed: as deep as serde_json reads JSON.
+/// The limit for the nesting of a document, with aliases followed: the same as serde_json's for JSON.
 pub(super) const MAX_DEPTH: usize = 128;
-/// go.yaml.in/yaml takes `\'` in double quotes for `'`; libyaml stops there, with this.
+/// libyaml's error for `\'` in double quotes, which go.yaml.in/yaml takes for `'`.
 pub(super) const UNKNOWN_ESCAPE: &str = "found unknown escape character";
 
 /// A document cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli::manifest) struct Error {
     pub(in crate::cli::manifest) message: String,
-    /// Counted from 0, in the text that was read.
+    /// Counted from 0, in the parsed text.
     pub(in crate::cli::manifest) line: Option<usize>,
-    /// The byte with a backslash that libyaml does not take.
+    /// The position of a backslash that libyaml does not accept.
     pub(super) escape: Option<usize>,
 }
 
@@ -28,7 +28,7 @@ impl Error {
 impl From<libyaml_safer::Error> for Error {
     fn from(error: libyaml_safer::Error) -> Self {
         let number = |number: u64| usize::try_from(number).ok();
-        // A key without its colon is noticed a line too late.
+        // libyaml reports a key without its colon one line too late.
         let mark = match error.problem() {
             "could not find expected ':'" => error.context_mark(),
             _ => error.problem_mark(),

@@ -1,4 +1,4 @@
-//! The nodes of a document, as libyaml's events tell them.
+//! The nodes of a document, built from libyaml's events.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use libyaml_safer::{Encoding, Event, EventData, Parser};
 
 use super::error::{Error, MAX_DEPTH};
 
-/// The nodes of the first document of a text, and which of them is its root. `None` where there is no document.
+/// Returns the nodes of the first document of a text, and the index of its root. `None` if there is no document.
 pub(super) fn read(text: &[u8]) -> Result<Option<(Vec<Node>, usize)>, Error> {
     let mut input = text;
     let mut reader = Reader {
@@ -23,12 +23,12 @@ pub(super) fn read(text: &[u8]) -> Result<Option<(Vec<Node>, usize)>, Error> {
     }
     let first = reader.next()?;
     let root = reader.node(first, 0)?;
-    // Its end is part of it: `a: b` with a `]` behind is no document.
+    // Reads the end of the document too: `a: b` with a `]` behind is no document.
     reader.next()?;
     Ok(Some((reader.nodes, root)))
 }
 
-/// A node, with others named by their place among all.
+/// A node, which refers to others by their index.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -40,7 +40,7 @@ pub(super) enum Content {
     Scalar {
         tag: Option<String>,
         text: String,
-        /// It has neither quotes nor a tag.
+        /// True if the scalar has neither quotes nor a tag.
         plain: bool,
     },
     Sequence(Vec<usize>),
@@ -66,7 +66,7 @@ impl Reader<'_, '_> {
         Err(Error::new(message, Some(self.line)))
     }
 
-    /// Puts a node where its anchor finds it, before what is in it: that may name it.
+    /// Adds a node and registers its anchor before its content is read, because the content may refer to it.
     fn place(&mut self, content: Content, anchor: Option<String>) -> usize {
         let place = self.nodes.len();
         let line = self.line;

@@ -1,4 +1,4 @@
-//! The value of a document's nodes: aliases followed, mappings merged.
+//! The value of a document's nodes, with aliases followed and mappings merged.
 
 use serde_json::{Map, Number, Value};
 
@@ -6,7 +6,7 @@ use super::error::{Error, MAX_DEPTH};
 use super::nodes::{Content, Node};
 use crate::cli::manifest::scalar::{Scalar, resolve};
 
-/// What the tag of a merge key is.
+/// The tag of a merge key.
 const MERGE_TAG: &str = "tag:yaml.org,2002:merge";
 
 /// The value of a node.
@@ -22,11 +22,11 @@ pub(super) fn of(nodes: &[Node], root: usize) -> Result<Value, Error> {
 
 struct Converter<'a> {
     nodes: &'a [Node],
-    /// The aliases that lead to where it is.
+    /// The aliases that lead to the current node.
     followed: Vec<usize>,
-    /// How many nodes it has converted.
+    /// The number of nodes converted so far.
     converted: u32,
-    /// How many of those were reached through aliases.
+    /// The number of those that were reached through aliases.
     of_aliases: u32,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Converter<'a> {
         }
     }
 
-    /// What is at a place, counted: a small text with many aliases is a large document.
+    /// Returns the content of a node, and counts it: a small text with many aliases is a large document.
     fn content(&mut self, place: usize, depth: usize) -> Result<&'a Content, Error> {
         self.converted += 1;
         self.of_aliases += u32::from(!self.followed.is_empty());
@@ -83,7 +83,7 @@ impl<'a> Converter<'a> {
         done
     }
 
-    /// Puts the entries of a mapping into `map`, over what is there.
+    /// Inserts the entries of a mapping into `map`, and replaces existing ones.
     fn fill(
         &mut self,
         map: &mut Map<String, Value>,
@@ -109,7 +109,7 @@ impl<'a> Converter<'a> {
         text == "<<" && (*plain || tag.as_deref() == Some(MERGE_TAG))
     }
 
-    /// Merges a mapping, or several of which the first counts most.
+    /// Merges a mapping, or several, of which the first takes precedence.
     fn merge(
         &mut self,
         map: &mut Map<String, Value>,
@@ -184,7 +184,7 @@ impl<'a> Converter<'a> {
     }
 }
 
-/// As go.yaml.in/yaml/v2 has it: nearly all of a document of ordinary size, a tenth of a very large one.
+/// The limit of go.yaml.in/yaml/v2: nearly all of a document of ordinary size, a tenth of a very large one.
 fn allowed_share_of_aliases(converted: u32) -> f64 {
     const ORDINARY: f64 = 400_000.0;
     const LARGE: f64 = 4_000_000.0;
