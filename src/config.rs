@@ -39,16 +39,16 @@ pub struct Config {
     /// The serving certificate, the CA that signs it, and the webhook configurations that carry the CA.
     #[command(flatten)]
     pub tls: TlsConfig,
-    /// How prefetch pods look, and how long they stay.
+    /// The form of prefetch pods, and the time for which they stay.
     #[command(flatten)]
     pub pods: PodConfig,
-    /// How much is written and pulled at once.
+    /// The limits for writes and pulls at the same time.
     #[command(flatten)]
     pub budgets: BudgetConfig,
-    /// The switch for holds, and how long a rollout is held.
+    /// The switch for holds, and the limits for their duration.
     #[command(flatten)]
     pub holds: HoldConfig,
-    /// For which namespaces, nodes and Deployments headstart prefetches, and how often.
+    /// The namespaces, nodes and Deployments that headstart prefetches for, and the refresh interval.
     #[command(flatten)]
     pub scope: ScopeConfig,
     /// Leader election, shutdown, the API server and the log.

@@ -1,8 +1,8 @@
-//! How much is written and pulled at once.
+//! The limits for writes and pulls at the same time.
 
 use clap::Args;
 
-/// How much is written and pulled at once.
+/// The limits for writes and pulls at the same time.
 #[derive(Args, Clone, Debug)]
 pub struct BudgetConfig {
     /// Most writes of pods in flight; an API server serves no more creates per second beyond about this many

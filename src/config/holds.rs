@@ -1,4 +1,4 @@
-//! The switch for holds, and how long a rollout is held.
+//! The switch for holds, and the limits for their duration.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::values::{HoldFlag, duration};
 use headstart_core::hold;
 
-/// The switch for holds, and how long a rollout is held.
+/// The switch for holds, and the limits for their duration.
 #[derive(Args, Clone, Debug)]
 pub struct HoldConfig {
     /// Hold rollouts where the label says so; `off` resumes those that are held, and needs no right to patch Deployments

@@ -1,4 +1,4 @@
-//! How prefetch pods look, and how long they stay.
+//! The form of prefetch pods, and the time for which they stay.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use super::defaults::{DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS};
 use super::values::{PinFlag, PullMethodFlag, ServiceAccountFlag, duration, pod_deadline};
 
-/// How prefetch pods look, and how long they stay.
+/// The form of prefetch pods, and the time for which they stay.
 #[derive(Args, Clone, Debug)]
 pub struct PodConfig {
     /// Image of headstart, whose no-op the prefetch pods run. The manifests set it to the image that they install

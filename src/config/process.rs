@@ -10,8 +10,9 @@ use super::values::{LogFormat, duration, lease_duration};
 /// Leader election, shutdown, the API server and the log.
 #[derive(Args, Clone, Debug)]
 pub struct ProcessConfig {
-    // client-go's 15 s are for controllers whose work a restart undoes. What is prefetched 15 s late is of no use to a
-    // rollout, and losing the lease costs a list: 6 s, with a renewal every 0.8 s, of which four may be lost.
+    // client-go's 15 s are for controllers whose work is lost in a restart. A prefetch that starts 15 s late is of no use to a
+    // rollout, and a lost lease costs a list. So the lease lasts 6 s and is renewed every 0.8 s, and four renewals may be
+    // lost.
     /// How long a leader's lease is valid after its last renewal; a standby takes over a crashed leader after it
     #[arg(long, env = "HEADSTART_LEASE_DURATION", default_value = "6s", value_parser = lease_duration, value_name = "DURATION")]
     pub lease_duration: Duration,

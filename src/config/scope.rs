@@ -1,11 +1,11 @@
-//! For which namespaces, nodes and Deployments headstart prefetches, and how often.
+//! The namespaces, nodes and Deployments that headstart prefetches for, and the refresh interval.
 
 use clap::Args;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::values::refresh;
 
-/// For which namespaces, nodes and Deployments headstart prefetches, and how often.
+/// The namespaces, nodes and Deployments that headstart prefetches for, and the refresh interval.
 #[derive(Args, Clone, Debug)]
 pub struct ScopeConfig {
     /// Prefetch again this often, unless a Deployment's annotation says otherwise: heals images that a node evicted, at the
