@@ -1,7 +1,7 @@
-//! Events on the Deployment: what happened to its images, where `kubectl describe` shows it.
+//! Events on the Deployment about its images, which `kubectl describe` shows.
 //!
-//! Written as `events.k8s.io/v1` objects with names made from what they say: after a restart or a change of leader
-//! the same event is written once, where kube's `Recorder` would count it again, and drop a differing note.
+//! They are `events.k8s.io/v1` objects with names made from their content. So after a restart or a change of leader the same
+//! event exists once. kube's `Recorder` would count it again, and drop a differing note.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,29 +28,29 @@ mod queue;
 
 /// The reporting controller, in the form that Kubernetes wants.
 const CONTROLLER: &str = "headstart.dev/headstart";
-/// Events on their way at once, of different namespaces: pods are in more of a hurry.
+/// The number of events of different namespaces that are written at once. It is small, because pods are more urgent.
 const WRITERS: usize = 8;
-/// How long one may take to be written.
+/// The limit for one write of an event.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often an event is sent that meets a busy API server, with a pause that doubles from the first.
+/// The number of attempts to write an event while the API server is busy. The pause doubles after each.
 const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// How often is said that events are dropped.
+/// The interval at which dropped events are logged.
 const DROPS_LOGGED: Duration = Duration::from_secs(60);
 
-/// Takes events and writes them in the background.
+/// Queues events, which are written in the background.
 #[derive(Clone, Debug)]
 pub(crate) struct EventRecorder {
     inlet: Arc<Inlet>,
     instance: Arc<str>,
 }
 
-/// Where events come in. When it is dropped, no more will come.
+/// The queue's entrance. The queue closes when this is dropped.
 #[derive(Debug)]
 struct Inlet {
     queue: Arc<EventQueue<Event>>,
     metrics: Arc<Metrics>,
-    /// When it was last said that events are dropped, and how many were since.
+    /// The time at which dropped events were last logged, and the number dropped since.
     drops: Mutex<(Option<Instant>, u64)>,
 }
 
@@ -61,7 +61,7 @@ impl Drop for Inlet {
 }
 
 impl EventRecorder {
-    /// A recorder, and the task that writes for it; the task ends when the last recorder is dropped.
+    /// Returns a recorder, and the task that writes its events. The task ends when the last recorder is dropped.
     pub(crate) fn new(
         client: Client,
         instance: &str,
@@ -80,8 +80,7 @@ impl EventRecorder {
         (recorder, write(client, queue))
     }
 
-    /// Reports about a Deployment. `subject` tells reports of one reason apart: the same Deployment, images, reason
-    /// and subject are reported once.
+    /// Reports about a Deployment. An event with the same Deployment, images, reason and `subject` is written once.
     pub(crate) fn publish(
         &self,
         workload: &Workload,
@@ -97,7 +96,7 @@ impl EventRecorder {
 }
 
 impl Inlet {
-    /// A namespace that causes thousands of events gets a line a minute for them.
+    /// Counts a dropped event. Logs at most one line a minute, as one namespace may cause thousands of events.
     fn dropped(&self, workload: &Workload, reason: EventReason) {
         self.metrics.event_dropped();
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,7 +180,7 @@ async fn write_one(client: Client, event: Event) {
         let answer = timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await;
         let error = match answer {
             Ok(Ok(_)) => return,
-            // This replica wrote it before a restart, or the leader before it.
+            // This replica wrote it before a restart, or the previous leader did.
             Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => return,
             Ok(Err(kube::Error::Api(status))) if namespace_is_going(&status.message) => {
                 debug!(
@@ -206,7 +205,7 @@ async fn write_one(client: Client, event: Event) {
     }
 }
 
-/// Returns whether the next attempt can have another answer: the API server is busy, or was not reached.
+/// Returns whether a retry may succeed: the API server is busy, or was not reached.
 fn may_pass(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,

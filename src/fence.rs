@@ -3,7 +3,8 @@
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Until when the lease is ours. Every write checks it, so that one that hangs does not outlive the lease.
+/// The time until which this replica holds the lease. Every write checks it, so that a write that hangs does not outlive the
+/// lease.
 ///
 /// A request that the API server accepts later does no harm, because each write is conditional; the fence saves work.
 #[derive(Clone, Debug)]
@@ -30,12 +31,12 @@ impl Fence {
         *self.0.borrow()
     }
 
-    /// Returns whether the lease is ours now.
+    /// Returns whether this replica holds the lease now.
     pub(crate) fn is_open(&self) -> bool {
         self.until().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits until the lease is no longer ours.
+    /// Waits until this replica no longer holds the lease.
     pub(crate) async fn closed(&self) {
         let mut lease = self.0.subscribe();
         loop {
@@ -45,7 +46,7 @@ impl Fence {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
-                // Extended, or given up. Fails only if the sender is gone, and it is ours.
+                // Extended, or given up. Fails only without a sender, and this fence has one.
                 _ = lease.changed() => {}
             }
         }

@@ -1,7 +1,7 @@
 //! Shows the liveness probe and the leader election that headstart's own loops turn.
 //!
 //! A loop turns when it takes an event, and at least every [`TICK`]. A loop that waits for the API server turns too, because
-//! the end of that wait is not headstart's to bring about. So a loop that does not turn hangs, and only a restart helps.
+//! headstart cannot end that wait. So a loop that does not turn hangs, and only a restart helps.
 
 use std::borrow::Cow;
 use std::pin::pin;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long a loop may take for a turn.
+/// The time without a turn after which a loop counts as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// How often a loop turns that waits. Each turn wakes a thread, so it is slow.
+/// The interval at which a waiting loop turns. Each turn wakes a thread, so the interval is long.
 const TICK: Duration = Duration::from_secs(5);
 /// The loop of the driver, which runs on the leader only and turns every second.
 pub(crate) const CONTROLLER: &str = "controller";
@@ -68,7 +68,7 @@ impl Heartbeats {
         stalled.map(|turns| turns.name.clone()).collect()
     }
 
-    /// Returns how long ago a loop turned; `None` if it does not run.
+    /// Returns the time since the last turn of a loop; `None` if it does not run.
     pub(crate) fn since_turn(&self, name: &str, now: Instant) -> Option<Duration> {
         let running = self.0.lock();
         let turns = running.iter().find(|turns| turns.name == name)?;
@@ -93,7 +93,7 @@ impl Loops {
     }
 }
 
-/// One loop that runs.
+/// A running loop.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     loops: Arc<Loops>,
@@ -107,7 +107,7 @@ impl Heartbeat {
         self.turns.last.store(now, Ordering::Relaxed);
     }
 
-    /// Waits for what the loop takes next, and turns meanwhile.
+    /// Waits for the loop's next event, and turns meanwhile.
     pub(crate) async fn during<T>(&self, next: impl Future<Output = T>) -> T {
         let mut next = pin!(next);
         loop {
@@ -129,7 +129,7 @@ impl Drop for Heartbeat {
 }
 
 /// Returns whether a leader may renew its lease: the loop of its controller turned within half of the lease's duration, or
-/// does not run. A leader that hangs loses its lease so. The loop turns every second, so it has two.
+/// does not run. So a leader that hangs loses its lease. The limit is at least 2 s, because the loop turns every second.
 pub(crate) fn may_renew(since_turn: Option<Duration>, lease_duration: Duration) -> bool {
     let longest = (lease_duration / 2).max(Duration::from_secs(2));
     since_turn.is_none_or(|since| since < longest)

@@ -1,7 +1,7 @@
-//! The gate for holds: what this replica knows of the leader that would resume a rollout, for the webhook.
+//! The gate for holds: the webhook holds a rollout only while a leader is known that would resume it.
 //!
-//! The election observes the Lease and writes here what it says. The webhook reads it for each write that would be held. A read
-//! waits for nothing but a copy.
+//! The election observes the Lease and updates the gate. The webhook reads the gate for each write that would be held. A read
+//! waits at most for a copy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +28,13 @@ struct State {
     unregistered: watch::Sender<bool>,
 }
 
-/// What the Lease says, as last seen.
+/// The content of the Lease, as last seen.
 #[derive(Debug, Default)]
 struct SeenLease {
     /// `None` before the first sight.
     record: Option<Record>,
-    /// When the record changed, by our clock, if it has a holder. The first sight does not count: the holder may be gone for long.
+    /// The time by our clock at which the record last changed, if it has a holder. The first sight does not count: the holder
+    /// may have stopped long ago.
     renewed: Option<Instant>,
     duration: Duration,
     resumes: ResumeHealth,
@@ -47,7 +48,7 @@ struct Record {
 }
 
 impl HoldGate {
-    /// Takes the Lease as it was read or written; `None` if there is none.
+    /// Records the Lease as it was read or written; `None` if it does not exist.
     pub(crate) fn observe(&self, lease: Option<&Lease>, now: Instant) {
         let before = self.0.lease.load();
         let no_spec = LeaseSpec::default();
@@ -75,7 +76,7 @@ impl HoldGate {
         }));
     }
 
-    /// Closes the gate for good: the process is told to stop.
+    /// Closes the gate for good, because the process stops.
     pub(crate) fn stop(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
     }
@@ -86,12 +87,12 @@ impl HoldGate {
         self.0.unregistered.send_if_modified(replace);
     }
 
-    /// Returns the deletion of the webhook configuration, which ends all holds.
+    /// Returns a receiver that is true while the webhook configuration is deleted, which ends all holds.
     pub(crate) fn unregistered(&self) -> watch::Receiver<bool> {
         self.0.unregistered.subscribe()
     }
 
-    /// Returns why nothing may be held now. `permitted` says that the self-test passed, or is not required.
+    /// Returns the reason for which nothing may be held now. `permitted` is true if the self-test passed or is not required.
     pub(crate) fn closed(&self, permitted: bool, now: Instant) -> Option<GateClosed> {
         let lease = self.0.lease.load();
         closed_gate(GateView {

@@ -1,13 +1,15 @@
 //! Leader election: one replica writes, the others stand by.
 //!
-//! The algorithm is client-go's (`tools/leaderelection`): a Lease is taken or renewed by an update that names the
-//! `resourceVersion` it read, so of two candidates one wins; a candidate judges another's lease by its own clock,
-//! from when it saw the last renewal, so clocks need not agree; and a leader that could not renew for the
-//! renew deadline, which is shorter than the lease, stops before anyone else may start.
+//! The algorithm is client-go's (`tools/leaderelection`):
 //!
-//! kube-lease-manager was read and not taken: a standby removes an expired holder by a patch without a version,
-//! which can hit the next holder's fresh lease; a leader whose renewals fail goes on believing it leads; it compares
-//! other machines' clocks with its own; and a standby sleeps through a clean release.
+//! - A Lease is taken or renewed by an update with the `resourceVersion` that was read, so of two candidates one wins.
+//! - A candidate measures another's lease by its own clock, from the last renewal that it saw, so clocks need not agree.
+//! - A leader that could not renew within the renew deadline stops. The deadline is shorter than the lease, so no other
+//!   replica can have started.
+//!
+//! kube-lease-manager is not used, for these reasons. A standby removes an expired holder by a patch without a version, which
+//! can hit the next holder's fresh lease. A leader whose renewals fail still believes that it leads. It compares other
+//! machines' clocks with its own. A standby sleeps through a clean release.
 
 mod controller_report;
 mod observed_lease;
@@ -37,7 +39,7 @@ use tracing::{debug, info, warn};
 pub(crate) use controller_report::ControllerReport;
 use observed_lease::{ObservedLease, Restored};
 
-/// How the times follow from the lease's duration, with [`RENEW_DEADLINE`] in client-go's proportions (15 s, 10 s, 2 s).
+/// The retry period as a fraction of the lease's duration: with [`RENEW_DEADLINE`], client-go's proportions (15 s, 10 s, 2 s).
 const RETRY_PERIOD: (u32, u32) = (2, 15);
 
 /// Takes part in the election by one lease.
@@ -51,7 +53,7 @@ pub(crate) struct LeaderElector {
     pub name: String,
     /// The name of this replica, unique among the replicas.
     pub identity: String,
-    /// How long a lease is valid after its last renewal.
+    /// The duration for which a lease is valid after its last renewal.
     pub duration: Duration,
     /// Closed when the lease runs out, whatever this process believes.
     pub fence: Fence,

@@ -1,4 +1,4 @@
-//! Ends many holds, without a controller: for the command line, and for the last replica.
+//! Ends many holds without a controller: for the command line, and for the last replica.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tokio::time::timeout;
 
 use crate::driver::resume::release;
 
-/// How long the cluster may take to list what is held.
+/// The limit for the list of held Deployments.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Deployments on a page of the list: their annotations may be large.
+/// The number of Deployments on a page of the list: their annotations may be large.
 const PAGE: u32 = 100;
-/// Deployments that are resumed at once.
+/// The number of Deployments that are resumed at once.
 const AT_ONCE: usize = 16;
 
 /// The Deployments that are held could not be listed.

@@ -1,10 +1,10 @@
-//! The clocks that the controller is told the time of.
+//! The clocks from which the controller gets the time.
 
 use headstart_core::time::{Instant as CoreInstant, Now};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Turns moments of the runtime into those of the core, which count from the start of the process.
+/// Converts moments of the runtime into those of the core, which count from the start of the process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DriverClock(Instant);
 

@@ -15,7 +15,7 @@ use super::write_error::write_error;
 use crate::fence::Fence;
 use crate::metrics::Metrics;
 
-/// How long the API server may take for one write.
+/// The limit for one write to the API server.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends commands.
@@ -23,12 +23,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Executor {
     pub(crate) client: Client,
     pub(crate) metrics: Arc<Metrics>,
-    /// Nothing is written without the lease.
+    /// Open while this replica holds the lease; nothing is written otherwise.
     pub(crate) fence: Fence,
 }
 
 impl Executor {
-    /// Sends a command and returns what came of it.
+    /// Sends a command and returns its result.
     pub(super) async fn execute(self, command: Command) -> CommandResult {
         match command {
             Command::CreatePod { pod, .. } => {
@@ -62,13 +62,13 @@ impl Executor {
             Command::ReadPullSecrets { key, account, .. } => {
                 let secrets = list_pods::pull_secrets(&self.client, &key.namespace, &account);
                 let secrets = list_pods::with_timeout(secrets).await;
-                // A pod of an account that does not exist is refused: there are no secrets to name.
+                // The API server refuses pods of an account that does not exist, so there are no secrets to name.
                 CommandResult::PullSecretsRead(secrets.map(Option::unwrap_or_default))
             }
         }
     }
 
-    /// Sends a write within the lease.
+    /// Sends a write while this replica holds the lease.
     async fn write<T>(
         &self,
         request: impl Future<Output = Result<T, WriteError>>,
@@ -93,7 +93,7 @@ impl Executor {
                 self.metrics.pod_created();
                 Ok(created.metadata.uid)
             }
-            // The name says which Deployment, node and images: it is the same pod.
+            // The name is made from the Deployment, the node and the images: it is the same pod.
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
             Err(error) => Err(write_error(error)),
         }
@@ -113,7 +113,7 @@ impl Executor {
                 self.metrics.pod_deleted();
                 Ok(())
             }
-            // Gone, or another by the same name.
+            // The pod is gone, or a pod with another uid has its name.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(write_error(error)),
         }

@@ -11,9 +11,9 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-/// How long the API server may take: only a prefetch waits for the answer, and goes on without it.
+/// The limit for one read. It is short, because a prefetch waits for the answer and goes on without it.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many starting pods are looked at: enough for all but huge rollouts, and 2 MB at most.
+/// The limit for the list of starting pods: enough for all but huge rollouts, and 2 MB at most.
 const MAX_STARTING_PODS: u32 = 500;
 
 /// Returns the nodes that have pods of a Deployment that pass the filter.
@@ -29,7 +29,7 @@ pub(super) async fn list_nodes(
     }
 }
 
-/// Returns what a read answers, or why it did not in time.
+/// Returns the answer to a read, or an error if there is none in time.
 pub(super) async fn with_timeout<T>(
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, String> {
@@ -70,7 +70,7 @@ pub(crate) fn secrets_of(account: &ServiceAccount) -> Vec<String> {
         .collect()
 }
 
-/// Returns the nodes where pods of a Deployment are about to start that bring all its images.
+/// Returns the nodes with starting pods of a Deployment that pull all its images.
 async fn nodes_with_starting_pods(
     client: &Client,
     workload: &Workload,

@@ -1,5 +1,5 @@
-//! Runs the controller while this replica leads: one task owns it, gives it events and the time, and carries out what it
-//! commands.
+//! Runs the controller while this replica leads. One task owns the controller, gives it events and the time, and carries out
+//! its commands.
 
 mod clock;
 mod execute;
@@ -32,12 +32,12 @@ use crate::self_test::Permit;
 use crate::watch::SharedStore;
 use crate::webhook::PendingReviews;
 
-/// How often gauges are set and reviews without an object are dropped.
+/// The interval at which gauges are set and reviews without an object are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// The longest sleep where no timer is set.
 const NO_TIMER: Duration = Duration::from_secs(3600);
 
-/// Everything that a controller needs of the outside.
+/// The resources that a controller uses.
 #[derive(Clone)]
 pub(crate) struct Driver {
     pub(crate) store: Arc<SharedStore>,
@@ -50,11 +50,11 @@ pub(crate) struct Driver {
     pub(crate) permit: Permit,
     pub(crate) config: ControllerConfig,
     pub(crate) clock: DriverClock,
-    /// Shows that the loop turns.
+    /// Records that the loop turns.
     pub(crate) heartbeats: Heartbeats,
-    /// Told each second what the Lease says of holds.
+    /// Gets the state of the holds each second, for the Lease.
     pub(crate) report: ControllerReport,
-    /// Knows whether the webhook configuration is deleted.
+    /// Reports the deletion of the webhook configuration.
     pub(crate) gate: HoldGate,
 }
 
@@ -70,7 +70,8 @@ struct Term {
 }
 
 impl Driver {
-    /// Runs a controller until the term is cancelled. Requests in flight are dropped then: the next leader finds what they did.
+    /// Runs a controller until the term is cancelled. Requests in flight are dropped then: the next leader finds their
+    /// effects.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut permit = self.permit.clone();
         let mut unregistered = self.gate.unregistered();
@@ -85,7 +86,7 @@ impl Driver {
             heartbeat.beat();
             if let Some(event) = term.backlog.pop_front() {
                 match event {
-                    // This replica may have answered the review.
+                    // Handled as a change, because this replica may have answered the review.
                     Event::DeploymentChanged { key, .. } => term.on_change(Change::Deployment(key)),
                     event => term.apply(event),
                 }
@@ -100,7 +101,7 @@ impl Driver {
                 // Results first: they free what others wait for.
                 Some(done) = term.running.join_next_with_id() => term.on_task_ended(done),
                 permission = permit.changed() => term.apply(Event::PermissionChanged(permission)),
-                // Fails only if the gate is gone, and the driver has it.
+                // Fails only if the gate is gone, and the driver has the gate.
                 Ok(()) = unregistered.changed() => {
                     let registered = !*unregistered.borrow_and_update();
                     term.apply(Event::RegistrationChanged(registered));
@@ -118,9 +119,9 @@ impl Driver {
 
 impl Term {
     fn start(driver: Driver) -> Self {
-        // What changed while no replica led is in the store.
+        // The store contains the changes that were made while no replica led.
         driver.store.changes.clear();
-        // A standby takes no reviews, so these say nothing about their objects.
+        // A standby takes no reviews out, so an expired one does not mean that its object was never stored.
         driver.reviews.expire(Instant::now());
         let mut controller = Controller::new(driver.config.clone());
         let mut out = Output::default();
@@ -144,7 +145,7 @@ impl Term {
         }
     }
 
-    /// Applies an event, and carries out what the controller commands.
+    /// Applies an event, and carries out the controller's commands.
     fn apply(&mut self, event: Event) {
         let mut out = Output::default();
         let now = self.driver.clock.now();
@@ -174,7 +175,7 @@ impl Term {
         self.apply(event);
     }
 
-    /// Hands the result of a command to the controller; each command has one, also where its task panics.
+    /// Passes the result of a command to the controller. Each command has one result, even if its task panics.
     fn on_task_ended(&mut self, done: Result<(Id, CommandResult), JoinError>) {
         let (task, result) = match done {
             Ok((task, result)) => (task, Some(result)),

@@ -1,4 +1,4 @@
-//! Ends a hold: the one write of a user's object that headstart makes.
+//! Ends a hold. This is headstart's only write to a user's object.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use tokio::time::timeout;
 
 use super::write_error::write_error;
 
-/// How long the API server may take for one attempt: two requests.
+/// The limit for one attempt, which is two requests.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long it may take for one request. A read that hangs leaves the write its time.
+/// The limit for one request. A read that hangs leaves the write its time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often another client may change a Deployment meanwhile.
+/// The number of times that another client may change a Deployment between the read and the write.
 const MAX_CONFLICTS: usize = 8;
 
-/// Ends the hold of a Deployment where no controller tries again; with `hold`, only this one.
+/// Ends the hold of a Deployment without a controller that retries; with `hold`, only this one.
 ///
 /// # Errors
-/// Says why the hold could not be ended.
+/// The reason for which the hold could not be ended.
 pub(crate) async fn release(
     client: &Client,
     key: &DeploymentKey,
@@ -46,7 +46,7 @@ pub(crate) async fn release(
 
 /// Ends the hold of a Deployment; with `hold`, only this one, and with `only_if`, only if it waits for these images.
 ///
-/// The Deployment is written only if it is unchanged since the read: a pause that a user sets in between is theirs.
+/// The write fails if the Deployment has changed since the read, so that a user's own pause stays.
 pub(super) async fn resume(
     client: &Client,
     key: &DeploymentKey,

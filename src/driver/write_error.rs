@@ -1,4 +1,4 @@
-//! What an error of the client says about a write.
+//! Classifies the errors of writes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use headstart_core::controller::command::WriteError;
 use headstart_core::limits::{NOTE_BYTES, printed, shown};
 use kube::core::Status;
 
-/// Returns what an error of the client says about a write.
+/// Converts an error of the client into the result of a write.
 pub(super) fn write_error(error: kube::Error) -> WriteError {
     match error {
         kube::Error::Api(status) => {

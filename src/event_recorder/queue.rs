@@ -1,4 +1,4 @@
-//! Events that wait to be written: a queue for each namespace, one after another.
+//! Queued events: a queue for each namespace, served in turn.
 //!
 //! They are for people, a few for each rollout. A namespace that causes thousands of them, or in which they are written slowly,
 //! fills its own queue and no other.
@@ -8,16 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// For so many there is room in each namespace, whatever waits in others: about ten rollouts' worth.
+/// The number of events that each namespace may always have in its queue: about ten rollouts' worth.
 const PER_NAMESPACE: usize = 32;
-/// As long as fewer than this wait in all, a namespace may have more: a new leader may find a hundred rollouts in one.
+/// Below this total, a namespace may queue more than that: a new leader may find a hundred rollouts in one.
 const SHARED: usize = 1024;
-/// Most namespaces that wait. A new leader may find a rollout in each.
+/// The largest number of queued namespaces. A new leader may find a rollout in each.
 const NAMESPACES: usize = 1024;
-/// Most that wait in all, of some 1.5 KiB each; beyond it there is still room for one in each namespace.
+/// The largest number of queued events, of some 1.5 KiB each. Above it there is still room for one in each namespace.
 const QUEUE_SIZE: usize = 4096;
 
-/// What waits.
+/// The queue of events.
 #[derive(Debug)]
 pub(super) struct EventQueue<T> {
     /// Never held across an await: every critical section is a few map operations.
@@ -27,11 +27,11 @@ pub(super) struct EventQueue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// By namespace: those that have something waiting or on its way.
+    /// The queues of the namespaces with an event that waits or is being written.
     waiting: HashMap<String, VecDeque<T>>,
-    /// The namespaces that have something waiting and nothing on its way.
+    /// The namespaces with an event that waits and none that is being written.
     turns: VecDeque<String>,
-    /// How many wait in all.
+    /// The number of waiting events.
     count: usize,
     closed: bool,
 }
@@ -52,7 +52,7 @@ impl<T> Default for EventQueue<T> {
 }
 
 impl<T> EventQueue<T> {
-    /// Adds one, unless there is no room for it; whether there was. Never waits.
+    /// Adds an event if there is room. Returns whether there was. Never waits.
     pub(super) fn push(&self, namespace: &str, item: T) -> bool {
         let mut state = self.lock();
         let (shared, full) = (state.count >= SHARED, state.count >= QUEUE_SIZE);
@@ -76,8 +76,8 @@ impl<T> EventQueue<T> {
         true
     }
 
-    /// Takes the next one, waiting for it, with its namespace, which has no other turn before [`Self::done`]. `None` once all
-    /// are taken and no more can come. For a single taker.
+    /// Waits for the next event, and returns it with its namespace. The namespace has no other turn before [`Self::done`].
+    /// `None` once the queue is closed and empty. For a single taker.
     pub(super) async fn next(&self) -> Option<(String, T)> {
         loop {
             {
@@ -93,7 +93,7 @@ impl<T> EventQueue<T> {
         }
     }
 
-    /// What was taken of a namespace is written, or given up.
+    /// Records that the event taken from a namespace was written or given up.
     pub(super) fn done(&self, namespace: &str) {
         let mut state = self.lock();
         if state.waiting.get(namespace).is_some_and(VecDeque::is_empty) {
@@ -105,7 +105,7 @@ impl<T> EventQueue<T> {
         self.changed.notify_one();
     }
 
-    /// No more will come.
+    /// Closes the queue: no more events come.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();

@@ -1,4 +1,4 @@
-//! What the controller of this term reports for the Lease.
+//! The report of this term's controller for the Lease.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +7,12 @@ use headstart_core::api::well_known::{HOLDING_ANNOTATION, RESUMES_ANNOTATION};
 use headstart_core::hold::{RESUME_GRACE, ResumeHealth};
 use tokio::time::Instant;
 
-/// The number of held rollouts, and whether they can be resumed; `None` while no controller runs. The lock is held for a copy.
+/// The number of held rollouts, and the result of resuming them; `None` while no controller runs. The lock is held for a copy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ControllerReport(Arc<Mutex<Option<(usize, ResumeHealth)>>>);
 
 impl ControllerReport {
-    /// Reports, each second.
+    /// Sets the report, each second.
     pub(crate) fn set(&self, holding: usize, resumes: ResumeHealth) {
         self.replace(Some((holding, resumes)));
     }
@@ -22,8 +22,9 @@ impl ControllerReport {
         self.replace(None);
     }
 
-    /// Writes the report into the annotations of the Lease, which this replica holds since `leading_since`. Without a report the
-    /// number of holds stays as it is. A leader whose controller does not begin resumes nothing.
+    /// Writes the report into the annotations of the Lease, which this replica holds since `leading_since`. Without a report
+    /// the number of holds stays unchanged, and after [`RESUME_GRACE`] resuming counts as failing: the controller has not
+    /// begun.
     pub(super) fn annotate(
         &self,
         annotations: &mut BTreeMap<String, String>,

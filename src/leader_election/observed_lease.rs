@@ -20,11 +20,11 @@ pub(crate) struct Restored;
 pub(super) struct ObservedLease {
     pub(super) lease: Option<Lease>,
     changed: Instant,
-    /// The version that the first look found, which may be none.
+    /// The version found by the first look, which may be none.
     first: Option<Option<String>>,
     newest: NewestVersion,
     gate: HoldGate,
-    /// An answer was older than one before.
+    /// True if an answer was older than a previous one.
     pub(super) restored: bool,
 }
 
@@ -40,14 +40,14 @@ impl ObservedLease {
         }
     }
 
-    /// Takes the answer to a request of our own.
+    /// Records the answer to a request of our own.
     pub(super) fn answered(&mut self, lease: Option<Lease>) {
         let version = version(&lease);
         self.restored |= version.is_some_and(|version| self.newest.goes_back(version));
         self.update(lease);
     }
 
-    /// Takes what the watch brings.
+    /// Records a state from the watch.
     pub(super) fn watched(&mut self, lease: Option<Lease>) {
         if let Some(version) = version(&lease) {
             self.newest.watched(version);
@@ -76,23 +76,23 @@ impl ObservedLease {
         (!holder.is_empty()).then_some(holder)
     }
 
-    /// Returns whether it changed since the first look.
+    /// Returns whether the lease changed since the first look.
     pub(super) fn has_changed(&self) -> bool {
         let first = self.first.as_ref();
         first.is_some_and(|first| first.as_deref() != version(&self.lease))
     }
 
-    /// Returns how long it has not changed, by our own clock.
+    /// Returns the time since its last change, by our own clock.
     pub(super) fn unchanged_for(&self) -> Duration {
         self.changed.elapsed()
     }
 
-    /// When someone else's lease runs out, if nobody renews it.
+    /// Returns the time at which another replica's lease runs out unless it is renewed.
     pub(super) fn expires_at(&self, ours: Duration) -> Instant {
         self.changed + self.duration(ours)
     }
 
-    /// Returns the duration that the lease says.
+    /// Returns the duration in the lease.
     pub(super) fn duration(&self, ours: Duration) -> Duration {
         let spec = self.lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let theirs = spec

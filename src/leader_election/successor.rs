@@ -1,4 +1,4 @@
-//! The Lease after this replica has given it up: whether another replica leads on.
+//! Finds out whether another replica leads after this one has given up the Lease.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tracing::{info, warn};
 use super::LeaderElector;
 use super::observed_lease::ObservedLease;
 
-/// How often the Lease is read.
+/// The interval at which the Lease is read.
 const POLL: Duration = Duration::from_millis(250);
-/// How long one request may take.
+/// The limit for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// When a replica that cannot find out counts as the last. What it does then does no harm where there is another.
+/// The time after which a replica without an answer counts as the last one. Its actions do no harm if there is another.
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl LeaderElector {
-    /// Waits until another replica leads, and returns false, or until it is certain that none does. Then it takes the Lease, so
-    /// that of two replicas that stop one is the last, and returns true.
+    /// Waits until another replica leads, and returns false, or until certainly none does. Then it takes the Lease, so that of
+    /// two stopping replicas one is the last, and returns true.
     pub(crate) async fn take_if_last(&self) -> bool {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut observed = ObservedLease::new(self.gate.clone());
@@ -36,9 +36,9 @@ impl LeaderElector {
                             let attempt = self.try_acquire_or_renew(&api, &mut observed, None);
                             match timeout(REQUEST_TIMEOUT, attempt).await {
                                 Ok(Ok(true)) => return true,
-                                // Another replica was faster, and the next look shows it.
+                                // Another replica was faster, as the next read shows.
                                 Ok(Ok(false)) => {}
-                                // A namespace that is being deleted takes no Lease.
+                                // A namespace that is being deleted accepts no Lease.
                                 Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                                     info!(%status, "no replica can take the lease any more");
                                     return true;
@@ -67,7 +67,7 @@ impl LeaderElector {
         })
     }
 
-    /// Gives the Lease up again.
+    /// Gives up the Lease that [`Self::take_if_last`] took.
     pub(crate) async fn give_up(&self) {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         self.release(&api).await;
