@@ -11,14 +11,14 @@ use kube::api::Patch;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-/// What the two kinds of configurations have in common.
+/// The common parts of the two kinds of configurations.
 pub(super) trait Configuration:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    /// How each webhook is called.
+    /// Returns the client configuration of each webhook.
     fn clients(&self) -> Vec<&WebhookClientConfig>;
 
-    /// The `caBundle` of each webhook.
+    /// Returns the `caBundle` of each webhook.
     fn bundles(&self) -> Vec<Option<&[u8]>> {
         let clients = self.clients().into_iter();
         clients
@@ -26,7 +26,7 @@ pub(super) trait Configuration:
             .collect()
     }
 
-    /// Sets every `caBundle`, if the configuration is still this one.
+    /// Returns a patch that sets every `caBundle`. It fails if the configuration has changed.
     fn patch(&self, bundle: &[u8]) -> Patch<json_patch::Patch> {
         let version = self.meta().resource_version.as_deref().unwrap_or_default();
         let guard = json!({"op": "test", "path": "/metadata/resourceVersion", "value": version});
@@ -34,7 +34,7 @@ pub(super) trait Configuration:
         let set = (0..self.clients().len())
             .map(|i| json!({"op": "add", "path": format!("/webhooks/{i}/clientConfig/caBundle"), "value": bundle}));
         let operations: Vec<_> = std::iter::once(guard).chain(set).collect();
-        // What is built here from constants always reads back.
+        // Constant JSON like this always parses.
         Patch::Json(serde_json::from_value(json!(operations)).unwrap_or_default())
     }
 }

@@ -1,5 +1,5 @@
-//! The webhooks' registration: the leader keeps the CAs in every `caBundle`, every replica watches what is there.
-//! Nothing here ever deletes a configuration: that is an uninstallation's to do.
+//! The webhooks' registration: the leader keeps the CAs in every `caBundle`, and every replica watches the configurations.
+//! Nothing here deletes a configuration; only `headstart uninstall` does.
 
 mod bundle;
 
@@ -23,27 +23,27 @@ use crate::tls::trust::TrustedRoots;
 use crate::watch_stream::watch_stream;
 use bundle::Configuration;
 
-/// How long the API server may take to answer.
+/// The limit for one answer of the API server.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the CA injector is told.
+/// The CA injector and its settings.
 #[derive(Debug)]
 pub(crate) struct CaInjector {
     /// The name of both configurations.
     pub name: String,
-    /// How often a write that failed is tried again.
+    /// The interval at which a failed write is repeated.
     pub retry: Duration,
     /// True while this replica leads.
     pub leading: watch::Receiver<bool>,
-    /// What every `caBundle` is to be.
+    /// The content for every `caBundle`.
     pub bundle: watch::Receiver<Option<String>>,
-    /// Told when the configuration of the mutating webhooks is deleted.
+    /// Closed while the configuration of the mutating webhooks is deleted.
     pub gate: HoldGate,
-    /// What every `caBundle` carries.
+    /// The certificates in every `caBundle`.
     pub trusted: watch::Sender<TrustedRoots>,
 }
 
-/// One configuration, as far as it is known.
+/// The last seen state of a configuration.
 enum ConfigState<K> {
     Unknown,
     Absent,
@@ -51,7 +51,7 @@ enum ConfigState<K> {
 }
 
 impl<K: Configuration> ConfigState<K> {
-    /// What its webhooks' callers trust. `None` where there are no callers, which so have nothing to learn.
+    /// Returns the certificates that the callers of its webhooks trust; `None` if there are no callers.
     fn trusted(&self) -> Option<TrustedRoots> {
         match self {
             Self::Unknown => Some(TrustedRoots::default()),
@@ -88,15 +88,15 @@ impl CaInjector {
             tokio::select! {
                 Some(change) = mutating_changes.next() => if !observe(&name, change, &mut seen.0) { continue },
                 Some(change) = validating_changes.next() => if !observe(&name, change, &mut seen.1) { continue },
-                // Ends only with those who send, and so with the process.
+                // Fails only without senders, when the process ends.
                 Ok(()) = leading.changed() => {}
                 Ok(()) = bundle.changed() => {}
-                // A write that failed is not followed by a change.
+                // Repeats a failed write, which no change follows.
                 _ = tick.tick() => {}
             }
             gate.set_unregistered(matches!(seen.0, ConfigState::Absent));
             let now = match &seen.0 {
-                // Without it nobody calls, and being ready would hide that.
+                // Without this configuration headstart is not called, and the replica must not be ready.
                 ConfigState::Absent => TrustedRoots::default(),
                 _ => {
                     TrustedRoots::by_all([seen.0.trusted(), seen.1.trusted()].into_iter().flatten())
@@ -124,7 +124,7 @@ fn watch<K: Configuration>(
     watch_stream(move || watch_object(api.clone(), &name))
 }
 
-/// Takes note of a change; whether there was one.
+/// Records a change. Returns whether there was one.
 fn observe<K: Configuration>(
     name: &str,
     change: watcher::Result<Option<K>>,
@@ -165,7 +165,7 @@ async fn inject<K: Configuration>(
     let params = PatchParams::default();
     let patch = configuration.patch(bundle);
     match timeout(API_TIMEOUT, api.patch(name, &params, &patch)).await {
-        // The watch brings it too: only what was read back counts as published.
+        // The watch brings the change too: only a bundle that was read back counts as published.
         Ok(Ok(_)) => info!(%name, %kind, "wrote the CA into the webhook configuration"),
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409 | 422) => {
             info!(%name, %kind, "the webhook configuration changed meanwhile; looking again");

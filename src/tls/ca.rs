@@ -1,4 +1,4 @@
-//! Makes CAs and leaves. P-256 throughout: fast to sign with, and what every API server accepts.
+//! Makes CAs and leaves. All keys are P-256: fast to sign with, and accepted by every API server.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
 
-/// Certificates are valid from a little before they are made, for clocks that are behind.
+/// The time before their creation from which certificates are valid, for clocks that are behind.
 const BACKDATE: Duration = Duration::from_secs(300);
 
 /// A certificate authority.
@@ -41,7 +41,7 @@ pub struct LeafCert {
     pub cert: String,
     /// The private key.
     pub key: String,
-    /// When it is valid.
+    /// The time in which it is valid.
     pub validity: Validity,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Debug for LeafCert {
     }
 }
 
-/// From when to when a certificate is valid.
+/// The time in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// The first moment.
@@ -65,7 +65,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Of one that is made now.
+    /// Returns the validity of a certificate that is made now.
     fn starting(now: OffsetDateTime, lifetime: Duration) -> Self {
         Self {
             from: now - BACKDATE,
@@ -73,7 +73,7 @@ impl Validity {
         }
     }
 
-    /// Of the first certificate in a PEM text.
+    /// Returns the validity of the first certificate in a PEM text.
     pub fn of(pem: &[u8]) -> Result<Self, TlsError> {
         let der = CertificateDer::from_pem_slice(pem).map_err(|_| TlsError::BadCertificate)?;
         let (_, certificate) =
@@ -88,19 +88,19 @@ impl Validity {
         })
     }
 
-    /// Returns whether it is valid.
+    /// Returns whether the certificate is valid at this time.
     pub fn is_valid_at(&self, now: OffsetDateTime) -> bool {
         (self.from..self.until).contains(&now)
     }
 
-    /// Returns whether half of `lifetime` is over, or the clock says that it has not begun.
+    /// Returns whether half of `lifetime` is over, or the certificate is not valid at this time.
     pub fn needs_renewal(&self, now: OffsetDateTime, lifetime: Duration) -> bool {
         !self.is_valid_at(now) || self.until - now <= lifetime / 2
     }
 }
 
 impl Ca {
-    /// Makes a new one.
+    /// Makes a new CA.
     pub fn generate(now: OffsetDateTime, lifetime: Duration) -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -119,7 +119,7 @@ impl Ca {
         Self::from_pem(cert, key.serialize_pem())
     }
 
-    /// Reads one back.
+    /// Reads a CA from its PEM texts.
     pub fn from_pem(cert: String, key: String) -> Result<Self, TlsError> {
         let validity = Validity::of(cert.as_bytes())?;
         let issuer = Issuer::from_ca_cert_pem(&cert, KeyPair::from_pem(&key)?)?;
@@ -131,17 +131,17 @@ impl Ca {
         })
     }
 
-    /// The certificate, as PEM: what goes into a `caBundle`.
+    /// Returns the certificate as PEM, the form for a `caBundle`.
     pub fn cert(&self) -> &str {
         &self.cert
     }
 
-    /// The private key, as PEM.
+    /// Returns the private key as PEM.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// When it is valid.
+    /// Returns the time in which it is valid.
     pub fn validity(&self) -> Validity {
         self.validity
     }

@@ -1,8 +1,8 @@
 //! Keeps this replica's leaf fresh and, on the leader, the Secret with the CA.
 //!
-//! Every replica follows the Secret by a watch and signs its leaf with the CA in it. A leaf is signed only with what
-//! the Secret holds at that very moment, so that "its last leaf has expired" can be said of a CA; and, while another
-//! leaf is good, only with a CA that every `caBundle` already carries.
+//! Every replica follows the Secret by a watch and signs its leaf with the CA in it. Before it signs, it reads the Secret
+//! again, so that the expiry of a CA's last leaf is known. While the old leaf is valid, it signs only with a CA that every
+//! `caBundle` carries.
 
 use std::sync::Arc;
 
@@ -21,27 +21,27 @@ use crate::metrics::Metrics;
 
 mod rotation;
 
-/// What the CA controller is told.
+/// The settings of the CA controller.
 #[derive(Clone, Debug)]
 pub struct CaSettings {
     /// headstart's namespace.
     pub namespace: String,
     /// The Secret's name.
     pub secret: String,
-    /// What the leaf is made out to.
+    /// The names in the leaf.
     pub names: Vec<String>,
-    /// How long certificates live.
+    /// The lifetimes of certificates.
     pub lifetimes: Lifetimes,
 }
 
-/// Where the CA controller and the CA injector meet.
+/// The channels between the CA controller and the CA injector.
 #[derive(Debug)]
 pub struct Channels {
     /// True while this replica leads.
     pub leading: watch::Receiver<bool>,
-    /// What every `caBundle` carries, as far as it was read back.
+    /// The certificates in every `caBundle`, as far as it was read back.
     pub trusted: watch::Receiver<TrustedRoots>,
-    /// What every `caBundle` is to be.
+    /// The content for every `caBundle`.
     pub bundle: watch::Sender<Option<String>>,
     /// True if callers trust the leaf that is served.
     pub registered: watch::Sender<bool>,
@@ -53,7 +53,7 @@ struct ServingCert {
     validity: Validity,
 }
 
-/// Looks after one replica's certificate.
+/// Renews one replica's certificate.
 pub struct CaController {
     secret: CaSecret,
     settings: CaSettings,
@@ -63,7 +63,7 @@ pub struct CaController {
     channels: Channels,
     secret_state: SecretState,
     serving: Option<ServingCert>,
-    /// Since when every `caBundle` carries the next CA, and which.
+    /// The next CA, and the time since which every `caBundle` carries it.
     published: Option<(Arc<Ca>, Instant)>,
 }
 
@@ -90,8 +90,8 @@ impl CaController {
         }
     }
 
-    /// Reads the CA, or makes the first one, and serves a leaf. Of replicas that start at once, one creates the
-    /// Secret and the others read it. May be repeated after an error.
+    /// Reads the CA, or makes the first one, and serves a leaf. If several replicas start at once, one creates the Secret and
+    /// the others read it. May be repeated after an error.
     pub async fn start(&mut self) -> Result<(), TlsError> {
         self.read().await?;
         if matches!(self.secret_state, SecretState::Absent) {
@@ -105,7 +105,7 @@ impl CaController {
         self.reconcile().await
     }
 
-    /// Goes on until the process ends.
+    /// Runs until the process ends.
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(self.settings.lifetimes.check_interval());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,7 +128,7 @@ impl CaController {
                         continue;
                     }
                 },
-                // Ends only with those who send, and so with the process.
+                // Fails only without senders, when the process ends.
                 Ok(()) = self.channels.leading.changed() => {}
                 Ok(()) = self.channels.trusted.changed() => {}
                 _ = tick.tick() => {}
@@ -154,13 +154,13 @@ impl CaController {
         }
     }
 
-    /// Does what is to be done now.
+    /// Takes the steps that are due now.
     async fn reconcile(&mut self) -> Result<(), TlsError> {
         if *self.channels.leading.borrow() {
             self.reconcile_secret().await?;
         }
         if self.needs_new_leaf() {
-            // What the watch brought may be old, and a leaf of a CA that is retired by now would outlive its trust.
+            // The Secret of the watch may be old, and a leaf of a retired CA would outlive the trust in it.
             self.read().await?;
             if self.needs_new_leaf() {
                 self.sign()?;
@@ -207,7 +207,7 @@ impl CaController {
         }
         leaf.validity
             .needs_renewal(now, self.settings.lifetimes.leaf)
-            // The last leaf of a CA ends with it, and so would another one.
+            // The last leaf of a CA ends with the CA, and so would another one.
             && leaf.validity.until < trust.current.validity().until
     }
 
@@ -242,7 +242,7 @@ impl CaController {
         Ok(())
     }
 
-    /// Writes the Secret if it is still the one that was seen, or still absent; whether it was.
+    /// Writes the Secret if it is still the one that was seen, or still absent. Returns whether it was.
     async fn write(&mut self, meta: SecretMeta, trust: CaState) -> Result<bool, TlsError> {
         let written = self.secret.write(meta, trust).await?;
         Ok(written.map(|state| self.secret_state = state).is_some())

@@ -1,4 +1,4 @@
-//! The Secret with the CA, in the API server: read, followed, and written only if nobody else was faster.
+//! The Secret with the CA in the API server: read, watched, and written only if no other client has changed it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,20 +17,20 @@ use super::trust::CaState;
 use crate::watch_stream::watch_stream;
 use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
 
-/// How long the API server may take to answer.
+/// The limit for one answer of the API server.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The Secret as it was last seen.
 pub(super) enum SecretState {
-    /// There is none.
+    /// The Secret does not exist.
     Absent,
-    /// It cannot be used: what is to be kept of it when it is written anew.
+    /// The Secret is unusable. Its metadata is kept when the leader writes it anew.
     Invalid(SecretMeta),
-    /// In order.
+    /// The Secret has a usable CA.
     Valid(SecretMeta, CaState),
 }
 
-/// What stays of a Secret whose content is replaced: its type cannot be changed.
+/// The parts of a Secret that stay when its content is replaced: its type cannot be changed.
 #[derive(Clone, Default)]
 pub(super) struct SecretMeta {
     metadata: ObjectMeta,
@@ -54,7 +54,7 @@ impl From<Option<Secret>> for SecretState {
     }
 }
 
-/// Where the Secret is.
+/// The Secret's name and its API.
 pub(super) struct CaSecret {
     api: Api<Secret>,
     namespace: String,
@@ -70,25 +70,25 @@ impl CaSecret {
         }
     }
 
-    /// What it is called in messages.
+    /// Returns the name of the Secret for messages.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.namespace, self.secret)
     }
 
-    /// What it comes to be. By a list and watch of this one name, which RBAC can be limited to.
+    /// Watches the Secret, by a list and watch of this one name, to which RBAC can be limited.
     pub(super) fn watch(&self) -> impl Stream<Item = watcher::Result<SecretState>> + use<> {
         let (api, secret) = (self.api.clone(), self.secret.clone());
         watch_stream(move || watch_object(api.clone(), &secret))
             .map(|change| change.map(SecretState::from))
     }
 
-    /// What it is.
+    /// Reads the Secret.
     pub(super) async fn read(&self) -> Result<SecretState, TlsError> {
         let secret = self.ask(self.api.get_opt(&self.secret)).await?;
         Ok(secret.into())
     }
 
-    /// Writes it if it is still the one with this metadata, or still absent; what it then is.
+    /// Writes the Secret if it is still the one with this metadata, or still absent. Returns its new state if it was.
     pub(super) async fn write(
         &self,
         meta: SecretMeta,

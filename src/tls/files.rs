@@ -1,8 +1,7 @@
-//! A certificate that another controller manages, cert-manager for example, read from files and read again when
-//! they change.
+//! A certificate that another controller manages, cert-manager for example. The files are read again when they change.
 //!
-//! By content, at an interval: Kubernetes replaces a mounted Secret by swapping a symbolic link two directories up,
-//! which file notifications miss the first time.
+//! Changes are found by comparing the content at an interval. Kubernetes replaces a mounted Secret by swapping a symbolic link
+//! two directories up, and file notifications miss the first swap.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,30 +13,30 @@ use tracing::{error, info};
 use super::ca::Validity;
 use super::{Resolver, TlsError};
 
-/// Two small reads of what is in the page cache.
+/// The interval at which the files are read: two small reads from the page cache.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A certificate's file and its key's.
 #[derive(Clone, Debug)]
 pub struct CertFiles {
-    /// The certificate and what is between it and its root, PEM.
+    /// The certificate and the intermediate certificates, PEM.
     pub cert: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
 }
 
-/// What was in them.
+/// The content of both files.
 type CertFileContents = (Vec<u8>, Vec<u8>);
 
 impl CertFiles {
-    /// Serves what is in them now; returns it, and when it expires.
+    /// Serves the certificate in the files. Returns the content, and the time in which the certificate is valid.
     pub fn load(&self, resolver: &Resolver) -> Result<(CertFileContents, Validity), TlsError> {
         let content = self.read()?;
         let validity = self.serve(&content, resolver)?;
         Ok((content, validity))
     }
 
-    /// Serves what comes to be in them, until the process ends. `report` is told when the newest expires.
+    /// Serves new content of the files, until the process ends. `report` gets the validity of each new certificate.
     pub async fn watch(
         self,
         mut current: CertFileContents,
@@ -45,7 +44,7 @@ impl CertFiles {
         report: impl Fn(Validity),
     ) {
         let mut tick = tokio::time::interval(RELOAD_INTERVAL);
-        // Each bad content is complained about once, not at every look.
+        // Each bad content is logged once, not at every read.
         let mut complained = None;
         loop {
             tick.tick().await;
@@ -64,7 +63,7 @@ impl CertFiles {
                     report(validity);
                     current = content;
                 }
-                // Between the writes of two files they are no pair: that passes.
+                // Between the writes of the two files they do not match. The next read finds both.
                 Err(error) => {
                     error!(%error, "cannot serve what was put in place; the old certificate is served on");
                     complained = Some(content);

@@ -1,4 +1,4 @@
-//! Serves the newest certificate to every new connection; open ones keep what they began with.
+//! Serves the newest certificate to every new connection. Open connections keep theirs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 
 use super::{LeafCert, TlsError};
 
-/// The certificate that is served, once there is one.
+/// The serving certificate, once there is one.
 #[derive(Debug, Default)]
 pub struct Resolver(ArcSwapOption<CertifiedKey>);
 
@@ -25,7 +25,7 @@ impl Resolver {
         self.serve_pem((here, cert.as_bytes()), (there, key.as_bytes()))
     }
 
-    /// Serves this certificate and key from now on; each comes with the name it is known by in an error.
+    /// Serves this certificate and key from now on. The paths name them in errors.
     pub(super) fn serve_pem(
         &self,
         cert: (&Path, &[u8]),
@@ -46,8 +46,8 @@ impl Resolver {
         Ok(())
     }
 
-    /// The server's side of TLS. With `client_ca`, a file of CA certificates, only clients that show a certificate
-    /// of one of them are served.
+    /// Returns the server's TLS configuration. With `client_ca`, a file of CA certificates, only clients with a certificate of
+    /// one of these CAs are served.
     pub fn server_config(
         self: Arc<Self>,
         client_ca: Option<&PathBuf>,
@@ -70,8 +70,8 @@ impl Resolver {
             }
         };
         let mut config = builder.with_cert_resolver(self);
-        // The API server speaks nothing else to a Service, and falls back to it for a URL. With HTTP/2, one connection
-        // would hold hundreds of unfinished bodies.
+        // The API server uses only HTTP/1.1 for a Service, and falls back to it for a URL. With HTTP/2, one connection could
+        // hold hundreds of unfinished bodies.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
@@ -109,7 +109,7 @@ mod tests {
         );
     }
 
-    /// What an API server offers to a URL, and what a client is told that speaks nothing but HTTP/2.
+    /// Tests the protocols that the API server offers to a URL, and the answer to a client with HTTP/2 only.
     #[test]
     fn http_1_1_is_chosen_and_http_2_refused() {
         use rustls::{ClientConfig, ClientConnection, ServerConnection};

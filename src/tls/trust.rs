@@ -1,16 +1,17 @@
-//! What the Secret holds, and how one CA follows another without a failed call. Decisions only: no I/O, no clock.
+//! The content of the Secret, and the steps by which one CA follows another without a failed call. Decisions only: no I/O, no
+//! clock.
 //!
-//! All of it is in the Secret, so that the next leader goes on where the last one stopped:
+//! All state is in the Secret, so that the next leader continues a rotation:
 //!
 //! | key | |
 //! |---|---|
 //! | `tls.crt`, `tls.key` | the CA that signs now |
 //! | `next.crt`, `next.key` | the CA that signs once every `caBundle` carries it |
-//! | `previous.crt`, `previous.until` | the CA that signed before, and when its last leaf has expired |
+//! | `previous.crt`, `previous.until` | the CA that signed before, and the time at which its last leaf has expired |
 //!
-//! `caBundle` is always all three certificates. So the order is: make `next` (published, and read back) → it becomes
-//! the one that signs → the one before is forgotten when nothing signed by it is valid any more. At each step both
-//! sides know what the other uses.
+//! `caBundle` always holds all three certificates. So the order is: `next` is made, published and read back. Then it becomes
+//! the CA that signs. The previous CA is forgotten when nothing signed by it is valid any more. At each step callers trust the
+//! leaf.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use time::OffsetDateTime;
 
 use super::{Ca, Lifetimes, TlsError};
 
-/// As `kubernetes.io/tls` wants them.
+/// The names that `kubernetes.io/tls` requires.
 const CERT: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const NEXT_CERT: &str = "next.crt";
@@ -35,38 +36,38 @@ const PREVIOUS_UNTIL: &str = "previous.until";
 /// The CAs of one Secret.
 #[derive(Clone, Debug)]
 pub(crate) struct CaState {
-    /// Signs.
+    /// The CA that signs.
     pub current: Arc<Ca>,
-    /// Will sign.
+    /// The CA that will sign.
     pub next: Option<Arc<Ca>>,
-    /// Signed what may still be served.
+    /// The CA that signed before. Its leaves may still be served.
     pub previous: Option<RetiredCa>,
 }
 
 /// A CA that signs no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RetiredCa {
-    /// Its certificate. The key is forgotten.
+    /// The certificate of the CA. The key is forgotten.
     pub cert: String,
-    /// When its last leaf has expired.
+    /// The time at which its last leaf has expired.
     pub until: OffsetDateTime,
 }
 
-/// Why the Secret is to be written.
+/// The reason for a write of the Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RotationStep {
-    /// The current CA is half through its life: its successor is made, to be published.
+    /// Half of the current CA's life is over: its successor is made and published.
     CreateNext,
-    /// The successor is known to every caller: it signs from now on.
+    /// Every caller trusts the successor: it signs from now on.
     Promote,
-    /// Nothing signed by the one before is valid any more.
+    /// Nothing signed by the previous CA is valid any more.
     RemovePrevious,
-    /// Another client put another CA in place: the one whose leaves are served stays trusted meanwhile.
+    /// Another client replaced the CA: the CA of the served leaves stays trusted meanwhile.
     KeepServingCa,
 }
 
 impl CaState {
-    /// A first CA.
+    /// Makes a first CA.
     pub(crate) fn generate(now: OffsetDateTime, lifetimes: &Lifetimes) -> Result<Self, TlsError> {
         Ok(Self {
             current: Arc::new(Ca::generate(now, lifetimes.ca)?),
@@ -75,9 +76,8 @@ impl CaState {
         })
     }
 
-    /// What takes the place of a Secret that is gone or unreadable. The CA whose leaves are served, if one is known,
-    /// goes on, so that no call fails; but a user who deletes a CA wants it gone, so its successor is made at
-    /// once.
+    /// Returns the content for a Secret that is gone or unreadable. A known CA whose leaves are served stays current, so that
+    /// no call fails. A user who deletes a CA wants it gone, so its successor is made at once.
     pub(crate) fn replacement(
         served: Option<Arc<Ca>>,
         now: OffsetDateTime,
@@ -94,7 +94,7 @@ impl CaState {
         })
     }
 
-    /// Reads the Secret. `None` if it does not hold what it should.
+    /// Reads the Secret. `None` without a usable current CA.
     pub(crate) fn from_secret(secret: &Secret) -> Option<Self> {
         let text = |key: &str| {
             let bytes = secret.data.as_ref()?.get(key)?;
@@ -115,7 +115,7 @@ impl CaState {
         })
     }
 
-    /// The Secret's data.
+    /// Returns the Secret's data.
     pub(crate) fn to_data(&self) -> BTreeMap<String, ByteString> {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         let mut data = BTreeMap::from([
@@ -127,7 +127,7 @@ impl CaState {
             data.insert(NEXT_KEY.into(), bytes(next.key()));
         }
         if let Some(RetiredCa { cert, until }) = &self.previous {
-            // What from_secret has read, or a time of this century, is within jiff's range.
+            // Times that `from_secret` has read, and times of this century, are within jiff's range.
             let until = Timestamp::from_second(until.unix_timestamp()).unwrap_or(Timestamp::MAX);
             data.insert(PREVIOUS_CERT.into(), bytes(cert));
             data.insert(PREVIOUS_UNTIL.into(), bytes(&until.to_string()));
@@ -135,7 +135,7 @@ impl CaState {
         data
     }
 
-    /// What every `caBundle` is to hold.
+    /// Returns the content for every `caBundle`.
     pub(crate) fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|next| next.cert());
         let previous = self.previous.as_ref().map(|retired| retired.cert.as_str());
@@ -146,8 +146,8 @@ impl CaState {
             .collect()
     }
 
-    /// What is to be done now, if anything. `served` is the CA of the leaf that this replica serves; `published`,
-    /// that `next` has been in every `caBundle` for long enough.
+    /// Returns the next step, if one is due. `served` is the CA of the leaf that this replica serves; `published` is true once
+    /// `next` has been in every `caBundle` for long enough.
     pub(crate) fn step(
         &self,
         now: OffsetDateTime,
@@ -176,7 +176,7 @@ impl CaState {
             return Ok(Some((RotationStep::RemovePrevious, forgetting)));
         }
         match &self.next {
-            // One at a time: the CA before the last must be out of use first.
+            // One rotation at a time: the previous CA must be out of use first.
             None if self.previous.is_some() => Ok(None),
             None if self.current.validity().needs_renewal(now, lifetimes.ca) => {
                 let next = Arc::new(Ca::generate(now, lifetimes.ca)?);
@@ -209,13 +209,13 @@ impl CaState {
 pub struct TrustedRoots(BTreeSet<Vec<u8>>);
 
 impl TrustedRoots {
-    /// Those of one. What is no certificate is trusted by nobody.
+    /// Returns the certificates of one bundle. Other content is ignored.
     pub fn of(bundle: &[u8]) -> Self {
         let certificates = CertificateDer::pem_slice_iter(bundle);
         Self(certificates.flatten().map(|der| der.to_vec()).collect())
     }
 
-    /// Those that all of these have.
+    /// Returns the certificates that all of these bundles have.
     pub fn by_all(bundles: impl IntoIterator<Item = Self>) -> Self {
         let common = bundles
             .into_iter()

@@ -9,7 +9,7 @@ use crate::tls::ca_secret::{SecretMeta, SecretState};
 use crate::tls::trust::{CaState, RotationStep};
 
 impl CaController {
-    /// What only the leader does: heals the Secret, and takes the next step of a rotation.
+    /// Heals the Secret and takes the next step of a rotation. Only the leader does this.
     pub(super) async fn reconcile_secret(&mut self) -> Result<(), TlsError> {
         let now = self.clock.now();
         let lifetimes = self.settings.lifetimes;
