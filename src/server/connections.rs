@@ -1,10 +1,10 @@
-//! Open connections: how many, which one goes when there are too many, and how long each may be silent.
+//! Open connections: their limit, the choice of the one to close when there are too many, and the limits for silence.
 //!
-//! Nothing authenticates a caller, so any client that reaches a port can open connections. A new connection always gets a place.
-//! Without room, the connection goes that is open for the longest time without an answer, so silent connections cannot
-//! push out an API server's. A quarter of the places belongs to connections without an answer: only when fewer are open
-//! does the one go that was used the longest ago. Otherwise a caller that keeps all other places in use would leave a new
-//! connection no time to send its request.
+//! Nothing authenticates a caller, so any client that reaches a port can open connections. A new connection always gets a
+//! place. If there is no room, the connection without an answer that was opened first is closed, so silent connections cannot
+//! push out an API server's. A quarter of the places belongs to connections without an answer. Only when fewer are open, the
+//! least recently used of the others is closed. Otherwise a caller that keeps all other places in use would leave a new
+//! connection no time for its request.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,18 +18,18 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
-/// How long a connection may be open before its first request.
+/// The limit for the time from the opening of a connection to its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the head of a request may take from its first byte. It is one packet.
+/// The limit for the head of a request, from its first byte. It is one packet.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may wait for its next request. The API server closes what is idle for 90 s (Go's default): it
-/// must be the one that closes, or a request meets a closed connection.
+/// The limit for the time between two requests. The API server closes connections that are idle for 90 s (Go's default). It
+/// must close first, or its request meets a closed connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// All open connections of one port.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// Most open connections.
+    /// The largest number of open connections.
     limit: usize,
     /// Never held across an await: a critical section is a few map operations, or one scan when there is no room.
     table: Mutex<Table>,
@@ -48,10 +48,10 @@ pub(super) struct ConnectionGuard {
     pub(super) state: Arc<ConnectionState>,
 }
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
-    /// What serves it, and ends when another one needs the room.
+    /// The task that serves it, aborted when another connection needs the room.
     task: OnceLock<AbortHandle>,
     /// Held for a few assignments.
     state: Mutex<Activity>,
@@ -61,20 +61,20 @@ pub(super) struct ConnectionState {
 struct Activity {
     /// True once a request was answered.
     served: bool,
-    /// When it was opened, or last had an answer.
+    /// The time at which it was opened or last had an answer.
     since: Instant,
-    /// Requests whose heads have been read, and that are not answered yet.
+    /// The number of requests whose heads have been read and that are not answered yet.
     in_flight: usize,
-    /// What has come of the next one.
+    /// The progress of the next request's head.
     head: RequestHead,
 }
 
-/// How much of the next request's head is there.
+/// The received part of the next request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestHead {
     None,
     Begun,
-    /// Since when it has been seen that the rest is not there.
+    /// Begun, and seen at this time to be incomplete.
     Awaited(Instant),
 }
 
@@ -86,7 +86,7 @@ impl Connections {
         }
     }
 
-    /// Room for one more; another connection may have to go for it.
+    /// Makes room for one more connection, if need be by closing another.
     pub(super) fn register(self: &Arc<Self>) -> ConnectionGuard {
         let state = Arc::new(ConnectionState {
             task: OnceLock::new(),
@@ -103,7 +103,7 @@ impl Connections {
         table.next += 1;
         table.open.insert(number, state.clone());
         drop(table);
-        // Ended without the lock, which its place takes when it goes.
+        // Aborted after the lock is released, because the end of a connection takes the lock.
         if let Some(task) = victim.as_ref().and_then(|victim| victim.task.get()) {
             task.abort();
         }
@@ -116,13 +116,13 @@ impl Connections {
 }
 
 impl Table {
-    /// Takes out the connection that has to go, if there is no room for one more.
+    /// Removes the connection to close, if there is no room for one more.
     fn evict_one(&mut self, limit: usize) -> Option<Arc<ConnectionState>> {
         if self.open.len() < limit {
             return None;
         }
         let mut new = 0;
-        // Of those with an answer and of those without: since when, and its number.
+        // The oldest connection with an answer and the oldest without: its time and number.
         let mut least: [Option<(Instant, u64)>; 2] = [None; 2];
         for (number, state) in &self.open {
             let Activity { served, since, .. } = *lock(&state.state);
@@ -149,13 +149,13 @@ impl Drop for ConnectionGuard {
 pub(super) struct InFlight(Arc<ConnectionState>);
 
 impl ConnectionState {
-    /// This task serves it.
+    /// Sets the task that serves this connection.
     pub(super) fn set_task(&self, task: AbortHandle) {
         // Set once, where the connection is accepted.
         let _ = self.task.set(task);
     }
 
-    /// The head of a request was read.
+    /// Records that the head of a request was read.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = lock(&self.state);
         state.in_flight += 1;
@@ -163,7 +163,7 @@ impl ConnectionState {
         InFlight(self.clone())
     }
 
-    /// Bytes came in. Mostly all of a request, so that nobody looks at the clock for its head.
+    /// Records that bytes came in. They are mostly a whole request, so the time is not read here.
     fn on_bytes_read(&self) {
         let mut state = lock(&self.state);
         if state.in_flight == 0 && state.head == RequestHead::None {
@@ -171,7 +171,8 @@ impl ConnectionState {
         }
     }
 
-    /// When this silence has lasted too long; never while a request is answered, whose body has its own limit.
+    /// Returns the time at which this silence becomes too long; `None` while a request is answered, because its body has its
+    /// own limit.
     fn deadline(&self) -> Option<Instant> {
         let mut state = lock(&self.state);
         if state.in_flight > 0 {
@@ -197,11 +198,11 @@ impl Drop for InFlight {
     }
 }
 
-/// The bytes of a connection, which end when it is silent for too long.
+/// The bytes of a connection. Reading fails after too long a silence.
 pub(super) struct TimeoutStream<S> {
     stream: S,
     state: Arc<ConnectionState>,
-    /// Set to the deadline or before it, so that a request does not move it.
+    /// Set to the deadline or earlier, so that a request need not move it.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -242,7 +243,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
                     if Instant::now() >= deadline {
                         return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                     }
-                    // There was a request since it was set.
+                    // A request has moved the deadline since the alarm was set.
                     this.alarm.as_mut().reset(deadline);
                 }
                 Poll::Pending
@@ -313,9 +314,9 @@ mod tests {
         guards
     }
 
-    /// Which of them had to go.
+    /// Returns the indices of the connections that were closed.
     async fn gone(guards: &[ConnectionGuard]) -> Vec<usize> {
-        // A task that was aborted ends when it has its turn.
+        // An aborted task ends at its next turn.
         tokio::task::yield_now().await;
         let ended = |guard: &ConnectionGuard| guard.state.task.get().unwrap().is_finished();
         (0..guards.len())

@@ -36,27 +36,27 @@ pub(crate) use probes::{Readiness, probes, serve_probes};
 
 use crate::heartbeat::Heartbeat;
 
-/// Most open connections from API servers. Each keeps a handful, and has one more for each review that it waits for. A
-/// process may have 1,024 open files by default.
+/// The largest number of open connections from API servers. Each keeps a handful, and one more for each review that it waits
+/// for. A process may have 1,024 open files by default.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
-/// How long a TLS handshake may take. As long as Go's server gives it: on a starved machine the API server's own may be
-/// slow, and one that does not come takes a place that is the first to be given away.
+/// The limit for a TLS handshake: the same as in Go's server. On a starved machine the API server's own handshake may be slow.
+/// A client that never finishes its handshake holds a place that is the first to be given away.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is read of a connection at a time: as much as TLS puts into one record. rustls alone asks for 4 KiB, and so a review
-/// of 16 KiB takes five system calls.
+/// The number of bytes read from a connection at once: the size of a TLS record. rustls alone asks for 4 KiB, and so a review
+/// of 16 KiB would take five system calls.
 const RECEIVE_BUFFER: usize = 16 * 1024;
-/// Most of one connection's bytes that wait in HTTP/1.1's buffer; also the longest head of a request. A body that fits is
-/// not copied.
+/// The limit for one connection's bytes in HTTP/1.1's buffer, and so for the head of a request. A body that fits is not
+/// copied.
 const READ_BUFFER: usize = 64 * 1024;
 /// The name of the loop that accepts connections from API servers.
 pub(crate) const ACCEPT_LOOP: &str = "webhook server";
-/// Pause after a failed accept: out of file descriptors passes only when something closes.
+/// The pause after a failed accept. A lack of file descriptors ends only when something closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What a TLS connection begins with: the content type of a handshake record (RFC 8446, 5.1).
+/// The first byte of a TLS connection: the content type of a handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Connections that may wait to be accepted. Where there is no room, a client waits for a second before it tries again, and
-/// a probe fails. As many as Linux allows by default (`net.core.somaxconn`), 32 times what is the default here.
+/// The number of connections that may wait to be accepted. Without room, a client waits for a second before it retries, and a
+/// probe fails. It is Linux's default limit (`net.core.somaxconn`), and 32 times the default here.
 const BACKLOG: u32 = 4096;
 
 /// Listens at an address.
@@ -65,13 +65,13 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // A new process listens where the last one did a moment ago.
+    // A new process can listen right after the old one has ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// How a shutdown goes.
+/// The signals and the limit of a shutdown.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     /// Cancelled to begin it: requests are still answered, each with `Connection: close`, because the API server
@@ -79,11 +79,11 @@ pub struct Shutdown {
     pub draining: CancellationToken,
     /// Cancelled to end it: no new connections, and idle ones are closed.
     pub closing: CancellationToken,
-    /// How long requests in flight may then take.
+    /// The limit for requests in flight after that.
     pub deadline: Duration,
 }
 
-/// Serves HTTPS until shut down; says through `accepting` when it does.
+/// Serves HTTPS until shut down; reports through `accepting` when connections are accepted.
 pub(crate) async fn serve_tls(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -105,7 +105,7 @@ pub(crate) async fn serve_tls(
     port.serve(router, shutdown).await;
 }
 
-/// What a port speaks below HTTP.
+/// The protocol of a port below HTTP.
 #[derive(Clone)]
 enum Protocol {
     Plain,
@@ -117,7 +117,7 @@ struct Port {
     listener: TcpListener,
     protocol: Protocol,
     connections: Connections,
-    /// Shows that connections are accepted.
+    /// Records that connections are accepted.
     heartbeat: Heartbeat,
 }
 
@@ -138,7 +138,7 @@ impl Port {
         let graceful = Arc::new(GracefulShutdown::new());
         let connections = Arc::new(connections);
         let tasks = TaskTracker::new();
-        // Looked at for each request, where a token takes a lock that all connections share.
+        // Read for each request; a token would take a lock that all connections share.
         let last = Arc::new(AtomicBool::new(false));
         loop {
             let accepted = tokio::select! {
@@ -164,7 +164,7 @@ impl Port {
             };
             let task = tasks.spawn(connection.serve(stream, protocol.clone(), closing.clone()));
             state.set_task(task.abort_handle());
-            // A request that is there already is answered before the next connection may take its place.
+            // Lets a request that has arrived be answered before the next connection may take its place.
             tokio::task::yield_now().await;
         }
         drop((listener, heartbeat));
@@ -181,7 +181,7 @@ impl Port {
     }
 }
 
-/// What serving one connection takes.
+/// The data that serving one connection needs.
 struct Connection {
     guard: ConnectionGuard,
     peer: SocketAddr,
@@ -253,11 +253,11 @@ impl Connection {
     }
 }
 
-/// The next connection.
+/// Returns the next connection.
 async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Answers are one small write; waiting for more of it costs 40 ms.
+            // An answer is one small write; a delay for more data would cost 40 ms.
             let _ = stream.set_nodelay(true);
             Some((stream, peer))
         }
@@ -276,12 +276,12 @@ async fn speaks_plain_http(stream: &TcpStream) -> bool {
         && first[0].is_ascii_uppercase()
 }
 
-/// Says what is wrong in words, as Go's server does, where TLS could only break off.
+/// Explains the error in plain HTTP, as Go's server does, where TLS could only break off.
 async fn refuse_plain_http(mut stream: TcpStream) -> io::Result<()> {
     const ANSWER: &[u8] =
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
         This port speaks HTTPS, and the request was HTTP.\n";
-    // What was sent is read first: closing with unread bytes resets the connection and loses the answer.
+    // Reads the request first: closing with unread bytes resets the connection and loses the answer.
     let mut request = [0_u8; 4096];
     let _ = stream.try_read(&mut request);
     stream.write_all(ANSWER).await?;

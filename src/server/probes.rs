@@ -1,5 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`, on a thread of their own: whatever the webhook is busy with, the kubelet gets its
-//! answer.
+//! `/livez`, `/readyz` and `/metrics`, on their own thread: the kubelet gets its answer even if the webhook is busy.
 
 use std::io;
 use std::sync::Arc;
@@ -25,15 +24,15 @@ const MAX_CONNECTIONS: usize = 64;
 const THREAD: &str = "probe server";
 /// The format of `/metrics` (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The same, for a caller that takes nothing but its predecessor: to that, what is new are comments.
+/// The older format, for a caller that accepts no other. The additions of OpenMetrics are comments in it.
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Says whether this replica should be sent reviews.
+/// The readiness of this replica for reviews.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness(AtomicBool);
 
 impl Readiness {
-    /// Sets it.
+    /// Sets the readiness, and logs a change.
     pub(crate) fn set(&self, ready: bool) {
         if self.0.swap(ready, Ordering::Relaxed) != ready {
             info!(ready, "readiness changed");
@@ -83,7 +82,7 @@ pub(crate) fn probes(
         .route("/metrics", get(metrics))
 }
 
-/// Prometheus asks for OpenMetrics before all else, and most others for anything.
+/// Returns the format to answer with. Prometheus asks for OpenMetrics first, and most other callers accept anything.
 fn content_type(accepted: Option<&[u8]>) -> &'static str {
     let Some(accepted) = accepted else {
         return OPEN_METRICS;
@@ -136,7 +135,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
 
-    /// What Prometheus 3 sends, and Prometheus 2.
+    /// The `Accept` headers of Prometheus 3 and of Prometheus 2.
     const PROMETHEUS: [&str; 2] = [
         "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
          application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\

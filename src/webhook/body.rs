@@ -1,9 +1,9 @@
 //! Reads a request's body within a budget of memory and time.
 //!
-//! Callers are not authenticated, so all bodies together are bounded. Bytes count as they arrive, not as they are
-//! announced: a caller that announces much and sends nothing takes nothing from others. Who finds no room is not kept
-//! waiting: its body is read and dropped, all but the beginning, which names the review to allow. The same goes for large
-//! bodies when others are parsed already: parsing costs processor time, which small reviews and probes need too.
+//! Callers are not authenticated, so all bodies together are bounded. Bytes count as they arrive, not as they are announced: a
+//! caller that announces much and sends nothing takes nothing from others. A body without room does not wait. It is read and
+//! dropped, except the beginning, which names the review to allow. The same goes for large bodies while others are parsed:
+//! parsing takes processor time, which small reviews and probes need too.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -22,34 +22,34 @@ use super::response::RequestError;
 use crate::metrics::Lack;
 use crate::server::MAX_CONNECTIONS;
 
-/// The API server accepts objects of 3 MiB, and an update carries two of them; controller-runtime draws the same
-/// line.
+/// The limit for a body. The API server accepts objects of 3 MiB, and an update carries two of them. controller-runtime has
+/// the same limit.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
-/// The most memory that all bodies may take at a time: four of the largest, or thousands of ordinary ones.
+/// The memory for all bodies at a time: four of the largest, or thousands of ordinary ones.
 pub(super) const MEMORY_BUDGET: usize = 64 * 1024 * 1024;
-/// Part of the budget that the beginnings of bodies without room have for themselves: one for each connection.
+/// The part of the budget that is reserved for the beginnings of bodies without room: one for each connection.
 const KEPT_PREFIXES: usize = MAX_CONNECTIONS * KEPT_PREFIX;
-/// The most memory that a byte of a body takes: a buffer grows to twice of what it holds.
+/// The most memory that a byte of a body takes: a buffer grows to twice its content.
 const COST: usize = 2;
 /// The size of the prefix that is kept of a body without room. The API server writes the uid into the first 200 bytes.
 pub(super) const KEPT_PREFIX: usize = 8 * 1024;
-/// A body up to this size is parsed where it was read. What is larger has a thread for it, so that it keeps none waiting
-/// that answers probes, renews the lease or follows a watch.
+/// A body up to this size is parsed where it was read. A larger one is parsed on another thread, so that the webhook's threads
+/// stay free for other requests.
 pub(super) const SMALL: usize = 64 * 1024;
-/// How long a large body may wait for its turn to be parsed. 200 reviews of 100 KB that come at once take 70 ms on one
-/// processor; no user notices twice that. Only who means harm takes more, and is not waited for.
+/// The limit for a large body's wait until it is parsed. 200 reviews of 100 KB that come at once take 70 ms on one processor,
+/// and no user notices twice that. Only an attack takes longer, and need not be served.
 pub(super) const TURN: Duration = Duration::from_millis(200);
-/// How long a body may take where the caller does not say how long it waits. The longest that an API server waits
-/// is 30 s, and what takes a third of it will not come.
+/// The limit for a body if the caller names no timeout. The longest timeout of an API server is 30 s, and a body that takes a
+/// third of it will not come.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The part of the caller's timeout that is left for the answer to travel.
+/// The part of the caller's timeout that is left for sending the answer.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
 
 /// A request's body.
 pub(super) enum ReceivedBody {
-    /// All of it. The permit is its share of the budget.
+    /// The whole body. The permit is its share of the budget.
     Complete(Bytes, Option<OwnedSemaphorePermit>),
-    /// The beginning of it, and what there was none of for the rest.
+    /// The beginning of the body, and the missing resource for the rest.
     Truncated(Vec<u8>, Lack),
 }
 
@@ -71,7 +71,7 @@ impl Default for MemoryBudget {
     }
 }
 
-/// Until when a caller waits: the API server says so in the URL.
+/// Returns the time until which a caller waits, from the API server's parameter in the URL.
 pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
     let given = uri
         .query()
@@ -109,7 +109,7 @@ pub(super) async fn receive(
         shed: None,
     };
     loop {
-        // Mostly it is there, and takes no timer.
+        // Mostly the frame has arrived already, and needs no timer.
         let frame = match body.frame().now_or_never() {
             Some(frame) => Ok(frame),
             None => timeout_at(deadline, body.frame()).await,
@@ -129,7 +129,7 @@ pub(super) async fn receive(
             }
         };
         let chunk = frame.into_data().unwrap_or_default();
-        // The usual case: all of it came with the headers, and is not copied.
+        // The usual case: the whole body came with the headers, and is not copied.
         if reader.read == 0
             && announced == Some(chunk.len())
             && let Some(permit) = budget.take(chunk.len())
@@ -149,19 +149,19 @@ fn too_large() -> RequestError {
 }
 
 impl MemoryBudget {
-    /// All memory that is left.
+    /// Takes all remaining memory.
     #[cfg(test)]
     pub(super) fn take_all(&self) -> OwnedSemaphorePermit {
         Self::all_of(&self.memory)
     }
 
-    /// All processors that are left.
+    /// Takes all remaining processors.
     #[cfg(test)]
     pub(super) fn take_all_turns(&self) -> OwnedSemaphorePermit {
         Self::all_of(&self.turns)
     }
 
-    /// Bytes of memory and processors that are taken.
+    /// Returns the bytes of memory and the number of processors in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> (usize, usize) {
         let Self { memory, turns } = Self::default();
@@ -177,7 +177,7 @@ impl MemoryBudget {
         semaphore.clone().try_acquire_many_owned(all).unwrap()
     }
 
-    /// A turn to parse a large body, if there is one soon.
+    /// Waits for a turn to parse a large body; `None` if there is none within [`TURN`].
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         let turn = timeout(TURN, self.turns.clone().acquire_owned()).await;
         turn.ok()?.ok()

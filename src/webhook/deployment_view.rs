@@ -1,7 +1,7 @@
 //! A Deployment in a review.
 //!
-//! The body is read in place, and only what a decision needs is kept: three bytes of JSON can be an empty container, which
-//! as Kubernetes' own type takes a kilobyte, so 7 MiB would become gigabytes.
+//! The body is read in place, and only the fields that a decision needs are kept. Three bytes of JSON can be an empty
+//! container, which as Kubernetes' own type takes a kilobyte, so 7 MiB would become gigabytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ mod pod;
 const MAX_NAMESPACE: usize = 63;
 /// The longest key of a label or annotation: a DNS name, a slash, and a name.
 const MAX_KEY: usize = 253 + 1 + 63;
-/// Most labels or annotations by headstart's prefix that no version of it that is known here has set.
+/// The limit for labels or annotations with headstart's prefix and a key that this version does not know.
 const MAX_FOREIGN: usize = 32;
-/// The condition of a Deployment that tells how far its rollout is.
+/// The condition of a Deployment with the progress of its rollout.
 const PROGRESSING: &str = "Progressing";
 
 /// A Deployment as it was written.
@@ -43,9 +43,9 @@ pub(super) struct ReviewedDeployment<'a> {
     pub(super) namespace: String,
     name: Option<String>,
     generation: Option<i64>,
-    /// What a patch would meet, of headstart's own.
+    /// The part of the object that a patch of headstart touches.
     pub(super) patch_base: PatchBase,
-    /// What tells that another client names its pause.
+    /// The fields that show whether another client sets `spec.paused`.
     pub(super) pausers: Pausers<'a>,
     replicas: Option<i32>,
     pod: Option<Pod<'a>>,
@@ -86,8 +86,8 @@ impl<'a> RawDeployment<'a> {
 }
 
 impl<'a> ReviewedDeployment<'a> {
-    /// What an object says, if it is a Deployment. The review's own name and namespace are the ones the API server vouches
-    /// for.
+    /// Returns the state of an object, if it is a Deployment. The API server vouches for the review's own name and namespace,
+    /// which take precedence.
     pub(super) fn new(
         object: RawDeployment<'a>,
         name: Option<&str>,
@@ -142,14 +142,14 @@ impl<'a> ReviewedDeployment<'a> {
         self.patch_base.annotations.as_ref()
     }
 
-    /// Returns whether the pods of both may land on the same nodes and pull with the same credentials, as far as can be told
-    /// without reading how that is said.
+    /// Returns whether the pods of both may land on the same nodes and pull with the same credentials. Only compares the text.
     pub(super) fn same_constraints_and_credentials(&self, other: &Self) -> bool {
         let pods = self.pod.as_ref().zip(other.pod.as_ref());
         pods.is_some_and(|(a, b)| a.same_constraints_and_credentials(b))
     }
 
-    /// What a prefetch would see in it; its name is empty if `generateName` gives it later. `None` without a template.
+    /// Returns the workload that a prefetch would be for. Its name is empty if `generateName` sets it later. `None` without a
+    /// template.
     pub(super) fn into_workload(self) -> Option<Workload> {
         let pod = self.pod?;
         let read = DeploymentFields {
@@ -197,8 +197,8 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// Labels or annotations, of which only headstart's own are kept; of a value that is too long, so much that it is seen to be.
-/// `take` reads the value of another, or returns false.
+/// Reads labels or annotations, and keeps only headstart's own. A value that is too long is kept just long enough to show
+/// that. `take` reads the value of another key, or returns false.
 fn own_entries<'a>(
     json: &mut Json<'a>,
     mut take: impl FnMut(&str, &mut Json<'a>) -> Result<bool, Invalid>,
@@ -255,7 +255,7 @@ fn template<'a>(json: &mut Json<'a>) -> Result<Option<Pod<'a>>, Invalid> {
     Ok(pod)
 }
 
-/// How far the rollout before this write is.
+/// Reads the status of the rollout before this write.
 fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
     let mut status = DeploymentStatus::default();
     json.object(|key, json| {
@@ -277,7 +277,7 @@ fn read_status(json: &mut Json<'_>) -> Result<DeploymentStatus, Invalid> {
     Ok(status)
 }
 
-/// A condition, if it tells of the rollout.
+/// Returns the condition if it is about the progress of the rollout.
 fn progressing(json: &mut Json<'_>) -> Result<Option<DeploymentCondition>, Invalid> {
     let (mut type_, mut reason) = (None, None);
     json.object(|key, json| {

@@ -14,26 +14,26 @@ use headstart_core::image_presence;
 use headstart_core::pod::PodSettings;
 use headstart_core::workload::Workload;
 
-/// Decides with what every replica has in its store.
+/// The decision about holds, from the store that every replica has.
 #[derive(Clone, Debug)]
 pub struct HoldAdmission {
-    /// The store, which knows the images on nodes.
+    /// The store, with the images on the nodes.
     pub store: Arc<SharedStore>,
-    /// How images are prefetched, and so where.
+    /// The settings of prefetch pods, on which the choice of nodes depends.
     pub settings: Arc<PodSettings>,
-    /// How long holds last at most.
+    /// The limits for the duration of holds.
     pub limits: HoldLimits,
     /// The namespaces that are watched; none for all. A hold elsewhere would never end.
     pub namespaces: Arc<[String]>,
-    /// Nothing is held without it: no pods would be created.
+    /// The permission to create pods. Nothing is held without it, because nothing would be prefetched.
     pub permit: Permit,
-    /// Nothing is held while it is closed: it is not certain that a leader would resume the rollout.
+    /// The gate for holds. Nothing is held while it is closed, because a leader might not resume the rollout.
     pub gate: HoldGate,
 }
 
 impl HoldAdmission {
-    /// Returns what a write that changes images does, in mode hold. `lands_alike` says that the pods of both may land on the
-    /// same nodes, `names_pause` that another client owns `spec.paused`, or says otherwise that it pauses.
+    /// Returns the effect of a write that changes images, in mode hold. `lands_alike` is true if the pods of both may land on
+    /// the same nodes; `names_pause`, if another client owns `spec.paused` or shows in another way that it pauses.
     pub fn decide(
         &self,
         new: &Workload,

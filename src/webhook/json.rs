@@ -1,8 +1,8 @@
-//! Reads JSON where it lies.
+//! Reads JSON in place.
 //!
-//! Callers are not authenticated, and a body may have megabytes. A general parser copies what has escapes, remembers how deep it
-//! is for each level, and repeats in its errors what it could not use; here nothing is copied, and what is read of a string is
-//! bounded by its caller. All of it is checked to be JSON, but for the UTF-8 of strings that are not read.
+//! Callers are not authenticated, and a body may have megabytes. A general parser copies strings with escapes, keeps state for
+//! each level, and repeats unusable values in its errors. Here nothing is copied, and the caller bounds the part of a string
+//! that is read. The whole text is checked to be JSON, except the UTF-8 of strings that are not read.
 
 use std::fmt;
 
@@ -15,22 +15,22 @@ pub(super) use text::{JsonStr, beginning};
 
 use text::plain;
 
-/// Deepest nesting. The objects of Kubernetes have some twenty levels.
+/// The deepest nesting. The objects of Kubernetes have some twenty levels.
 const MAX_DEPTH: u32 = 128;
 
-/// The rest of a text to read.
+/// A position in a text.
 #[derive(Clone, Debug)]
 pub(super) struct Json<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-/// Why something cannot be read. It repeats nothing of the text.
+/// The reason for which a value cannot be read. It repeats nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Invalid {
     /// The error.
     what: &'static str,
-    /// At which byte.
+    /// The position of the error, in bytes.
     at: usize,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Invalid {
 }
 
 impl<'a> Json<'a> {
-    /// From the beginning of a text.
+    /// Starts at the beginning of a text.
     pub(super) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
@@ -50,7 +50,7 @@ impl<'a> Json<'a> {
         Err(Invalid { what, at: self.at })
     }
 
-    /// The next byte that is no space.
+    /// Returns the next byte that is not whitespace.
     fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.get(self.at)?;
@@ -69,7 +69,7 @@ impl<'a> Json<'a> {
         Ok(())
     }
 
-    /// Nothing may be left.
+    /// Checks that nothing is left.
     pub(super) fn end(&mut self) -> Result<(), Invalid> {
         match self.peek() {
             None => Ok(()),
@@ -77,7 +77,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Reads an object; what stands by each key is read by `each`, which has to read all of it.
+    /// Reads an object. `each` reads the value of each key, and has to read all of it.
     pub(super) fn object(
         &mut self,
         mut each: impl FnMut(JsonStr<'a>, &mut Self) -> Result<(), Invalid>,
@@ -101,8 +101,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Reads a list and returns it as it was written; each element is read by `each`, which has to read all of it. What is no
-    /// list is passed over.
+    /// Reads a list and returns it as it was written. `each` reads each element, and has to read all of it. A value that is no
+    /// list is skipped.
     pub(super) fn list(
         &mut self,
         mut each: impl FnMut(&mut Self) -> Result<(), Invalid>,
@@ -130,7 +130,7 @@ impl<'a> Json<'a> {
         Ok(self.text.get(start..self.at).unwrap_or_default())
     }
 
-    /// Something, or `None` for null.
+    /// Reads a value, or returns `None` for null.
     pub(super) fn optional<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Invalid>,
@@ -189,11 +189,11 @@ impl<'a> Json<'a> {
         Ok(key)
     }
 
-    /// Passes over a value of any kind, and returns it as it was written.
+    /// Skips a value of any kind, and returns it as it was written.
     pub(super) fn skip(&mut self) -> Result<&'a [u8], Invalid> {
         self.peek();
         let start = self.at;
-        // One bit for each level that is open: whether it is an object.
+        // One bit for each open level: set if it is an object.
         let (mut open, mut depth) = (0_u128, 0);
         loop {
             let bracket = self.peek();
@@ -222,7 +222,7 @@ impl<'a> Json<'a> {
                     }
                 }
             }
-            // A value has ended: those that it was the last of end too.
+            // A value has ended. The containers that end with it end too.
             loop {
                 if depth == 0 {
                     return Ok(self.text.get(start..self.at).unwrap_or_default());
@@ -246,7 +246,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Reads a value, or passes over it if it is not what it should be; an error outside says that it is no JSON.
+    /// Reads a value. A value of another form is skipped, and is the inner error. The outer error is text that is not JSON.
     pub(super) fn attempt<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Invalid>,
@@ -261,7 +261,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Returns what is read of each element of a list that was passed over; nothing if it is no list.
+/// Reads each element of a list that was skipped; nothing if it is no list.
 pub(super) fn each<'a, T>(
     list: &'a [u8],
     read: impl Fn(&mut Json<'a>) -> Result<T, Invalid>,

@@ -1,14 +1,14 @@
 //! Answers AdmissionReviews.
 //!
 //! A review does not carry the namespace's labels, so the webhook configuration selects the path by `namespaceSelector`:
-//! `/mutate` for `enabled` and `allowed`, `/hold` for `hold`, `/without-consent` for namespaces without the label. `/mutate` and `/hold`
-//! always answer "allowed". They record the review, warn of images that cannot be prefetched, and in mode `hold` pause the
-//! rollout by a patch. `/without-consent` only warns where a Deployment asks for what its namespace does not allow. `/validate`
-//! refuses an invalid value of headstart's own label or annotations, and nothing else. A body that is no review is refused by
-//! its HTTP status.
+//! `/mutate` for `enabled` and `allowed`, `/hold` for `hold`, `/without-consent` for namespaces without the label. `/mutate`
+//! and `/hold` always answer "allowed". They record the review, warn of images that cannot be prefetched, and in mode `hold`
+//! pause the rollout by a patch. `/without-consent` only warns if a Deployment asks for a prefetch that its namespace does not
+//! allow. `/validate` refuses an invalid value of headstart's own label or annotations, and nothing else. A body that is no
+//! review is refused by its HTTP status.
 //!
-//! An answer waits for nothing but the bytes of the request. Under load a review is allowed unread: the watch brings the
-//! object all the same.
+//! An answer waits only for the bytes of the request. Under load a review is allowed unread: the watch brings the object all
+//! the same.
 
 use std::sync::Arc;
 
@@ -46,18 +46,18 @@ use headstart_core::hold::HoldDecision;
 use headstart_core::limits::{ANSWER_BYTES, shown};
 use review::{DeploymentWrite, ParsedReview};
 
-/// What an answer needs.
+/// The parts of the webhook that an answer needs.
 #[derive(Debug)]
 pub struct Webhook {
-    /// Where reviews wait for their confirmation.
+    /// The reviews that wait for their stored objects.
     pub reviews: Arc<PendingReviews>,
     /// Counts decisions.
     pub metrics: Arc<Metrics>,
     /// headstart's own namespace, which is left alone.
     pub own_namespace: Arc<str>,
-    /// What the bodies of all requests may take.
+    /// The limit for the memory of all bodies.
     pub memory_budget: MemoryBudget,
-    /// Decides what waits; `None` if nothing ever does.
+    /// Decides about holds; `None` if rollouts are not held.
     pub holds: Option<HoldAdmission>,
 }
 
@@ -67,7 +67,7 @@ impl Webhook {
         self.admit(body, NamespaceMode::Enabled)
     }
 
-    /// The same, in a namespace that asks for holds.
+    /// Answers such a review in a namespace that asks for holds.
     pub fn hold(&self, body: &[u8]) -> Result<ReviewResponse, RequestError> {
         self.admit(body, NamespaceMode::Hold)
     }
@@ -93,8 +93,8 @@ impl Webhook {
         })
     }
 
-    /// Answers a review of a Deployment that asks for what its namespace has not consented to: nothing is noted, and the person who
-    /// writes is told what is missing.
+    /// Answers a review of a Deployment that asks for a prefetch without the consent of its namespace. Nothing is recorded,
+    /// and a warning tells the user what is missing.
     pub fn without_consent(&self, body: &[u8]) -> Result<ReviewResponse, RequestError> {
         let (uid, warning) = match review::parse(body, &self.own_namespace).map_err(bad_request)? {
             ParsedReview::Other { uid } => (uid, None),
@@ -137,7 +137,7 @@ impl Webhook {
         ))
     }
 
-    /// Everything that is not a change of a Deployment's images is none of our business.
+    /// Reviews a write of a Deployment. A write that does not change images is ignored.
     fn review_deployment(
         &self,
         write: DeploymentWrite<'_>,
@@ -192,7 +192,7 @@ impl Webhook {
                 }
             }
         });
-        // It shows what the write would become, and is never stored: there is nothing to wait for.
+        // A dry run shows the result of the write, and is never stored, so no review is recorded.
         if dry_run {
             return ReviewDecision {
                 decision: Decision::DryRun,
@@ -221,7 +221,7 @@ impl Webhook {
     }
 }
 
-/// What came of a review.
+/// The result of a review.
 struct ReviewDecision {
     decision: Decision,
     warnings: Vec<String>,
@@ -242,7 +242,7 @@ fn bad_request(reason: String) -> RequestError {
     RequestError(StatusCode::BAD_REQUEST, reason)
 }
 
-/// The command comes first: what is too long for a warning is cut at its end.
+/// Returns a warning that starts with the command, because long warnings are cut at their end.
 fn no_consent(namespace: &str) -> String {
     let command = consent_command(namespace);
     format!("headstart: run {command}; it does not allow prefetch yet")

@@ -1,10 +1,10 @@
-//! The uid of a review of which only the beginning is there.
+//! Finds the uid of a review of which only the beginning was read.
 
 use super::json::{Invalid, Json};
 use super::names::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
 
-/// The uid in the first part of a review, the rest of which there was no room or time for. The API server writes
-/// version and kind first, and the uid at the beginning of the request.
+/// Returns the uid in the beginning of a review that could not be read whole. The API server writes version and kind first,
+/// and the uid at the beginning of the request.
 pub(super) fn uid_of_prefix(prefix: &[u8]) -> Option<String> {
     let mut finder = UidFinder::default();
     // Fails where the prefix ends.

@@ -1,7 +1,7 @@
 //! The patch that begins, extends or ends a hold.
 //!
-//! A patch that does not apply fails the user's write whatever the failure policy says, so it is made from what was
-//! received, applied here first, and not sent if that fails.
+//! A patch that does not apply fails the user's write, whatever the failure policy is. So it is made from the received object,
+//! applied here first, and not sent if that fails.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl PatchBase {
         self.apply_check(operations)
     }
 
-    /// Resumes the rollout and takes the marks away; the marks alone with `keep_pause`, where another client pauses it.
+    /// Resumes the rollout and removes the marks; with `keep_pause`, only removes the marks, because another client pauses it.
     pub(super) fn release_patch(&self, keep_pause: bool) -> Option<Patch> {
         let mut operations = Vec::new();
         if self.paused == Some(true) && !keep_pause {
@@ -59,7 +59,7 @@ impl PatchBase {
         self.apply_check(operations)
     }
 
-    /// `None` if there is nothing to change, or the change could not be made.
+    /// Returns `None` if there is nothing to change, or the patch does not apply.
     fn apply_check(&self, operations: Vec<PatchOperation>) -> Option<Patch> {
         if operations.is_empty() {
             return None;
@@ -75,7 +75,7 @@ impl PatchBase {
         }
     }
 
-    /// The object, without what no patch touches.
+    /// Returns the part of the object that patches touch.
     fn object(&self) -> Value {
         let mut object = json!({ "metadata": {}, "spec": {} });
         if let Some(labels) = &self.labels {
@@ -91,7 +91,7 @@ impl PatchBase {
     }
 }
 
-/// Sets entries of a map in the metadata, which may not be there: an `add` below what is missing does not apply.
+/// Sets entries of a map in the metadata. The map may be missing, and then an `add` of a single entry would not apply.
 fn set(
     map: &str,
     present: Option<&BTreeMap<String, String>>,
@@ -186,7 +186,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is there and is not: a hold can be put on and taken off, and changes nothing else.
+        /// A hold can be put on and taken off any object, and leaves the rest of it unchanged.
         #[test]
         fn a_hold_leaves_no_trace(
             labels in optional_map(&[HELD_LABEL]),

@@ -1,6 +1,6 @@
 //! Reviews whose objects have not been seen stored yet.
 //!
-//! Callers of a webhook are not authenticated, and a later webhook may refuse the object: nothing is done for a review
+//! Callers of a webhook are not authenticated, and a later webhook may refuse the object. So nothing is done for a review
 //! until a watch shows its object. Only the time of admission is taken from here, for a metric.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use headstart_core::image::ImageSetId;
 use headstart_core::workload::DeploymentKey;
 
-/// The most reviews that wait for their objects. Beyond that, the oldest goes. On the leader a review waits for milliseconds, so
-/// an API server's own never come near this number; forged reviews fill it and no more. A standby takes none, so its reviews
-/// wait until they expire. About 250 bytes each.
+/// The limit for the reviews that wait for their objects. Beyond it the oldest is dropped. On the leader a review waits for
+/// milliseconds, so an API server's own reviews never come near this number, and forged ones only fill it. A standby takes
+/// none, so its reviews wait until they expire. A review takes about 250 bytes.
 pub const MAX_PENDING_REVIEWS: usize = 4096;
 
-/// How long a review waits for its object to be stored: webhooks behind us may take up to 30 s each, and most
+/// The time for which a review waits for its object to be stored. Webhooks behind us may take up to 30 s each, and most
 /// clusters have few.
 pub const REVIEW_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -26,7 +26,7 @@ pub const REVIEW_LIFETIME: Duration = Duration::from_secs(60);
 pub struct PendingReview {
     /// The images.
     pub images: ImageSetId,
-    /// When the review came in.
+    /// The time at which the review came in.
     pub admitted: Instant,
 }
 
@@ -45,8 +45,8 @@ struct Waiting {
 }
 
 impl PendingReviews {
-    /// Records a review, in place of an older one of the same Deployment. Reviews that have expired go, and the oldest if there
-    /// is no room. Only the time of admission is then missing from the metrics: the watch brings the object all the same.
+    /// Records a review, in place of an older one of the same Deployment. Expired reviews are dropped, and the oldest if there
+    /// is no room. For these, only the metric lacks a value: the watch brings the object all the same.
     pub fn record(&self, key: DeploymentKey, review: PendingReview) {
         let mut waiting = lock(&self.waiting);
         waiting.remove(&key);
@@ -74,7 +74,7 @@ impl PendingReviews {
         waiting.remove(key)
     }
 
-    /// Drops the reviews whose objects were not stored in time. Returns how many.
+    /// Drops the reviews whose objects were not stored in time. Returns their number.
     pub fn expire(&self, now: Instant) -> usize {
         lock(&self.waiting).expire(now)
     }
@@ -95,7 +95,7 @@ impl Waiting {
 
     fn expire(&mut self, now: Instant) -> usize {
         let before = self.reviews.len();
-        // Two threads may record in another order than they read the clock, by far less than a lifetime.
+        // Two threads may record in a different order than they read the clock, by far less than a lifetime.
         while let Some((_, key)) = self.order.first_key_value()
             && let Some((_, review)) = self.reviews.get(key)
             && now.duration_since(review.admitted) >= REVIEW_LIFETIME

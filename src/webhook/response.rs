@@ -1,4 +1,4 @@
-//! The answer, as documented: kube's own type writes a patch in a form that the API server does not read
+//! The answer, in the documented form. kube's own type writes a patch in a form that the API server does not read
 //! (kube-rs/kube#1781).
 
 use axum::http::header::CONTENT_TYPE;
@@ -12,11 +12,11 @@ use tracing::{error, info};
 use super::names::{API_VERSION, KIND};
 use headstart_core::workload::Workload;
 
-/// Longest warning, in characters: the API server truncates what is longer.
+/// The limit for a warning, in characters: the API server truncates longer ones.
 pub(super) const MAX_WARNING: usize = 120;
-/// Most warnings on one answer: a person reads a few.
+/// The limit for the warnings of one answer: a person reads a few.
 pub(super) const MAX_WARNINGS: usize = 5;
-/// Bytes of an answer without a patch and with few warnings, so that its buffer does not grow in steps.
+/// The usual size of an answer without a patch and with few warnings, so that its buffer does not grow in steps.
 const USUAL_LENGTH: usize = 512;
 
 /// An AdmissionReview with a response.
@@ -37,7 +37,7 @@ struct AdmissionResponse {
     status: Option<Status>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
-    /// There if `patch` is, and only then.
+    /// Set if and only if `patch` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     /// Written in base64.
@@ -45,7 +45,7 @@ struct AdmissionResponse {
     patch: Option<ByteString>,
 }
 
-/// What the person who writes is shown.
+/// The reason of a refusal, which the API server shows to the user.
 #[derive(Debug, Serialize)]
 struct Status {
     code: u16,
@@ -54,7 +54,7 @@ struct Status {
 }
 
 impl ReviewResponse {
-    /// The write goes on.
+    /// Allows the write, with warnings.
     pub(super) fn allow(uid: String, warnings: impl IntoIterator<Item = String>) -> Self {
         let warnings = warnings
             .into_iter()
@@ -71,7 +71,7 @@ impl ReviewResponse {
         })
     }
 
-    /// The write goes on with this change.
+    /// Adds a patch of the object.
     pub(super) fn with_patch(mut self, patch: &Patch) -> Self {
         match serde_json::to_vec(patch) {
             Ok(json) => {
@@ -83,7 +83,7 @@ impl ReviewResponse {
         self
     }
 
-    /// The write is refused, with this as the reason.
+    /// Refuses the write, with this reason.
     pub(super) fn deny(uid: String, message: String) -> Self {
         let status = Status {
             code: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
@@ -121,20 +121,20 @@ impl IntoResponse for ReviewResponse {
     }
 }
 
-/// What a request that is no review is told.
+/// The answer to a request that is no review.
 #[derive(Debug)]
 pub struct RequestError(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let Self(status, reason) = self;
-        // One line, without the body: it may hold anything.
+        // One line, without the body, which may contain anything.
         info!(status = status.as_u16(), %reason, "refused a request that is no review");
         (status, format!("{reason}\n")).into_response()
     }
 }
 
-/// What the person who writes should know: it will not be prefetched, and why.
+/// Returns the warnings for the user: the images that will not be prefetched, and the reasons.
 pub(super) fn warnings(workload: &Workload) -> Vec<String> {
     let mode = workload
         .mode

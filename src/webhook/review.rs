@@ -1,6 +1,6 @@
-//! What is read of an AdmissionReview: as little as decides, because anyone can send one.
+//! Reads an AdmissionReview: only the fields that a decision needs, because anyone can send one.
 //!
-//! What stands beside the objects decides whether they are read. The API server writes most of it before them.
+//! The fields beside the objects decide whether the objects are read. The API server writes most of these fields first.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use super::names::{API_VERSION, KIND, MAX_NAME, MAX_UID, name};
 use headstart_core::api::mode::is_exempt;
 use headstart_core::limits::VALUE_BYTES;
 
-/// What a write does to a Deployment.
+/// A write of a Deployment.
 pub(super) struct DeploymentWrite<'a> {
-    /// Identifies the review.
+    /// The uid of the review.
     pub(super) uid: String,
-    /// True if it is never stored.
+    /// True if the object is never stored.
     pub(super) dry_run: bool,
-    /// As it is to be.
+    /// The Deployment after the write.
     pub(super) new: ReviewedDeployment<'a>,
-    /// As it was, of an update.
+    /// The Deployment before an update.
     pub(super) old: Option<ReviewedDeployment<'a>>,
 }
 
@@ -28,12 +28,12 @@ pub(super) enum ParsedReview<'a> {
     Deployment(Box<DeploymentWrite<'a>>),
     /// Something else, to be allowed.
     Other {
-        /// Identifies the review.
+        /// The uid of the review.
         uid: String,
     },
 }
 
-/// A review whose objects are still to be read.
+/// A review whose objects are not converted yet.
 #[derive(Default)]
 struct Review<'a> {
     api_version: Cow<'a, str>,
@@ -54,8 +54,8 @@ struct Request<'a> {
     old_object: Option<RawDeployment<'a>>,
 }
 
-/// Reads a review; an error says in words what is wrong with it. One of a namespace that is left alone is not read further
-/// than that; `own` is headstart's.
+/// Reads a review, or returns a message about the error. The objects of an exempt namespace are not read; `own` is headstart's
+/// namespace.
 pub(super) fn parse<'a>(body: &'a [u8], own: &str) -> Result<ParsedReview<'a>, String> {
     let review =
         Review::read(body, own).map_err(|error| format!("the body is not an {KIND}: {error}"))?;
@@ -129,7 +129,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Passes over it if it is known by now that it does not matter. Of another kind of object, `None`.
+    /// Reads an object, or skips it if the fields before it show that it does not matter. `None` also for an object of another
+    /// form.
     fn read_object(
         &self,
         json: &mut Json<'a>,
@@ -142,7 +143,7 @@ impl<'a> Request<'a> {
         Ok(json.attempt(RawDeployment::read)?.ok())
     }
 
-    /// Returns whether the fields read so far show that it is no write of a Deployment, or one in an exempt namespace.
+    /// Returns whether the fields read so far show that this is no write of a Deployment, or is in an exempt namespace.
     fn is_of_others(&self, own: &str) -> bool {
         let is = |text: &Option<Cow<'_, str>>, wanted: &[&str]| {
             text.as_deref().is_none_or(|text| wanted.contains(&text))

@@ -1,4 +1,4 @@
-//! From an HTTP request to its answer: routes, bodies, and where a review is parsed.
+//! From an HTTP request to its answer: routes, bodies, and the thread on which a review is parsed.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::metrics::{Decision, Lack};
 
 /// The path for reviews of namespaces that are enabled or allowed.
 pub(super) const MUTATE: &str = "/mutate";
-/// The same, of namespaces that ask for holds.
+/// The path for reviews of namespaces that ask for holds.
 pub(super) const HOLD: &str = "/hold";
 /// The path for reviews of Deployments that opt in by their own label, in namespaces without the label.
 pub(super) const WITHOUT_CONSENT: &str = "/without-consent";
 /// The path for reviews of headstart's own label and annotations.
 pub(super) const VALIDATE: &str = "/validate";
 
-/// The routes of the webhook.
+/// Returns the routes of the webhook.
 pub fn router(webhook: Webhook) -> Router {
     Router::new()
         .route(MUTATE, post(mutate))
@@ -63,7 +63,7 @@ async fn validate(
     webhook.serve(request, Webhook::validate).await
 }
 
-/// Returns the handler of a review, by its path.
+/// The handler of a review, by its path.
 type Decide = fn(&Webhook, &[u8]) -> Result<ReviewResponse, RequestError>;
 
 impl Webhook {
@@ -97,7 +97,7 @@ impl Webhook {
         };
         let webhook = self.clone();
         let deciding = tokio::task::spawn_blocking(move || {
-            // Given back when the thread is done: a caller that goes meanwhile does not end it.
+            // Released when the thread is done, even if the caller leaves earlier.
             let _held = (room, turn);
             decide(&webhook, &body)
         });
@@ -117,7 +117,7 @@ impl Webhook {
         body::receive(&parts.headers, body, &self.memory_budget, deadline).await
     }
 
-    /// Allows a review that cannot be read for want of something.
+    /// Allows a review that is not read for lack of a resource.
     fn shed(&self, prefix: &[u8], lack: Lack) -> Result<ReviewResponse, RequestError> {
         let Some(uid) = partial_review::uid_of_prefix(prefix) else {
             return Err(RequestError(

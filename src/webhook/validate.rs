@@ -1,7 +1,6 @@
-//! The one thing that headstart ever refuses: a value of its own label or annotations that it could not act on.
+//! The only refusal of headstart: an invalid value of its own label or annotations.
 //!
-//! Only a value that this very write sets. One that was stored before, by whatever way, must not stand in the way of
-//! other changes.
+//! Only values that this write sets are checked. A value that was stored before must not prevent other changes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What of a Deployment in a review tells that another client names `spec.paused`. It is read only where a hold depends on it.
+//! The fields of a Deployment in a review that show whether another client sets `spec.paused`. They are parsed only if a hold
+//! depends on them.
 
 use headstart_core::api::well_known::HELD_LABEL;
 use headstart_core::hold::{LAST_APPLIED, OwnedFields, PAUSER_ANNOTATIONS, manifest_pauses};
@@ -6,10 +7,10 @@ use headstart_core::hold::{LAST_APPLIED, OwnedFields, PAUSER_ANNOTATIONS, manife
 use crate::webhook::json::{Invalid, Json, JsonStr, each};
 use crate::webhook::names::MAX_NAME;
 
-/// The longest applied manifest that is read: annotations have no more bytes in all.
+/// The limit for an applied manifest: the annotations of an object have no more bytes together.
 const MAX_MANIFEST: usize = 256 * 1024;
 
-/// The parts, as they were written.
+/// The fields, as they were written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::webhook) struct Pausers<'a> {
     /// `metadata.managedFields`.
@@ -19,7 +20,7 @@ pub(in crate::webhook) struct Pausers<'a> {
 }
 
 impl<'a> Pausers<'a> {
-    /// Takes an annotation that tells of a pause. Returns whether it is one.
+    /// Reads an annotation that shows a pause. Returns whether it is one.
     pub(super) fn take(&mut self, key: &str, json: &mut Json<'a>) -> Result<bool, Invalid> {
         if key == LAST_APPLIED {
             self.last_applied = json.optional(Json::text)?;
@@ -32,7 +33,7 @@ impl<'a> Pausers<'a> {
         Ok(true)
     }
 
-    /// Returns whether another client owns `spec.paused`, or says otherwise that it pauses.
+    /// Returns whether another client owns `spec.paused`, or shows in another way that it pauses.
     pub(in crate::webhook) fn name_pause(&self) -> bool {
         self.has_mark
             || each(self.managed_fields, owned_fields)
@@ -66,7 +67,7 @@ fn owned_fields(json: &mut Json<'_>) -> Result<OwnedFields, Invalid> {
     Ok(owned)
 }
 
-/// Reads what stands by a key of an object, and passes over the rest.
+/// Reads the value of a key of an object, and skips the rest.
 fn at<'a>(
     json: &mut Json<'a>,
     wanted: &str,

@@ -7,7 +7,7 @@ use headstart_core::limits::{IMAGE_BYTES, KEPT_BYTES};
 use headstart_core::scheduling::affinity;
 use headstart_core::workload::TooLarge;
 
-/// Elements of a list that are read while it is passed over. Pods have fewer, and a large one is so read once.
+/// The number of elements of a list that are parsed while the list is skipped. Pods have fewer, so their lists are read once.
 const FIRST: usize = 64;
 
 /// A pod template's spec.
@@ -47,7 +47,7 @@ impl<'a, T: Clone> Items<'a, T> {
         })
     }
 
-    /// All elements, read as the first ones were.
+    /// Returns all elements. Those after the first ones are read with `read`.
     fn all(&self, read: Read<'a, T>) -> impl Iterator<Item = Result<T, Invalid>> {
         let written = self.written.into_iter();
         let rest = written.flat_map(move |list| each(list, read).skip(FIRST));
@@ -102,7 +102,7 @@ impl<'a> Pod<'a> {
         Ok(pod)
     }
 
-    /// Its images, in the order in which a pod pulls them.
+    /// Returns its images, in the order in which a pod pulls them.
     pub(super) fn images(&self) -> impl Iterator<Item = ImageRequest<'a>> {
         let containers = [&self.init_containers, &self.containers].into_iter();
         let of_containers = containers
@@ -149,7 +149,7 @@ impl ConstraintsAndCredentials<'_> {
     }
 }
 
-/// Counts what is judged for each node.
+/// Returns whether the required node affinity is over its limit. Only this part is evaluated for each node.
 fn has_large_affinity(affinity: &[u8]) -> bool {
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     let terms = ["nodeAffinity", required, "nodeSelectorTerms"];
@@ -166,13 +166,13 @@ fn has_large_affinity(affinity: &[u8]) -> bool {
     affinity::is_beyond(terms.len(), counts)
 }
 
-/// The elements of a list.
+/// Returns the elements of a list.
 fn items(list: Option<&[u8]>) -> Vec<&[u8]> {
     let read = each(list.unwrap_or_default(), Json::skip);
     read.filter_map(Result::ok).collect()
 }
 
-/// Returns the value of an object by a name.
+/// Returns the value of a field of an object.
 fn field<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut found = None;
     let read = Json::new(object).object(|key, json| {
@@ -185,7 +185,7 @@ fn field<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     read.ok().and(found)
 }
 
-/// The image of a container or of a volume's source.
+/// Reads the image of a container or of a volume's source.
 fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<ImageRequest<'a>, Invalid> {
     let mut asked = ImageRequest::default();
     json.object(|key, json| {
@@ -208,12 +208,12 @@ fn asked<'a>(json: &mut Json<'a>, image: &str, policy: &str) -> Result<ImageRequ
     Ok(asked)
 }
 
-/// The image of a container.
+/// Reads the image of a container.
 fn container<'a>(json: &mut Json<'a>) -> Result<ImageRequest<'a>, Invalid> {
     asked(json, "image", "imagePullPolicy")
 }
 
-/// The image of a volume that is one.
+/// Reads the image of a volume, if it has one.
 fn mounted<'a>(json: &mut Json<'a>) -> Result<Option<ImageRequest<'a>>, Invalid> {
     let mut mounted = None;
     json.object(|key, json| {

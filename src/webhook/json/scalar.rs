@@ -1,4 +1,4 @@
-//! Values of JSON that have no parts.
+//! Values of JSON without parts.
 
 use super::{Invalid, Json};
 
@@ -25,7 +25,7 @@ impl Json<'_> {
         }
     }
 
-    /// Passes over what has no parts.
+    /// Skips a value without parts.
     pub(super) fn scalar(&mut self) -> Result<(), Invalid> {
         let literal: &[u8] = match self.peek() {
             Some(b'"') => return self.text().map(drop),

@@ -23,11 +23,11 @@ proptest! {
     fn a_string_says_what_serde_json_reads(text: String) {
         let json = serde_json::to_string(&text).unwrap();
         prop_assert_eq!(super::tests::text(&json, usize::MAX / 2), text.as_str());
-        // All in escapes.
+        // The text with each character escaped.
         let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
         let json = format!("\"{escaped}\"");
         prop_assert_eq!(super::tests::text(&json, usize::MAX / 2), text.as_str());
-        // What is cut is the beginning, and longer than was asked for.
+        // A text that is cut keeps its beginning, and is longer than requested.
         let cut = super::tests::text(&json, 10);
         prop_assert!(text.starts_with(&cut));
         prop_assert!(cut == text || (11..=14).contains(&cut.len()), "{}", cut);

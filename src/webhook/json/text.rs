@@ -1,4 +1,4 @@
-//! Strings of JSON, of which no more is read than counts.
+//! Strings of JSON. Only the needed beginning of a string is decoded.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ pub(in crate::webhook) struct JsonStr<'a> {
     pub(super) escaped: bool,
 }
 
-/// The beginning of a text, that is longer than so many bytes if the text is.
+/// Returns the beginning of a text. It is longer than this number of bytes if the text is.
 pub(in crate::webhook) fn beginning(text: &str, bytes: usize) -> &str {
     // A character takes at most four.
     let end = text.floor_char_boundary(bytes.saturating_add(4));
@@ -17,12 +17,13 @@ pub(in crate::webhook) fn beginning(text: &str, bytes: usize) -> &str {
 }
 
 impl<'a> JsonStr<'a> {
-    /// The message. Of a text with escapes that is longer than so many bytes, only the beginning, which is longer too;
-    /// without escapes it is all there, but takes nothing.
+    /// Decodes the string. If it has escapes and is longer than this number of bytes, only the beginning is decoded, which is
+    /// longer too. Without escapes the whole string is borrowed.
     pub(in crate::webhook) fn up_to(self, bytes: usize) -> Cow<'a, str> {
         let text = match std::str::from_utf8(self.raw) {
             Ok(text) => Cow::Borrowed(text),
-            // To be copied, so no more of it than counts: a character is at most a pair of escapes, which is twelve bytes.
+            // Invalid UTF-8 is copied, so only the needed part: a character is at most a pair of escapes, which is twelve
+            // bytes.
             Err(_) => {
                 let end = bytes.saturating_add(1).saturating_mul(12);
                 String::from_utf8_lossy(self.raw.get(..end).unwrap_or(self.raw))
@@ -36,7 +37,7 @@ impl<'a> JsonStr<'a> {
     }
 }
 
-/// The text without its escapes, up to the first character beyond so many bytes.
+/// Returns the text without its escapes, up to the first character beyond this number of bytes.
 fn unescaped(text: &str, bytes: usize) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -64,7 +65,7 @@ fn unescaped(text: &str, bytes: usize) -> String {
     out
 }
 
-/// Returns the character after `\u`. Half of a pair is nothing.
+/// Returns the character after `\u`. Half of a pair is replaced.
 fn unicode(characters: &mut std::str::Chars<'_>) -> char {
     let unit = |text: &str| {
         let digits = text.get(..4)?;
@@ -87,14 +88,15 @@ fn unicode(characters: &mut std::str::Chars<'_>) -> char {
     first.unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// How many bytes of a string come before its end, an escape, or what must not be in it.
+/// Returns the number of bytes of a string before its end, an escape, or a byte that a string must not contain.
 pub(super) fn plain(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES << 7;
     let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
     let (chunks, rest) = text.as_chunks::<8>();
     for (index, chunk) in chunks.iter().enumerate() {
-        // Eight bytes at once: subtracting borrows into the high bit of each that is too small, of which the first is right.
+        // Eight bytes at once: subtracting borrows into the high bit of each byte that is too small. The first such bit is
+        // right.
         let bytes = u64::from_le_bytes(*chunk);
         let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
         let is = |byte: u8| below(bytes ^ (ONES * u64::from(byte)), 1);

@@ -15,7 +15,7 @@ fn serve_with_holds() -> Served {
     serve_looking_at(&[])
 }
 
-/// With `--namespaces`.
+/// Limits the watched namespaces, as `--namespaces` does.
 fn serve_looking_at(namespaces: &[String]) -> Served {
     serve_behind(HoldGate::just_renewed(), namespaces)
 }
@@ -203,7 +203,7 @@ async fn nothing_is_held_where_nobody_looks() {
     assert_eq!(held(&patched), None);
 }
 
-/// What an API server shows of a manager that owns `spec.paused`.
+/// Returns the object with the managed fields of a manager that owns `spec.paused`, as an API server writes them.
 fn paused_by(mut object: Value, operation: &str) -> Value {
     object["metadata"]["managedFields"] = json!([
         { "manager": "other", "operation": "Update", "fieldsV1": { "f:spec": { "f:replicas": {} } } },

@@ -1,4 +1,4 @@
-//! What callers cannot do, and what they are answered when there is no room.
+//! Tests the limits for callers, and the answers without room.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 async fn a_review_that_there_is_no_room_for_is_allowed_unread() {
     let served = serve();
     let object = deployment("app:1");
-    // As the API server orders it, and too large for what is left.
+    // In the API server's order, and too large for the remaining memory.
     let review = review_of("CREATE", &object, &Value::Null);
     let body = |padding: usize| {
         format!(
@@ -56,7 +56,7 @@ fn the_uid_is_found_in_the_beginning_of_a_review_and_nowhere_else() {
     }
 }
 
-/// Three bytes of JSON for what would take a kilobyte as Kubernetes' own type, and names that would fill the reviews.
+/// Three bytes of JSON that would take a kilobyte as Kubernetes' own type, and names that would fill the reviews.
 #[tokio::test]
 async fn a_forged_review_cannot_make_us_remember_much() {
     let served = serve();
@@ -79,7 +79,7 @@ async fn a_forged_review_cannot_make_us_remember_much() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
-/// Read where it arrives, and on a thread for large ones.
+/// Small reviews are parsed where they arrive, and large ones on another thread.
 #[tokio::test]
 async fn a_bug_costs_one_answer_and_no_connection() {
     for body in ["{}".to_owned(), " ".repeat(body::SMALL + 1)] {
@@ -124,7 +124,7 @@ async fn a_large_review_waits_a_moment_for_its_turn_and_is_then_allowed_unread()
     assert_eq!(served.budget.in_use(), (0, 0));
 }
 
-/// A standby answers reviews and takes none of them.
+/// A standby answers reviews but takes none of them out.
 #[tokio::test]
 async fn more_reviews_than_there_is_room_for_are_all_noted() {
     let webhook = webhook(None);

@@ -1,4 +1,4 @@
-//! What is said about what is too large, and how much is said.
+//! Tests the messages about values that are too large, and their length.
 
 use super::*;
 use headstart_core::limits::ANSWER_BYTES;
@@ -50,7 +50,7 @@ async fn a_review_of_what_is_too_large_is_allowed_with_a_warning() {
         assert_eq!(answer["response"]["allowed"], true);
         let said = warnings(&answer);
         assert!(said.contains("no prefetch, no hold"), "{said}");
-        // The sentence may be cut, but not before it says what.
+        // The sentence may be cut, but not before it names the cause.
         let said: String = said.chars().take(140).collect();
         let begins = limit.chars().take(20).collect::<String>();
         assert!(

@@ -1,4 +1,4 @@
-//! What is refused of headstart's own label and annotations.
+//! Tests the refusals of headstart's own label and annotations.
 
 use super::*;
 
@@ -68,7 +68,7 @@ async fn nothing_else_is_denied() {
             &annotated("example.com/max-nodes", "many"),
             &Value::Null,
         ),
-        // Stored before headstart was there: it must not stand in the way of another change.
+        // Stored before headstart was installed: it must not prevent another change.
         review_of("UPDATE", &bad, &bad),
         review_of("UPDATE", &repaired_elsewhere, &bad),
         review_of("DELETE", &Value::Null, &bad),
