@@ -55,19 +55,19 @@ pub(crate) struct LeaderElector {
     pub identity: String,
     /// The duration for which a lease is valid after its last renewal.
     pub duration: Duration,
-    /// Closed when the lease runs out, whatever this process believes.
+    /// Closed when the lease runs out, so that this replica writes nothing after it.
     pub fence: Fence,
     /// The loops of this process: a leader whose controller hangs does not renew.
     pub heartbeats: Heartbeats,
     /// Written into the Lease with each renewal.
     pub report: ControllerReport,
-    /// Told what the Lease says.
+    /// Gets each observed state of the Lease.
     pub gate: HoldGate,
 }
 
 impl LeaderElector {
-    /// Takes part until cancelled, telling through `leading` whether we lead. Once cancelled it goes on renewing
-    /// until `finished` is, so that the work can end under the lease, then releases it.
+    /// Takes part until cancelled. `leading` is true while this replica leads. Once cancelled it goes on renewing until
+    /// `finished` is cancelled, so that the work can end under the lease, then releases it.
     ///
     /// # Errors
     /// When the API server's data went back in time. Every cache of this process is then wrong, and its watches are silent.
@@ -120,7 +120,7 @@ impl LeaderElector {
             if theirs && !leads && Instant::now() < observed.expires_at(self.duration) {
                 continue;
             }
-            // The time that counts is when we asked: the answer may be late.
+            // The lease counts from the request, because the answer may be late.
             let asked = Instant::now();
             let since_turn = self.heartbeats.since_turn(CONTROLLER, asked);
             if !may_renew(since_turn, self.duration) {
@@ -172,13 +172,13 @@ impl LeaderElector {
         Ok(())
     }
 
-    /// Says that this replica does not lead. Returns whether it did.
+    /// Records that this replica does not lead. Returns whether it did.
     fn resign(&self, leading: &watch::Sender<bool>) -> bool {
         self.fence.close();
         leading.send_replace(false)
     }
 
-    /// Takes or renews the lease if it is free, expired or ours; whether we hold it.
+    /// Takes or renews the lease if it is free, expired or ours. Returns whether this replica holds it.
     async fn try_acquire_or_renew(
         &self,
         api: &Api<Lease>,

@@ -1,4 +1,4 @@
-//! What headstart counts, under names by Prometheus convention.
+//! headstart's metrics, under names by Prometheus convention.
 
 use std::fmt;
 use std::time::Duration;
@@ -137,9 +137,9 @@ impl Metrics {
     }
 }
 
-/// What is still to be done, and holds.
+/// The pending work, and holds.
 impl Metrics {
-    /// Sets the gauges of what is still to be done.
+    /// Sets the gauges of the pending work.
     pub(crate) fn set_queue_stats(&self, stats: Stats) {
         let Stats {
             deployments,
@@ -162,7 +162,7 @@ impl Metrics {
         self.queue.queue_oldest.set(oldest.as_secs_f64());
     }
 
-    /// A rollout waits no longer.
+    /// A hold ended.
     pub fn hold_ended(&self, reason: &'static str, after: Duration) {
         self.queue
             .held_seconds
@@ -189,12 +189,12 @@ impl Metrics {
             .inc();
     }
 
-    /// The watch has shown a pod so long after its create was answered.
+    /// The watch showed a pod this long after its create was answered.
     pub fn watch_lag(&self, lag: Duration) {
         self.api.watch_lag.observe(lag.as_secs_f64());
     }
 
-    /// The API server answered a request, or did not: then the code says what happened.
+    /// The API server answered a request. Without an answer the code names the failure.
     pub fn api_call(&self, verb: &'static str, code: String) {
         self.api
             .calls
@@ -234,7 +234,7 @@ impl Metrics {
         gauge.set(i64::from(enforced));
     }
 
-    /// The self-test looked where the webhooks are called.
+    /// The self-test checked the addresses of the webhooks.
     pub fn misdirected_webhooks(&self, count: usize) {
         self.replica
             .misdirected_webhooks

@@ -1,5 +1,4 @@
-//! Counts the requests to the API server. What kube's client asks again by itself (429 with Retry-After, 503, 504) counts
-//! once, by its last answer.
+//! Counts the requests to the API server. kube's own retries are off (`client_with_metrics`), so each attempt is a request.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use tower::{Layer, Service};
 
 use crate::metrics::Metrics;
 
-/// Counts what passes through.
+/// Counts the requests that pass through.
 #[derive(Clone)]
 pub(crate) struct RequestMetricsLayer(pub Arc<Metrics>);
 
@@ -64,7 +63,7 @@ where
     }
 }
 
-/// The verb in the API server's own terms, as far as method and query tell.
+/// Returns the verb in the API server's own terms, as far as method and query show it.
 fn verb(method: &http::Method, uri: &http::Uri) -> &'static str {
     let watches = uri.query().is_some_and(|query| {
         query

@@ -1,5 +1,5 @@
-//! The self-test: asks, at the start and every hour, for what headstart's policies have to refuse, and looks where its
-//! webhooks are called. All of it is dry runs with the own token.
+//! The self-test. At the start and every hour it asks for actions that headstart's policies have to refuse, and checks the
+//! addresses of its webhooks. All requests are dry runs with the own token.
 
 mod permit;
 mod requests;
@@ -25,18 +25,18 @@ use headstart_core::workload::Workload;
 pub(crate) use permit::Permit;
 use requests::{ANSWER_TIMEOUT, Target, ask};
 
-/// How long a policy that was just applied may take to be in force. Until then it is not missed.
+/// The time in which a policy that was just applied comes into force. Before that, no missing policy is reported.
 const SETTLING: Duration = Duration::from_secs(15);
-/// How long, and how often, the first test is repeated.
+/// The duration of the first tests, and the pause between them.
 const FIRST: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1));
-/// How often it is repeated after that, while a policy is not enforced.
+/// The pause after that, while a policy is not enforced or another fault is found.
 const RETRY: Duration = Duration::from_secs(60);
-/// How often it is repeated where all is well; a replica's own share of [`JITTER`] is added.
+/// The pause while there is no fault; a replica's own share of [`JITTER`] is added.
 const EVERY: Duration = Duration::from_secs(3300);
-/// Two replicas do not ask at the same time.
+/// The range of the replicas' shares, in seconds, so that two replicas do not ask at the same time.
 const JITTER: u64 = 600;
 
-/// What the self-test is told.
+/// The self-test and its settings.
 #[derive(Debug)]
 pub(crate) struct SelfTest {
     /// headstart's namespace.
@@ -47,11 +47,11 @@ pub(crate) struct SelfTest {
     pub deployment: String,
     /// The name of both webhook configurations.
     pub configuration: String,
-    /// Where they have to call.
+    /// The address that they have to call.
     pub address: Address,
     /// The name of this replica, unique among the replicas.
     pub identity: String,
-    /// Counts.
+    /// Counts the results.
     pub metrics: Arc<Metrics>,
     /// Writes events.
     pub recorder: EventRecorder,
@@ -93,7 +93,7 @@ impl SelfTest {
         }
     }
 
-    /// Asks once for everything. Returns what is known of all policies, and what is wrong.
+    /// Tries every policy once. Returns the state of all policies together, and the faults.
     async fn round(&self, client: &Client, before: Enforcement) -> (Enforcement, Vec<Fault>) {
         let mut checks = Vec::new();
         let mut faults = Vec::new();
@@ -121,8 +121,8 @@ impl SelfTest {
         (Enforcement::of_all(checks, before), faults)
     }
 
-    /// What is wrong with the addresses that the webhooks are called at. What cannot be read is not wrong: without
-    /// configurations nobody calls, and the registration says so.
+    /// Returns the faults in the webhooks' addresses. An unreadable configuration is no fault here: without one the webhook is
+    /// not called, and the CA injector reports that.
     async fn addresses(&self, client: &Client) -> Vec<String> {
         let only = ListParams::default().fields(&format!("metadata.name={}", self.configuration));
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -145,7 +145,7 @@ impl SelfTest {
         faults
     }
 
-    /// Says what is wrong, once for as long as it stays the same: in the log, and in an event on the own Deployment.
+    /// Reports the faults when they change: in the log, and in events on the own Deployment.
     async fn say(&self, client: &Client, faults: &[Fault], said: &mut String) {
         let all: Vec<_> = faults.iter().map(Fault::to_string).collect();
         let all = all.join("; ");
@@ -180,7 +180,7 @@ impl SelfTest {
     }
 }
 
-/// What the self-test finds wrong.
+/// A fault that the self-test finds.
 #[derive(Debug)]
 enum Fault {
     Policy(&'static str),
@@ -218,7 +218,7 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A replica's part of the jitter.
+/// Returns a replica's share of the jitter.
 fn share(identity: &str) -> Duration {
     let sum: u64 = identity.bytes().map(u64::from).sum();
     Duration::from_secs(sum.wrapping_mul(37) % JITTER)

@@ -1,7 +1,7 @@
-//! Essential tasks: each has a name, and the process ends with an error that names the first that ends.
+//! Essential tasks: each has a name. The process ends with an error that names the first task that ends.
 //!
-//! A task without which a replica is of no use must not end unnoticed: its replica would stay ready, and lead, with old caches.
-//! The kubelet starts the container again, and a standby leads meanwhile.
+//! A task without which a replica is useless must not end unnoticed: its replica would stay ready, and lead, with old caches.
+//! The kubelet restarts the container, and a standby leads meanwhile.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -18,13 +18,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// The variable that names the task that panics at SIGUSR2. Only builds with debug assertions read it.
+/// The variable with the name of the task that panics at SIGUSR2. Only builds with debug assertions read it.
 const PANIC_TASK: &str = "HEADSTART_PANIC_TASK";
 
 /// An essential task ended.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum TaskError {
-    /// It returned, which it does only once the process is told to stop.
+    /// It returned. An essential task returns only once the process is told to stop.
     #[error("the {0} ended")]
     Ended(Cow<'static, str>),
     /// It cannot go on.
@@ -35,10 +35,10 @@ pub(crate) enum TaskError {
     Panicked(Cow<'static, str>, String),
 }
 
-/// Starts essential tasks, and reports the first that ends. The runtime that a task runs on owns it, and ends it.
+/// Starts essential tasks, and reports the first that ends. The runtime of a task owns it, and ends it.
 #[derive(Clone, Debug)]
 pub(crate) struct Supervisor {
-    /// Has room for one: what ends after the first may be a consequence.
+    /// Has room for one error: later ends may be consequences of the first.
     first: mpsc::Sender<TaskError>,
 }
 
@@ -47,11 +47,11 @@ pub(crate) struct Supervisor {
 pub(crate) struct FirstEnd(mpsc::Receiver<TaskError>);
 
 impl FirstEnd {
-    /// Waits for it.
+    /// Waits for the first end.
     pub(crate) async fn wait(&mut self) -> TaskError {
         match self.0.recv().await {
             Some(error) => error,
-            // There is no supervisor any more, and so no task.
+            // Without a supervisor there are no tasks.
             None => pending().await,
         }
     }
@@ -64,7 +64,7 @@ impl Supervisor {
         (Self { first }, FirstEnd(ended))
     }
 
-    /// Starts a task on the current runtime. The handle only tells when it has ended.
+    /// Starts a task on the current runtime. The handle only shows the end of the task.
     pub(crate) fn spawn(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -83,10 +83,10 @@ impl Supervisor {
         runtime.spawn(self.clone().run(name.into(), task))
     }
 
-    /// Starts a task on a thread of its own. `start` is called within the runtime of that thread, and before it starts.
+    /// Starts a task on its own thread. `start` is called within the runtime of that thread, before the thread starts.
     ///
     /// # Errors
-    /// When `start` fails, or there can be no thread.
+    /// When `start` fails, or the thread cannot be created.
     pub(crate) fn spawn_thread<T: Future<Output = ()> + Send + 'static>(
         &self,
         name: &'static str,
@@ -100,7 +100,7 @@ impl Supervisor {
         let task = match task {
             Ok(task) => self.clone().run(name.into(), task),
             Err(error) => {
-                // Dropped, it would wait for its tasks, and this may be a task itself.
+                // A drop would wait for the runtime's tasks, and this may be a task itself.
                 runtime.shutdown_background();
                 return Err(error);
             }
@@ -114,7 +114,7 @@ impl Supervisor {
         self.end(TaskError::Failed(name.into(), error.to_string()));
     }
 
-    /// Runs a task to its end, and reports that.
+    /// Runs a task to its end, and reports the end.
     async fn run(self, name: Cow<'static, str>, task: impl Future<Output = ()>) {
         let task = async {
             tokio::select! {
@@ -136,7 +136,7 @@ impl Supervisor {
     }
 }
 
-/// Panics at SIGUSR2, if the environment names this task, so that a test sees what the end of the task does.
+/// Panics at SIGUSR2 if the environment names this task. A test uses it to end a task.
 async fn panic_if_told(name: &str) {
     let told = || std::env::var(PANIC_TASK).is_ok_and(|told| told == name);
     if cfg!(debug_assertions)

@@ -1,4 +1,4 @@
-//! What headstart's own tests, benches and fuzz targets need of it. No part of its public surface.
+//! The items that headstart's own tests, benches and fuzz targets use. Not part of its public surface.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub use crate::webhook::{
     RequestError, ReviewResponse, Webhook, router,
 };
 
-/// Serves HTTPS until shut down; says through `accepting` when it does.
+/// Serves HTTPS until shut down; reports through `accepting` when connections are accepted.
 pub async fn serve_tls(
     listener: TcpListener,
     tls: Arc<ServerConfig>,

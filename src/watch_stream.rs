@@ -1,8 +1,8 @@
-//! What the streams of all watches have in common: the pause after a failure, and a list from time to time.
+//! The common parts of all watch streams: the pause after a failure, and a list from time to time.
 //!
-//! A watch goes on from the resourceVersion that it has, and trusts that nothing is missing. An API server may lose events, and
-//! an etcd that is restored goes back, so that a watch waits for a version of the future and is silent. So each watch lists
-//! anew every half an hour.
+//! A watch continues from its resourceVersion, and trusts that nothing is missing. But an API server may lose events. And a
+//! restored etcd goes back, so that a watch waits silently for a version in the future. So each watch lists anew every half an
+//! hour.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use tokio::time::{Instant, sleep_until};
 
-/// How often a watch lists anew. Watches begin at random moments within it, so that their lists do not meet.
+/// The interval at which a watch lists anew. The first interval is random, so that the lists of the watches do not coincide.
 const RELIST_PERIOD: Duration = Duration::from_secs(30 * 60);
-/// The pause after the first failure, which doubles with each more.
+/// The pause after the first failure. It doubles after each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
 /// The longest pause. client-go waits for 30 s; here each watch is one request, and a replica must be ready soon after the API
 /// server is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that has run for so long begins with the first pause again. One that fails after each list does not.
+/// A watch that has run this long starts with the first pause again. A watch that fails after each list does not.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// Returns the items of a watch, which never ends: after a failure it goes on, and from time to time it begins anew.
+/// Returns the items of a watch. The stream never ends: after a failure it continues, and from time to time it lists anew.
 pub(crate) fn watch_stream<S, F>(
     begin: F,
 ) -> impl Stream<Item = Result<S::Ok, S::Error>> + Send + use<S, F>
@@ -82,13 +82,13 @@ impl Iterator for PauseAfterFailure {
         }
         let pause = self.next;
         self.next = (pause * 2).min(LONGEST_PAUSE);
-        // Watches that fail together do not all come back together.
+        // Random, so that watches that fail together do not all return together.
         Some(pause - random_part(pause / 4))
     }
 }
 
 impl Backoff for PauseAfterFailure {
-    /// Called for each item: that a watch brings one does not show that it runs.
+    /// Does nothing. It is called for each item, and an item does not show that the watch is healthy.
     fn reset(&mut self) {}
 }
 

@@ -60,7 +60,7 @@ impl Server {
         response.unwrap()
     }
 
-    /// Has the data go back, as an etcd that is restored does.
+    /// Sets the data back, as a restored etcd does.
     fn restore(&self, version: u64) {
         let mut data = self.0.lock().unwrap();
         data.1 = version;
@@ -183,7 +183,7 @@ async fn a_renewal_says_how_many_rollouts_are_held_and_whether_they_are_resumed(
     elected.report.clear();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(annotations(), (json!("3"), json!("ok")));
-    // The controller does not begin, and so nothing is resumed.
+    // The controller does not begin, so nothing is resumed.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(annotations(), (json!("3"), json!("failing")));
 }
@@ -197,7 +197,7 @@ async fn of_two_replicas_that_stop_one_is_the_last() {
     let last = tokio::join!(one.take_if_last(), two.take_if_last());
     assert!(last.0 != last.1, "{last:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
-    // A third that stops later finds a holder that renews nothing more, and then gives the lease up.
+    // A third replica that stops later finds a holder that does not renew, and then gives the lease up.
     let winner = if last.0 { one } else { two };
     winner.give_up().await;
     let started = Instant::now();

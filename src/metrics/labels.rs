@@ -1,8 +1,8 @@
-//! What counts are told apart by.
+//! The labels of the counters.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 
-/// What came of a review.
+/// The result of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Decision {
     /// Recorded; the watch brings the object.
@@ -42,14 +42,14 @@ pub(super) struct DecisionLabel {
     pub(super) decision: Decision,
 }
 
-/// What there was none of for a review that is allowed unread.
+/// The missing resource for which a review is allowed unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Lack {
-    /// Room for its body among the others.
+    /// Memory for its body, beside the other bodies.
     Memory,
-    /// All of its body, before its caller's patience ended.
+    /// Time to read all of its body before the caller's timeout.
     Time,
-    /// A processor to parse it, because it is large and others are.
+    /// A processor to parse it, while other large bodies are parsed.
     Processor,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct OutcomeLabel {
     pub(super) outcome: String,
 }
 
-/// What a watch watches.
+/// The resource of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum WatchedResource {
     /// Namespaces.

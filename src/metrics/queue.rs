@@ -1,4 +1,4 @@
-//! Gauges of what is still to be done, and the durations of holds.
+//! Gauges of the pending work, and the durations of holds.
 
 use std::sync::atomic::AtomicU64;
 
@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::labels::HoldEndLabel;
 
-/// Gauges of what is still to be done, and the durations of holds.
+/// Gauges of the pending work, and the durations of holds.
 pub(super) struct QueueMetrics {
     pub(super) queue_depth: Gauge,
     pub(super) queue_oldest: Gauge<f64, AtomicU64>,
@@ -58,7 +58,7 @@ impl QueueMetrics {
             "1 while rollouts whose hold is over cannot be resumed, and so none is held",
             resumes_failing.clone(),
         );
-        // From a second, images that were almost there, to an hour, the longest anyone would wait.
+        // From a second, for images that were almost present, to an hour, the longest useful wait.
         let held_seconds = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(1.0, 2.0, 13))) as fn() -> Histogram,
         );

@@ -17,7 +17,7 @@ use crate::tls::ca_controller::{self, CaController};
 use crate::tls::files::CertFiles;
 use crate::tls::{Lifetimes, Resolver};
 
-/// The certificate that is served, and whether callers trust it.
+/// The serving certificate, and whether callers trust it.
 pub(super) struct Certificate {
     pub(super) tls: Arc<ServerConfig>,
     /// True while every `caBundle` carries the CA of the certificate.

@@ -1,4 +1,4 @@
-//! The last replica resumes everything that is held before it exits: nobody else would.
+//! The last replica resumes every held rollout before it exits, because no other replica would.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::leader_election::LeaderElector;
 use crate::release::{Held, ListError, list_held, release_all};
 use crate::watch::SharedStore;
 
-/// How long resuming may take: with the rest of the shutdown less than the grace period of the manifests, and enough for about
-/// a thousand rollouts.
+/// The limit for resuming. With the rest of the shutdown it is less than the grace period of the manifests, and enough for
+/// about a thousand rollouts.
 const LIMIT: Duration = Duration::from_secs(15);
-/// The pause before a rollout is resumed again that could not be resumed.
+/// The pause before a retry for rollouts that could not be resumed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What a user is told.
+/// The note of the event for the user.
 const NOTE: &str =
     "The rollout goes on: headstart stops, and no other replica is left to resume it";
 
-/// What a replica needs to find out that it is the last, and to act on it.
+/// The handles with which a replica finds out that it is the last, and resumes.
 pub(super) struct LastReplica {
     pub(super) elector: LeaderElector,
     pub(super) client: Client,
@@ -35,8 +35,8 @@ pub(super) struct LastReplica {
 }
 
 impl LastReplica {
-    /// Resumes everything if no other replica leads. `drained` ends when no more reviews are served: a write that was admitted before
-    /// the gate closed may be stored late, so it looks again then.
+    /// Resumes everything if no other replica leads. `drained` ends when no more reviews are served. Then it resumes again,
+    /// because a write that was admitted before the gate closed may be stored late.
     pub(super) async fn resume_if_last(&self, drained: impl Future<Output = ()>) {
         let first = async {
             let is_last = self.elector.take_if_last().await;
@@ -70,7 +70,7 @@ impl LastReplica {
             match self.resume_once().await {
                 Ok((ended, 0)) => {
                     resumed += ended;
-                    // A list without any shows that none is left.
+                    // An empty list shows that no hold is left.
                     if ended == 0 {
                         return resumed;
                     }
@@ -87,7 +87,7 @@ impl LastReplica {
         }
     }
 
-    /// Returns how many holds ended, and how many could not be ended.
+    /// Returns the number of holds that ended, and the number that could not be ended.
     async fn resume_once(&self) -> Result<(usize, usize), ListError> {
         let held = list_held(&self.client, &self.namespaces).await?;
         let targets = held.into_iter().map(Held::any).collect();

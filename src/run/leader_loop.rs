@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
 
-/// Runs the controller in each term of this replica, once its caches are complete. Ends with it once stopped.
+/// Runs the controller in each term of this replica, once the caches are complete. Returns once stopped.
 pub(super) async fn run_controller_while_leading(
     driver: Driver,
     mut leading: watch::Receiver<bool>,
@@ -29,9 +29,9 @@ pub(super) async fn run_controller_while_leading(
         let work = driver.clone().run(term.clone());
         tokio::pin!(work);
         tokio::select! {
-            // Stopped: it ends by itself.
+            // Stopped: the controller ends by itself.
             () = &mut work => {}
-            // Lost: nothing is written any more.
+            // The lease is lost: nothing is written any more.
             _ = wait_for(&mut leading, false) => {
                 term.cancel();
                 work.await;
@@ -41,7 +41,7 @@ pub(super) async fn run_controller_while_leading(
     }
 }
 
-/// Returns whether the value came before its sender went.
+/// Returns whether the value came before the sender was dropped.
 async fn wait_for(receiver: &mut watch::Receiver<bool>, value: bool) -> bool {
     receiver.wait_for(|current| *current == value).await.is_ok()
 }

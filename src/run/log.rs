@@ -1,7 +1,7 @@
-//! The log, of which no cause gets more than its share.
+//! The log, with a limit for each cause.
 //!
-//! A client that reaches a port can cause a line for each request, and a cluster in trouble repeats itself. So each cause,
-//! which is a place in the source, has a few lines a second; what comes beyond them is counted, and the count is logged.
+//! A client that reaches a port can cause a line for each request, and a cluster in trouble repeats its errors. So each cause,
+//! which is a place in the source, may log a few lines a second. Further lines are only counted, and the count is logged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,19 +20,19 @@ use tracing_subscriber::{EnvFilter, fmt as lines};
 use crate::config::LogFormat;
 use headstart_core::limits::{SHOWN_BYTES, printed};
 
-/// Most lines of one cause in a period.
+/// The limit for the lines of one cause in a period.
 const MOST: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
-/// Of the lines that say how many others are missing, which are not counted themselves: there is one for each cause.
+/// The target of the lines with these counts. They are not counted themselves: there is one for each cause.
 const COUNTS: &str = "headstart::log";
 
-/// Begins to log. The future logs what was left out, once a second, and never ends.
+/// Starts the log. The future reports the left-out lines once a second, and never ends.
 pub(super) fn init_tracing(format: LogFormat) -> impl Future<Output = ()> + Send + use<> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let share = Share::default();
     let lines = lines::layer()
         .with_writer(io::stderr)
-        // Colours are for people; `kubectl logs` would show their codes.
+        // Colours are for terminals; `kubectl logs` would show their codes.
         .with_ansi(io::stderr().is_terminal());
     let log = tracing_subscriber::registry()
         .with(filter)
@@ -52,26 +52,26 @@ pub(super) fn init_tracing(format: LogFormat) -> impl Future<Output = ()> + Send
     }
 }
 
-/// How much each cause has logged.
+/// The number of lines that each cause has logged.
 #[derive(Clone, Debug, Default)]
 struct Share(Arc<Mutex<HashMap<Identifier, Cause>>>);
 
 #[derive(Debug)]
 struct Cause {
     period: Instant,
-    /// Logged in this period.
+    /// The lines logged in this period.
     lines: u32,
-    /// Left out since this was last said.
+    /// The lines left out since the last report.
     left_out: u64,
-    /// The message of one that was left out.
+    /// The message of a left-out line.
     words: String,
 }
 
 impl Share {
-    /// Returns whether there is room for a line of this cause. Counts the line otherwise, and keeps its words.
+    /// Returns whether this cause may log a line. Otherwise counts the line, and keeps its message.
     fn has_room(&self, cause: Identifier, now: Instant, words: impl FnOnce() -> String) -> bool {
         let mut causes = self.lock();
-        // There are as many as places in the source that log.
+        // There is one entry for each place in the source that logs.
         let cause = causes.entry(cause).or_insert_with(|| Cause {
             period: now,
             lines: 0,
@@ -93,7 +93,7 @@ impl Share {
         false
     }
 
-    /// How many lines were left out since this was asked last, and of what.
+    /// Returns the number of lines left out since the last call, and a message of each cause.
     fn take_left_out(&self) -> Vec<(u64, String)> {
         let mut causes = self.lock();
         let silenced = causes.values_mut().filter(|cause| cause.left_out > 0);
@@ -117,14 +117,14 @@ impl Share {
 impl<S: Subscriber> Layer<S> for Share {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let about = event.metadata();
-        // A filter below info asks for every line.
+        // Levels below info have no limit: a filter that shows them asks for every line.
         *about.level() > Level::INFO
             || about.target() == COUNTS
             || self.has_room(about.callsite(), Instant::now(), || words(event))
     }
 }
 
-/// The message of an event.
+/// Returns the message of an event.
 fn words(event: &Event<'_>) -> String {
     #[derive(Default)]
     struct Message(String);

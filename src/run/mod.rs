@@ -1,17 +1,17 @@
 //! `headstart serve`: makes the parts from the configuration, starts them, and stops them in order.
 //!
 //! - `certificate`: the serving certificate, from files or signed by headstart's CA
-//! - `last_replica`: resumes what is held, where no other replica is left
+//! - `last_replica`: resumes every held rollout, if no other replica is left
 //! - `leader_loop`: the controller, while this replica leads
 //! - `servers`: the ports of the webhook and of the probes
 //! - `readiness`: the answer of `/readyz`
-//! - `shutdown`: what ends the process, and in which order its parts end
+//! - `shutdown`: the causes that end the process, and the order in which its parts end
 //! - `start_retry`: requests of the start, repeated until the API server answers
 //! - `settings`: the settings of pods and of the controller, from the configuration
 //! - `log`, `process`, `rbac_check`: the log, the process around the server, and its rights
 //!
-//! The parts run on separate threads, so that what callers of the webhook do costs neither the lease nor a probe: one for all
-//! that speaks to the API server, one for the probes, and some for the webhook.
+//! The parts run on separate threads, so that load on the webhook delays neither the lease nor a probe. One thread is for all
+//! requests to the API server, one for the probes, and some for the webhook.
 
 mod certificate;
 mod last_replica;
@@ -86,7 +86,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
     let mut signals = Signals::install()?;
     let (supervisor, mut first_end) = Supervisor::new();
 
-    // Check, bind, spawn: what is wrong fails the start, before anything else has begun.
+    // Check, bind, spawn: an error fails the start before anything else has begun.
     let replica = Replica::connect(&config, supervisor, webhook_threads).await?;
     let settings = Arc::new(pod_settings(&config.pods)?);
     let listeners = Listeners::bind(&config.listen, &replica.webhook_threads)?;
@@ -94,7 +94,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
     let (identity, noop_image) = (&replica.identity, &settings.noop_image);
     info!(%listen, %probe_listen, %identity, %noop_image, "starting");
     replica.supervisor.spawn("log", log);
-    // An API server that is away is waited for: live, and not ready.
+    // If the API server is away, the process waits for it: live, and not ready.
     let probes = Probes::start(&replica, listeners)?;
     let store = start_watches(&replica, &config, noop_image);
     let answers = async {
@@ -156,7 +156,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
     running.until_stopped(&mut signals).await
 }
 
-/// Returns the limits, or `None` where this account could not resume what it holds.
+/// Returns the limits, or `None` if this account could not resume the rollouts that it holds.
 async fn hold_limits_if_resumable(
     limits: Option<hold::HoldLimits>,
     client: &Client,

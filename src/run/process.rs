@@ -1,4 +1,4 @@
-//! What the process around the server needs: signals, a client, its own name.
+//! The process around the server: its signals, its client and its name.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::request_metrics::RequestMetricsLayer;
 use headstart_core::hash::short_hash;
 
-/// The two signals that ask for the end.
+/// The two signals that ask the process to stop.
 pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -38,18 +38,18 @@ impl Signals {
     }
 }
 
-/// A client of the cluster that a kubeconfig names, or else the environment.
+/// Returns a client for the cluster of a kubeconfig, or else of the environment.
 pub(crate) async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
     Ok(Client::try_from(client_config(kubeconfig).await?)?)
 }
 
-/// The same, with its requests counted.
+/// Returns such a client that counts its requests.
 pub(super) async fn client_with_metrics(
     kubeconfig: Option<PathBuf>,
     metrics: &Arc<Metrics>,
 ) -> Result<Client> {
     let mut config = client_config(kubeconfig).await?;
-    // Each caller retries what is worth it, and knows how often: a layer below would multiply that.
+    // Each caller has its own retries with a limit, which retries in the client would multiply.
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)?;
     Ok(client
@@ -73,8 +73,8 @@ async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
     }
 }
 
-/// Reads the file of this name, or else several with a colon between, as KUBECONFIG may name them: the first that sets a
-/// value wins, and one that is missing is passed over, as kubectl does. `None` without any.
+/// Reads the file of this name, or else several with a colon between, as KUBECONFIG may name them. As in kubectl, the first
+/// that sets a value wins, and missing files are skipped. `None` without any.
 fn kubeconfig_of(named: &OsStr) -> Result<Option<Kubeconfig>> {
     let mut paths: Vec<PathBuf> = std::env::split_paths(named)
         .filter(|path| !path.as_os_str().is_empty())

@@ -10,21 +10,21 @@ use kube::{Api, Client};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// How long the API server may take to say what we may do.
+/// The limit for an answer about the account's rights.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The API server could not be asked what we may do.
+/// The API server could not be asked for the rights of this account.
 #[derive(Debug, Error)]
 pub(super) enum AccessError {
-    /// It did not answer as it should.
+    /// The request failed.
     #[error("cannot ask the API server for our own rights")]
     Api(#[from] kube::Error),
-    /// It did not answer.
+    /// The API server did not answer.
     #[error("the API server did not say what our rights are within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout(#[from] tokio::time::error::Elapsed),
 }
 
-/// Returns whether this account may resume Deployments in these namespaces; in all, if none is named.
+/// Returns whether this account may resume Deployments in these namespaces, or in all if the list is empty.
 pub(super) async fn can_resume(
     client: &Client,
     namespaces: &[String],
@@ -52,7 +52,7 @@ async fn may(client: &Client, verb: &str, namespace: &str) -> Result<bool, Acces
                 group: Some("apps".to_owned()),
                 resource: Some("deployments".to_owned()),
                 verb: Some(verb.to_owned()),
-                // Empty is all of them.
+                // An empty namespace means all namespaces.
                 namespace: Some(namespace.to_owned()),
                 ..ResourceAttributes::default()
             }),

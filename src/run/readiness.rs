@@ -1,4 +1,4 @@
-//! When this replica is ready for reviews.
+//! The readiness of this replica for reviews.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::server::Readiness;
 use crate::watch::SharedStore;
 
-/// Ready when the caches are complete, connections are accepted and the API server trusts our certificate, until
-/// stopped.
+/// Sets the replica ready when the caches are complete, connections are accepted and the API server trusts our certificate,
+/// until it stops.
 pub(super) async fn update_readiness(
     readiness: Arc<Readiness>,
     store: Arc<SharedStore>,

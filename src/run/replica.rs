@@ -1,4 +1,4 @@
-//! What the parts of this replica share.
+//! The handles that the parts of this replica share.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) struct Replica {
     pub(super) identity: String,
     /// Starts the tasks that must not end before the process.
     pub(super) supervisor: Supervisor,
-    /// The threads of the webhook. All else runs on one thread, which a caller of the webhook cannot keep busy.
+    /// The threads of the webhook. All other parts run elsewhere, so that callers of the webhook cannot keep them busy.
     pub(super) webhook_threads: Handle,
     /// True while this replica leads.
     pub(super) leading: watch::Sender<bool>,
@@ -39,9 +39,9 @@ pub(super) struct Replica {
     pub(super) stop: CancellationToken,
     /// Closed when the lease runs out.
     pub(super) fence: Fence,
-    /// Shows that the loops turn.
+    /// Records that the loops turn.
     pub(super) heartbeats: Heartbeats,
-    /// Says whether the webhook may hold a rollout.
+    /// Open while the webhook may hold a rollout.
     pub(super) gate: HoldGate,
 }
 

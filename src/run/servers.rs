@@ -18,7 +18,7 @@ use crate::config::ListenConfig;
 use crate::server::{ACCEPT_LOOP, Readiness, Shutdown, listen, probes, serve_probes, serve_tls};
 use crate::webhook::{HoldAdmission, MemoryBudget, Webhook, router};
 
-/// How long answers in flight may take once no new ones are accepted.
+/// The limit for answers in flight once no new connections are accepted.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The ports, bound but not served yet.
@@ -41,7 +41,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
     listen(address).with_context(|| format!("cannot listen on {address}"))
 }
 
-/// The probes are served, and the port of the webhook is bound.
+/// The served probes, and the bound port of the webhook.
 pub(super) struct Probes {
     readiness: Arc<Readiness>,
     webhook: TcpListener,

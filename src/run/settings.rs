@@ -8,7 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::replica::Shared;
 use crate::config::{Config, PodConfig, PullMethodFlag};
 
-/// Returns what all prefetch pods have in common.
+/// Returns the settings of all prefetch pods.
 pub(super) fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
     let noop_image = pods.noop_image.clone();
     let Some(noop_image) = noop_image.filter(|image| !image.is_empty()) else {

@@ -1,4 +1,4 @@
-//! What ends the process, and in which order its parts end.
+//! The causes that end the process, and the order in which its parts end.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::servers::Servers;
 use crate::hold_gate::HoldGate;
 use crate::supervisor::FirstEnd;
 
-/// The tasks of a replica that serves, and what ends them.
+/// The tasks of a running replica, and the handles that end them.
 pub(super) struct Running {
     pub(super) essential: EssentialTasks,
     pub(super) servers: Servers,
@@ -24,16 +24,17 @@ pub(super) struct Running {
     pub(super) controller_done: CancellationToken,
     /// Cancelled when the process is told to stop.
     pub(super) stop: CancellationToken,
-    /// Closed at once: this replica may be the last, and would resume nothing that it holds.
+    /// Closed at once: this replica may be the last, and would not resume a new hold.
     pub(super) gate: HoldGate,
     /// `None` if rollouts are not held.
     pub(super) last_replica: Option<LastReplica>,
-    /// How long reviews are still served after a signal.
+    /// The duration for which reviews are still served after a signal.
     pub(super) drain: Duration,
 }
 
 impl Running {
-    /// Runs until a signal comes or an essential task ends, then stops everything in order. A second signal cuts that short.
+    /// Runs until a signal comes or an essential task ends, then stops everything in order. A second signal ends the stop at
+    /// once.
     pub(super) async fn until_stopped(mut self, signals: &mut Signals) -> Result<()> {
         let outcome = tokio::select! {
             () = signals.next() => Ok(()),
@@ -47,8 +48,8 @@ impl Running {
         outcome
     }
 
-    /// Not ready, but serving: the API server takes a while to notice. The work ends meanwhile, under the lease,
-    /// and the lease is given up at once, so that a standby goes on. The last replica resumes what is held.
+    /// Becomes not ready but still serves, because the API server takes a while to notice. Meanwhile the controller ends under
+    /// the lease, and the lease is given up at once for a standby. The last replica resumes every held rollout.
     async fn stop_in_order(self, drained: bool) {
         let EssentialTasks {
             controller,
@@ -66,7 +67,7 @@ impl Running {
                 None => drain.await,
             }
         }
-        // It has the last event recorder.
+        // It has the last event recorder, which keeps the writer running.
         drop(self.last_replica);
         end_of(self.event_writer).await;
         self.servers.closing.cancel();

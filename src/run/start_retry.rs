@@ -1,6 +1,6 @@
 //! Repeats a request of the start until the API server answers it.
 //!
-//! A process that ended instead would be started again after pauses of up to five minutes, and so would be away for that long
+//! A process that exited instead would be restarted after pauses of up to five minutes, and so would be away for that long
 //! after the API server is back.
 
 use std::fmt::Display;
@@ -15,21 +15,21 @@ use crate::tls::TlsError;
 /// The pause after the first failure, which doubles with each more.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// How long the API server may refuse. One that has just started knows no roles and no namespaces for a moment.
+/// The duration for which the API server may refuse. Just after its start it knows no roles and no namespaces.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// What a request of the start failed for.
+/// The cause for which a request of the start failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The API server does not answer, or has too much to do.
+    /// The API server does not answer, or is overloaded.
     Away,
-    /// It refuses.
+    /// The API server refuses the request.
     Refused,
     /// The cause is in this process.
     Own,
 }
 
-/// An error that says what it is about.
+/// An error that names its cause.
 pub(super) trait StartError: Display {
     fn failure(&self) -> Failure;
 }
@@ -64,7 +64,7 @@ fn of_request(error: &kube::Error) -> Failure {
     }
 }
 
-/// Returns whether a status is about this request, and not about the state of the API server.
+/// Returns whether a status concerns this request, and not the state of the API server.
 fn is_refusal(code: u16) -> bool {
     (400..500).contains(&code) && !matches!(code, 408 | 409 | 429)
 }
@@ -73,7 +73,7 @@ fn is_refusal(code: u16) -> bool {
 #[derive(Debug)]
 struct Failures {
     pause: Duration,
-    /// Since when it is refused without an interruption.
+    /// The time since which the request has been refused without interruption.
     refused: Option<Instant>,
 }
 
@@ -85,7 +85,7 @@ impl Failures {
         }
     }
 
-    /// Returns the pause before the next attempt; `None` if none can help.
+    /// Returns the pause before the next attempt, or `None` if a retry cannot help.
     fn on_failure(&mut self, failure: Failure, now: Instant) -> Option<Duration> {
         match failure {
             Failure::Own => return None,

@@ -1,11 +1,11 @@
-//! What waits for the self-test: creates of pods, and holds.
+//! The permission that creates of pods and holds wait for.
 
 use headstart_core::controller::command::CreatePermission;
 use tokio::sync::watch;
 
 use headstart_core::self_test::Enforcement;
 
-/// Why pods are not created.
+/// The reason for which pods are not created.
 const NOT_ENFORCED: &str = "headstart's ValidatingAdmissionPolicies are not enforced (--require-policies); apply its manifests again";
 
 /// The permission to create pods and to hold rollouts.
@@ -13,20 +13,20 @@ const NOT_ENFORCED: &str = "headstart's ValidatingAdmissionPolicies are not enfo
 pub struct Permit(pub(super) Option<watch::Receiver<Enforcement>>);
 
 impl Default for Permit {
-    /// Always.
+    /// Always granted.
     fn default() -> Self {
         Self(None)
     }
 }
 
 impl Permit {
-    /// Returns whether it is known now that every policy is enforced, or that none is required.
+    /// Returns whether every policy is known to be enforced now, or none is required.
     pub fn is_granted(&self) -> bool {
         let now = |state: &watch::Receiver<Enforcement>| *state.borrow() == Enforcement::Enforced;
         self.0.as_ref().is_none_or(now)
     }
 
-    /// Returns what is known now.
+    /// Returns the current permission.
     pub fn permission(&mut self) -> CreatePermission {
         let Some(state) = &mut self.0 else {
             return CreatePermission::Granted;
@@ -38,7 +38,7 @@ impl Permit {
         }
     }
 
-    /// Waits until something else is known, and returns it. Waits for ever where nothing more will be.
+    /// Waits until the result of the self-test changes, and returns the permission. Never returns if no test runs.
     pub async fn changed(&mut self) -> CreatePermission {
         let changed = match &mut self.0 {
             Some(state) => state.changed().await.is_ok(),

@@ -1,4 +1,4 @@
-//! The dry runs: what each check asks for, and how its answer is read.
+//! The dry runs: the request of each check, and the reading of its answer.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use tokio::time::timeout;
 
 use headstart_core::self_test::{Answer, Check};
 
-/// How long the API server may take to answer.
+/// The limit for one answer of the API server.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The name of everything that is asked for and never made.
+/// The name of the objects in the dry runs, which are never created.
 const NAME: &str = "headstart-self-test";
 
-/// What the dry runs name.
+/// The objects that the dry runs name.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     /// headstart's namespace.
@@ -34,7 +34,7 @@ pub(super) struct Target<'a> {
     pub(super) deployment: &'a str,
 }
 
-/// Asks for what a policy has to refuse.
+/// Sends a request that a policy has to refuse.
 pub(super) async fn ask(client: &Client, target: Target<'_>, check: Check) -> Answer {
     let Target {
         namespace,
@@ -52,7 +52,7 @@ pub(super) async fn ask(client: &Client, target: Target<'_>, check: Check) -> An
             create::<Lease>(client, namespace, json!({ "metadata": { "name": NAME } })).await
         }
         Check::DeletePod => {
-            // A replica that is no pod has none to lose.
+            // A replica outside a pod has no pod to delete.
             let Some(pod) = own_pod else {
                 return Answer::Refused {
                     code: 404,
@@ -81,7 +81,8 @@ pub(super) async fn ask(client: &Client, target: Target<'_>, check: Check) -> An
     }
 }
 
-/// A pod that no other admission plugin minds: it passes the `restricted` level. It lacks a prefetch pod's labels and owner.
+/// Returns a pod that no other admission plugin refuses: it passes the `restricted` level. It lacks a prefetch pod's labels
+/// and owner.
 fn pod() -> Value {
     json!({
         "metadata": { "name": NAME },
@@ -102,10 +103,10 @@ fn pod() -> Value {
     })
 }
 
-/// Has the first webhook fail writes when it does not answer.
+/// Returns a patch by which a write fails if the first webhook does not answer.
 fn fail_closed() -> Patch<Value> {
     let operation = json!([{ "op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail" }]);
-    // What is built here from constants always reads back.
+    // Constant JSON like this always parses.
     Patch::Json(serde_json::from_value(operation).unwrap_or_default())
 }
 
@@ -117,7 +118,7 @@ where
         + serde::Serialize
         + DeserializeOwned,
 {
-    // What is built here from constants always reads back.
+    // Constant JSON like this always parses.
     let Ok(object) = serde_json::from_value::<K>(object) else {
         return Answer::Silent;
     };

@@ -1,7 +1,7 @@
 //! The changes that the driver has not taken yet, each at most once.
 //!
-//! They name objects and carry no state: the driver reads the newest state from the store, so the latest wins. A change
-//! names a stored object, which bounds the queue by the size of the store.
+//! Changes name objects and carry no state. The driver reads the newest state from the store, so the latest wins. Each names a
+//! stored object, so the size of the store bounds the queue.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,8 @@ use headstart_core::store::Change;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Changes, in the order in which they came. Deployments come before nodes, and nodes before pods: a pod of a node that is
-/// gone, or of a prefetch that is cancelled, needs no attention.
+/// Changes, in the order in which they came. Deployments come before nodes, and nodes before pods: the pods of a deleted node
+/// or of a cancelled prefetch need no attention.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeQueue {
     /// Never held across an await: every critical section is a few map operations.
@@ -59,7 +59,7 @@ impl ChangeQueue {
         self.pushed.notify_one();
     }
 
-    /// Takes the next change, waiting for one. For a single taker; cancelling loses nothing.
+    /// Waits for the next change and takes it. For a single taker; cancelling loses nothing.
     pub(crate) async fn take(&self) -> Change {
         loop {
             if let Some(change) = self.try_take() {
@@ -78,7 +78,7 @@ impl ChangeQueue {
         *self.lock() = Waiting::default();
     }
 
-    /// Returns how many changes of Deployments wait, and how long the oldest has.
+    /// Returns the number of waiting changes of Deployments, and the age of the oldest.
     pub(crate) fn deployments(&self, now: Instant) -> (usize, Duration) {
         let waiting = self.lock();
         let oldest = waiting.deployments.front();

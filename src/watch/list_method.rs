@@ -1,4 +1,4 @@
-//! How the watches list: streamed where the API server can.
+//! The way in which the watches list: streamed if the API server can.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-/// Objects per page of an initial list, where lists are not streamed: bounds what one response holds in memory.
+/// The number of objects per page of an initial list, if lists are not streamed. It bounds the memory of one response.
 const PAGE_SIZE: u32 = 200;
-/// How long the API server may take to say whether it streams lists.
+/// The limit for the API server's answer whether it streams lists.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause before an API server that did not answer is asked again.
+/// The pause before the next request to an API server that did not answer.
 const PROBE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Says whether the API server streams lists, once for all watches.
+/// Records whether the API server streams lists, once for all watches.
 #[derive(Debug, Default)]
 pub(super) struct ListMethod(OnceCell<bool>);
 
 impl ListMethod {
-    /// Streams lists where the API server can: object by object, where a page of 200 Deployments takes ten megabytes to
-    /// read. On by default since 1.34, and not known to all servers before. Waits for an API server that is away: pages would
-    /// cost the memory until the process ends.
+    /// Returns a configuration that streams lists if the API server can. A stream is read object by object, while a page of
+    /// 200 Deployments takes ten megabytes. Streaming is on by default since 1.34, and older servers may not know it. Waits
+    /// for an API server that is away: pages would cost the memory until the process ends.
     pub(super) async fn config(&self, client: &Client) -> watcher::Config {
         let paged = watcher::Config::default().page_size(PAGE_SIZE);
         if *self.0.get_or_init(|| ask(client)).await {
@@ -53,13 +53,13 @@ async fn ask(client: &Client) -> bool {
     }
 }
 
-/// Returns what the API server answers, if it does.
+/// Returns whether the API server streams lists, or `None` if it does not answer.
 async fn streams_lists<K>(client: &Client) -> Option<bool>
 where
     K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let api = Api::<PartialObjectMeta<K>>::all(client.clone());
-    // One that is never there: only the answer counts.
+    // Names an object that never exists: only the kind of the answer matters.
     let params = WatchParams::streaming_lists()
         .fields("metadata.name=headstart.dev")
         .timeout(1);

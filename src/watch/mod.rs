@@ -22,9 +22,9 @@ pub struct SharedStore {
     /// Never held across an await. Writers hold it for one update; the webhook for a lookup; the driver while it applies one
     /// event.
     store: RwLock<Store>,
-    /// What changed since the driver looked last.
+    /// The changes since the driver's last look.
     pub(crate) changes: ChangeQueue,
-    /// How many lists are still to be completed; `None` before the watches have started.
+    /// The number of lists that are not complete yet; `None` before the watches have started.
     lists_open: watch::Sender<Option<usize>>,
 }
 
@@ -54,7 +54,7 @@ impl SharedStore {
         }
     }
 
-    /// Sets how many lists are to be completed before the store is whole.
+    /// Sets the number of lists that have to complete before the store is synced.
     pub(crate) fn expect_lists(&self, lists: usize) {
         self.lists_open.send_replace(Some(lists));
     }
@@ -64,14 +64,14 @@ impl SharedStore {
             .send_modify(|open| *open = open.map(|open| open.saturating_sub(1)));
     }
 
-    /// Waits until every watch has brought its whole first list.
+    /// Waits until every watch has completed its first list.
     pub(crate) async fn wait_until_synced(&self) {
         let mut open = self.lists_open.subscribe();
-        // Fails only if the sender is gone, and it is ours.
+        // Fails only without the sender, which this store has.
         let _ = open.wait_for(|open| *open == Some(0)).await;
     }
 
-    /// Returns whether every watch has brought its whole first list.
+    /// Returns whether every watch has completed its first list.
     pub(crate) fn is_synced(&self) -> bool {
         *self.lists_open.borrow() == Some(0)
     }

@@ -32,16 +32,16 @@ pub(crate) struct Watches {
     pub(crate) client: Client,
     pub(crate) store: Arc<SharedStore>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Only these are watched; none for all.
+    /// The namespaces that are watched; none for all.
     pub(crate) namespaces: Vec<String>,
     /// headstart's own image, which prefetch pods run.
     pub(crate) noop_image: String,
-    /// What nodes report of their images is trusted.
+    /// True if the images in the nodes' status are trusted.
     pub(crate) node_images: bool,
 }
 
 impl Watches {
-    /// Starts the watches. They run until the process ends: a watch that fails goes on after a pause.
+    /// Starts the watches. They run until the process ends: a failed watch continues after a pause.
     pub(crate) fn spawn(self, supervisor: &Supervisor, heartbeats: &Heartbeats) {
         let scopes: Vec<Scope> = if self.namespaces.is_empty() {
             vec![None]
@@ -49,7 +49,7 @@ impl Watches {
             let names = self.namespaces.iter();
             names.map(|name| Some(Arc::from(name.as_str()))).collect()
         };
-        // Nodes, and three watches for each scope; each is counted down when its list is complete.
+        // Nodes, and three watches for each scope. The count falls by one with each complete list.
         self.store.expect_lists(1 + 3 * scopes.len());
         let tasks = Tasks {
             supervisor,
@@ -134,7 +134,7 @@ impl Watches {
     }
 }
 
-/// What the watches are started with.
+/// The arguments for starting the watches.
 struct Tasks<'a> {
     supervisor: &'a Supervisor,
     heartbeats: &'a Heartbeats,
@@ -186,8 +186,8 @@ struct Reflector {
 }
 
 impl Reflector {
-    /// Runs until the process ends. `parse` reduces an object before the store is locked; it returns `None` for one that is not
-    /// looked at.
+    /// Runs until the process ends. `parse` reduces an object before the store is locked, and returns `None` for an object to
+    /// ignore.
     async fn run<S, T, K, V>(
         self,
         events: impl Fn(watcher::Config) -> S + Send + Sync,

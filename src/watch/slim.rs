@@ -1,7 +1,7 @@
-//! Objects as the watches read them: all but `metadata.managedFields`.
+//! Objects as the watches read them: without `metadata.managedFields`.
 //!
-//! The managed fields name the writer of each field, in a tree about as large as the object. They would be parsed into maps of
-//! maps for every event, heartbeats included, and dropped unread.
+//! The managed fields name the writer of each field, in a tree about as large as the object. Each event, heartbeats included,
+//! would parse them into maps of maps that nothing reads.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ struct SlimParts<Spec, Status> {
     status: Option<Status>,
 }
 
-/// All of `ObjectMeta` but one.
+/// `ObjectMeta` without the managed fields.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct SlimMetadata {
@@ -131,7 +131,7 @@ impl<K: Resource> Resource for Slim<K> {
     }
 }
 
-/// Returns the same event of the object itself.
+/// Converts an event to one of the object itself.
 pub(super) fn into_object<K>(event: Event<Slim<K>>) -> Event<K> {
     match event {
         Event::Init => Event::Init,

@@ -159,7 +159,7 @@ impl Object {
     /// Decodes the object as `T`.
     ///
     /// # Errors
-    /// The path and the error of each field with a wrong value, at most [`MAX_WRONG`] of them.
+    /// The path and the error of each field with a wrong value, at most `MAX_WRONG` of them.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, String> {
         let mut failed = match serde_path_to_error::deserialize(Typed(&self.value)) {
             Ok(decoded) => return Ok(decoded),
