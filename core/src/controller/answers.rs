@@ -1,4 +1,4 @@
-//! What the kubelets answered about images that they cannot pull, as far as it can end a hold.
+//! The kubelets' answers about images that they cannot pull, as far as an answer can end a hold.
 
 use std::collections::BTreeMap;
 

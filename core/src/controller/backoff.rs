@@ -1,4 +1,4 @@
-//! How long the controller waits before it tries something again.
+//! The pauses before the controller tries something again.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_s
 const WRITE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
 /// The longest pause that an API server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// How often a write is sent in all, before its object waits for its next turn.
+/// The number of times that a write is sent before its object waits for its next turn.
 pub(super) const WRITE_ATTEMPTS: u32 = 7;
-/// How often a node is tried in all.
+/// The number of times that a node is tried.
 pub(super) const ATTEMPTS: u8 = 5;
 
 /// Returns the pause after the pod of a node was lost for the `attempt`th time.
@@ -28,7 +28,8 @@ pub(super) fn refused_delay(attempt: u32, deployment: &str) -> Duration {
     jittered(REFUSED, attempt, deployment)
 }
 
-/// Returns the pause before a write is sent for the `attempt`th time after its first; at least what the API server asks for.
+/// Returns the pause before a write is sent for the `attempt`th time after its first; at least the pause that the API server
+/// asks for.
 pub(super) fn write_delay(attempt: u32, retry_after: Option<Duration>) -> Duration {
     let pause = doubled(WRITE, attempt);
     retry_after.map_or(pause, |asked| pause.max(asked.min(MAX_RETRY_AFTER)))

@@ -1,11 +1,11 @@
-//! How many pulls are in progress, and whether one more may begin.
+//! Counts the pulls in progress, and decides whether one more may begin.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::store::DeploymentNode;
 
-/// How much may be pulled at once. Zero is no limit.
+/// The limits for pulls at the same time. Zero is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PullLimits {
     /// Nodes that pull.

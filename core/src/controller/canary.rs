@@ -14,7 +14,7 @@ use crate::time::Instant;
 pub(super) const CANARY_THRESHOLD: usize = 8;
 /// Pods of the canary, on each architecture. Two, because one node may have a fault of its own.
 const CANARY_PODS: usize = 2;
-/// How long the canary is watched for a permanent failure.
+/// The time for which the canary is watched for a permanent failure.
 pub(super) const CANARY_WATCH: Duration = Duration::from_secs(2);
 
 /// The gate for pods beyond the canary.
@@ -24,11 +24,11 @@ pub(super) enum CanaryGate {
     Open,
     /// Not yet: the canary is being created or watched.
     Canary {
-        /// How many pods of the canary are still to be created.
+        /// The number of pods of the canary that are still to be created.
         room: usize,
         /// Creates of the canary without an answer.
         unanswered: usize,
-        /// When the last create was answered.
+        /// The time at which the last create was answered.
         answered: Option<Instant>,
     },
 }
@@ -107,7 +107,7 @@ pub(super) struct ArchGroup {
     pub(super) counts: Counts,
 }
 
-/// Counts of nodes by what is known of their images.
+/// Counts of nodes by the state of their images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Nodes that have all images.
@@ -163,8 +163,8 @@ impl ArchGroup {
 }
 
 /// Returns whether a permanent failure blocks a group. A node that has all images proves that they can be pulled on its
-/// architecture; what failed elsewhere is then that node's own fault. The kubelet goes on trying the pods that exist, so
-/// a failure that heals unblocks the rest.
+/// architecture; a failure on another node is then that node's own fault. The kubelet goes on trying the pods that exist, so a
+/// failure that heals unblocks the rest.
 pub(super) fn is_blocked_by_failure(group: Counts, all: impl IntoIterator<Item = Counts>) -> bool {
     if group.failing > 0 && group.present == 0 {
         return true;

@@ -29,7 +29,7 @@ pub enum Event {
     DeploymentChanged {
         /// The Deployment.
         key: DeploymentKey,
-        /// When the webhook admitted which images.
+        /// The images that the webhook admitted, and the time of the review.
         reviewed: Option<Reviewed>,
     },
     /// Only the progress of a Deployment's rollout changed.
@@ -72,7 +72,7 @@ impl From<Change> for Event {
 pub struct Reviewed {
     /// The images that were admitted.
     pub images: ImageSetId,
-    /// When the review came in.
+    /// The time at which the review came in.
     pub at: Instant,
 }
 
@@ -129,7 +129,7 @@ pub enum Command {
         workload: Arc<Workload>,
         /// Selects its pods.
         selector: Selector,
-        /// Which of them.
+        /// The pods to list.
         filter: PodFilter,
     },
     /// Reads the pull secrets of a ServiceAccount.
@@ -155,7 +155,7 @@ impl Command {
         }
     }
 
-    /// Returns the result of a command that ended without one: nothing is known of what it did.
+    /// Returns the result of a command that ended without one: its effect is not known.
     pub fn unknown_result(&self, message: &str) -> CommandResult {
         let unknown = || WriteError::Unknown(message.to_owned());
         match self {
@@ -168,7 +168,7 @@ impl Command {
     }
 }
 
-/// Which pods of a Deployment are listed.
+/// The pods of a Deployment that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodFilter {
     /// Those that have not ended.

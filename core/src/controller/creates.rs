@@ -31,9 +31,9 @@ pub(super) struct Create {
     pub(super) pod: Arc<Pod>,
     /// The UID of the pod to delete first.
     pub(super) replaces: Option<String>,
-    /// How often the current request was sent.
+    /// The number of times that the current request was sent.
     pub(super) attempts: u32,
-    /// When the terms last changed before the pod was made: with other terms it is another pod.
+    /// The time at which the terms last changed before the pod was made. With other terms it is another pod.
     pub(super) terms_changed_at: Option<Timestamp>,
 }
 

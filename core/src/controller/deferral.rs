@@ -13,17 +13,17 @@ use super::pull_state::PullState;
 use crate::store::NodeName;
 use crate::time::Instant;
 
-/// How long the rollout's first pods have to be bound to nodes: the Deployment controller, the ReplicaSet controller and the
-/// scheduler take 0.1 to 0.3 s for it.
+/// The time that the rollout's first pods have to be bound to nodes. The Deployment controller, the ReplicaSet controller and
+/// the scheduler take 0.1 to 0.3 s for it.
 pub(super) const BIND_DELAY: Duration = Duration::from_millis(400);
 /// The same where a canary goes first: more pods are bound by then, and the answer is there when the others follow.
 pub(super) const BIND_DELAY_AFTER_CANARY: Duration =
     CANARY_WATCH.saturating_sub(Duration::from_millis(500));
-/// How long nodes are deferred at most: longer than the pulls of most rollouts, and not too long where the rollout's pods
-/// are deleted before they have pulled.
+/// The longest time for which nodes are deferred. It is longer than the pulls of most rollouts, and not too long where the
+/// rollout's pods are deleted before they have pulled.
 pub(super) const MAX_DEFERRAL: Duration = Duration::from_secs(10);
 
-/// Which nodes are deferred.
+/// The nodes that are deferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deferral {
     /// Not known yet: only a canary is sent.
@@ -35,8 +35,8 @@ pub(super) enum Deferral {
 }
 
 impl Deferral {
-    /// Defers the pending nodes among `nodes`. One node of a plan is never deferred: what is wrong with an image has to
-    /// show within seconds. Returns the new state, and how many nodes are deferred.
+    /// Defers the pending nodes among `nodes`. One node of a plan is never deferred: a fault of an image has to show
+    /// within seconds. Returns the new state, and how many nodes are deferred.
     pub(super) fn defer(
         pulls: &mut NodePulls,
         nodes: &BTreeSet<String>,

@@ -176,7 +176,7 @@ fn start_prefetch(
     turn.mark_changed(&key);
 }
 
-/// Reports what of a Deployment is not prefetched, and which annotations are invalid.
+/// Reports the images of a Deployment that are not prefetched, and its invalid annotations.
 fn report_unsupported_images(workload: &Arc<Workload>, turn: &mut Turn<'_>) {
     for (reason, subject, note) in messages::complaints(workload) {
         turn.out.event(workload, reason, subject, note);

@@ -46,7 +46,7 @@ impl Dispatcher {
         self.permission = permission;
     }
 
-    /// Returns whether nothing is created because it is not known yet whether pods may be.
+    /// Returns whether creates wait for the permission, which is not known yet.
     pub(super) fn is_waiting_for_permission(&self) -> bool {
         self.permission == CreatePermission::Unknown
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::store::{DeploymentNode, PrefetchPod};
 use crate::time::Instant;
 
-/// How long a created pod may stay invisible before its node is judged without it. A watch that was cut shows the pod
-/// within its own back-off; after that there is nothing left to show.
+/// The time for which a created pod may stay invisible. After it the node is judged without the pod. A watch that was
+/// cut shows the pod within its own back-off; after that there is nothing left to show.
 pub(super) const EXPECTATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A create in flight, or a created pod that is not visible yet.
@@ -20,11 +20,11 @@ struct Expectation {
     name: String,
     /// The UID of the pod by the same name that is deleted first.
     replaces: Option<String>,
-    /// The UID of the created pod, `None` if the pod existed, and when the create was answered.
+    /// The UID of the created pod, `None` if the pod existed, and the time at which the create was answered.
     created: Option<(Option<String>, Instant)>,
 }
 
-/// How new the store is for one node, compared with this controller's own creates.
+/// The state of the store for one node, compared with this controller's own creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CacheState {
     /// A created pod is not visible yet.

@@ -1,4 +1,4 @@
-//! When a prefetch pod is no longer needed.
+//! Decides when a prefetch pod is no longer needed.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -10,8 +10,8 @@ use crate::workload::Workload;
 /// The time to delete a pod that is not needed now.
 const IMMEDIATELY: Option<Timestamp> = Some(Timestamp::MIN);
 
-/// How long a pod stays at least that has not ended and could not get its images. The kubelet asks again after 10 s, and
-/// after 20 s more; by then it has read a pull secret that was missing, or the tag exists.
+/// The shortest time for which a pod stays that has not ended and could not get its images. The kubelet asks again after 10 s,
+/// and after 20 s more; by then it has read a pull secret that was missing, or the tag exists.
 const MIN_RETRY_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Returns when a pod is to be deleted, if neither it nor its Deployment changes before. `workload` is the Deployment, `None`

@@ -16,9 +16,9 @@ use crate::store::DeploymentNode;
 use crate::time::Instant;
 use crate::workload::DeploymentKey;
 
-/// A pod that is still there so long after its deletion was asked for is deleted again.
+/// The time after a delete was requested. A pod that is still there then is deleted again.
 const DELETE_AGAIN: Duration = Duration::from_secs(120);
-/// How long a node with a create in flight is left alone, unless the create succeeds before.
+/// The time for which a node with a create in flight is left alone, unless the create succeeds before.
 const CREATE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest time between two looks at a Deployment's pods that wait for their expiry: the wall clock may be set.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 struct Deletion {
     name: String,
-    /// How often the delete was sent.
+    /// The number of times that the delete was sent.
     attempts: u32,
     state: DeletionState,
 }

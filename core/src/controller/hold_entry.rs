@@ -28,10 +28,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct HoldEntry {
     pub(super) workload: Arc<Workload>,
     pub(super) mark: HoldMark,
-    /// When this controller first saw the hold.
+    /// The time at which this controller first saw the hold.
     pub(super) seen_at: Instant,
     pub(super) state: HoldState,
-    /// When it was first to be resumed, while it is not.
+    /// The time since which it is to be resumed; `None` if it is not to be.
     pub(super) over_since: Option<Instant>,
     /// The resume in flight, in state [`HoldState::Resuming`].
     pub(super) resume: Option<CommandId>,
@@ -59,7 +59,7 @@ impl HoldEntry {
         }
     }
 
-    /// Returns what tells the hold from all others.
+    /// Returns the identity of the hold.
     pub(super) fn id(&self) -> HoldId {
         HoldId {
             uid: self.workload.uid.clone(),
@@ -77,7 +77,7 @@ impl HoldEntry {
         true
     }
 
-    /// Returns the input for its state that the answer to its resume is.
+    /// Converts the answer to its resume into an input for its state.
     pub(super) fn answer(
         &self,
         resume: &Resume,
@@ -94,8 +94,8 @@ impl HoldEntry {
         }
     }
 
-    /// Checks the hold: returns the input for its state, with the progress of its prefetch. `registered` is false once the webhook
-    /// configuration is deleted.
+    /// Checks the hold. Returns the input for its state, with the progress of its prefetch. `registered` is false once the
+    /// webhook configuration is deleted.
     pub(super) fn check(
         &self,
         registered: bool,

@@ -22,7 +22,7 @@ pub(super) struct Resume {
     pub(super) reason: HoldEndReason,
     /// The reason in words.
     pub(super) detail: String,
-    /// How often another client changed the Deployment meanwhile.
+    /// The number of attempts that met a change of the Deployment by another client.
     pub(super) conflicts: u32,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn report_held(
     turn.out.event(workload, held, hold_id(mark), note);
 }
 
-/// Reports what a resume found.
+/// Reports the outcome of a resume.
 pub(super) fn report_resume(resume: &Resume, outcome: ResumeOutcome, turn: &mut Turn<'_>) {
     let Resume {
         workload,

@@ -20,7 +20,8 @@ use crate::hold::{HoldAction, HoldInput, HoldState, ResumeHealth, next_state};
 use crate::time::Instant;
 use crate::workload::DeploymentKey;
 
-/// How often a resume is repeated at once because another client changed the Deployment meanwhile.
+/// The number of conflicts after which a resume fails. After each of the others it is repeated at once. In a conflict
+/// another client changed the Deployment between the read and the write.
 const MAX_CONFLICTS: u32 = 8;
 
 /// All held rollouts.
@@ -28,11 +29,11 @@ const MAX_CONFLICTS: u32 = 8;
 pub(super) struct Holds {
     by_key: BTreeMap<DeploymentKey, HoldEntry>,
     resumes: Resumes,
-    /// When a rollout was last resumed.
+    /// The time at which a rollout was last resumed.
     last_success: Option<Instant>,
     /// The webhook configuration is deleted.
     unregistered: bool,
-    /// How many holds were checked.
+    /// The number of checks of holds.
     #[cfg(test)]
     pub(super) checks: usize,
 }
@@ -252,7 +253,7 @@ impl Holds {
     /// Deployment's hold has a timer.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// Names the inconsistency.
     pub(super) fn check(&self, has_timer: impl Fn(&DeploymentKey) -> bool) -> Result<(), String> {
         self.resumes.check()?;
         for key in self.resumes.waiting() {

@@ -11,9 +11,9 @@ use crate::workload::DeploymentKey;
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogLine {
-    /// A new term begins with so many Deployments to look at.
+    /// A new term begins.
     Leading {
-        /// How many.
+        /// The number of Deployments to look at.
         deployments: usize,
     },
     /// A Deployment has prefetch disabled, or is gone.
@@ -26,13 +26,13 @@ pub enum LogLine {
         key: DeploymentKey,
         /// Its images.
         images: ImageSetId,
-        /// How many images.
+        /// The number of images.
         count: usize,
-        /// How many nodes are planned.
+        /// The number of planned nodes.
         nodes: usize,
-        /// How many nodes are skipped.
+        /// The number of skipped nodes.
         skipped: usize,
-        /// How many nodes report the images.
+        /// The number of nodes that report the images.
         already_present: usize,
     },
     /// The same images are wanted on other terms.
@@ -50,21 +50,21 @@ pub enum LogLine {
         key: DeploymentKey,
         /// The subject of the lookup.
         what: &'static str,
-        /// Why it failed.
+        /// The message.
         error: String,
     },
     /// The nodes where the rollout's own pods pull come last.
     Deferred {
         /// The Deployment.
         key: DeploymentKey,
-        /// How many nodes.
+        /// The number of nodes.
         nodes: usize,
     },
     /// A node that joined gets the images of Deployments that were rolled out before.
     NodeJoined {
         /// The node.
         node: NodeName,
-        /// How many Deployments.
+        /// The number of Deployments.
         deployments: usize,
     },
     /// A create failed in a way that may pass.
@@ -82,7 +82,7 @@ pub enum LogLine {
         at: DeploymentNode,
         /// The message.
         error: String,
-        /// How long the Deployment waits.
+        /// The time for which the Deployment waits.
         pause: Duration,
         /// Its namespace is being deleted, which is no reason to warn.
         namespace_is_going: bool,
@@ -91,9 +91,9 @@ pub enum LogLine {
     PodLost {
         /// The Deployment and the node.
         at: DeploymentNode,
-        /// How often.
+        /// The number of times that pods were lost there.
         attempts: u8,
-        /// When it is tried again; `None` if it is not.
+        /// The pause before the next attempt; `None` if there is none.
         pause: Option<Duration>,
     },
     /// An image failed on a node.
@@ -118,7 +118,7 @@ pub enum LogLine {
     DeletingPods {
         /// The Deployment and the node.
         at: DeploymentNode,
-        /// How many.
+        /// The number of pods.
         pods: usize,
     },
     /// A pod could not be deleted.
@@ -134,16 +134,16 @@ pub enum LogLine {
     Held {
         /// The Deployment.
         key: DeploymentKey,
-        /// Until when at most.
+        /// The latest time at which the hold ends.
         until: Option<Timestamp>,
     },
     /// A rollout goes on.
     Resumed {
         /// The Deployment.
         key: DeploymentKey,
-        /// Why.
+        /// The reason.
         reason: &'static str,
-        /// How long it was held.
+        /// The duration of the hold.
         after: Duration,
     },
     /// A rollout stays paused, because another client pauses it.
@@ -154,7 +154,7 @@ pub enum LogLine {
     NotResumed {
         /// The Deployment.
         key: DeploymentKey,
-        /// Why.
+        /// The message.
         error: String,
     },
 }

@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::time::Instant;
 use crate::workload::{DeploymentKey, Workload};
 
-/// How many reads are in flight at most: thousands of Deployments may begin to roll out at once.
+/// The most reads in flight: thousands of Deployments may begin to roll out at once.
 const MAX_LOOKUPS: usize = 16;
 /// The longest time in the queue. A prefetch goes on without the answer then, as it does if the API server gives none.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -166,7 +166,7 @@ impl Lookups {
     /// Checks that reads wait only while all places are taken, and that a timer ends the wait.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// Names the inconsistency.
     pub(super) fn check(&self, timers: &Timers) -> Result<(), String> {
         let (in_flight, waiting) = (self.in_flight.len(), self.waiting.len());
         let has_timer = timers.is_set(&TimerKey::Lookups);

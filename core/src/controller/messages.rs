@@ -15,9 +15,9 @@ use crate::scheduling::skip_reason::SkipReason;
 use crate::time::Instant;
 use crate::workload::{DeploymentKey, Workload};
 
-/// How many skipped nodes an event names; the rest are counted.
+/// The number of skipped nodes that an event names; the rest are counted.
 const NAMED_NODES: usize = 5;
-/// How many images that are not prefetched have an event of their own; the rest are counted.
+/// The number of images that are not prefetched and have an event of their own; the rest are counted.
 const NAMED_IMAGES: usize = 3;
 
 /// A prefetch starts; these nodes are skipped.
@@ -95,7 +95,7 @@ fn image_list(workload: &Workload) -> String {
     list
 }
 
-/// Returns the events about what is wrong with a Deployment: the reason, what tells the event from others of that reason,
+/// Returns the events about the faults of a Deployment: the reason, the text that tells the event from others of that reason,
 /// and the note.
 pub(super) fn complaints(workload: &Workload) -> Vec<(EventReason, String, String)> {
     let mut complaints = Vec::new();
@@ -153,7 +153,7 @@ pub(super) fn rollout_held(workload: &Workload, held: HoldMark, planned: usize) 
     )
 }
 
-/// Why a hold ended.
+/// Returns the reason why a hold ended, in words.
 pub(super) fn hold_end_reason(
     ending: HoldEndReason,
     progress: Option<Progress>,

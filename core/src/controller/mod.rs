@@ -1,8 +1,8 @@
-//! The controller: it decides what is pulled where, and when a held rollout goes on.
+//! The controller: it decides which images are pulled on which nodes, and when a held rollout goes on.
 //!
-//! It performs no I/O and reads no clock. An event and the time go in; commands, events for users, measurements and log
-//! lines come out; [`Controller::next_timeout`] says when to call again. One controller lives for one leadership term. It
-//! keeps nothing that the next leader needs: that one reads prefetch pods, and the marks of holds, from the store.
+//! It performs no I/O and reads no clock. An event and the time go in; commands, events for users, measurements and log lines
+//! come out; [`Controller::next_timeout`] says when to call again. One controller lives for one leadership term. It keeps
+//! nothing that the next leader needs: the next leader reads prefetch pods, and the marks of holds, from the store.
 //!
 //! Each part owns its state and takes what it needs as arguments; `parts` routes an event to those that it concerns.
 
@@ -67,7 +67,7 @@ use parts::Parts;
 use timers::Timers;
 use turn::{Ids, Turn};
 
-/// Decides what is pulled where, and when a held rollout goes on.
+/// Decides which images are pulled on which nodes, and when a held rollout goes on.
 #[derive(Debug)]
 pub struct Controller {
     config: ControllerConfig,
@@ -120,7 +120,7 @@ impl Controller {
         self.timers.next_timeout()
     }
 
-    /// Returns what is still to be done. Takes time for the prefetches that are not finished.
+    /// Returns the work that is left. Takes time for the prefetches that are not finished.
     pub fn stats(&self, now: Instant) -> Stats {
         let mut stats = Stats {
             pulling: self.parts.pulls.nodes_pulling(),
@@ -144,7 +144,7 @@ impl Controller {
     /// Checks that the parts agree with each other, and that nothing waits for an event that never comes.
     ///
     /// # Errors
-    /// Names what is inconsistent: a defect of the controller.
+    /// Names the inconsistency, which is a defect of the controller.
     pub fn check(&self) -> Result<(), Inconsistency> {
         let Parts {
             pulls,

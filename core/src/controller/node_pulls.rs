@@ -18,12 +18,12 @@ use crate::time::Instant;
 pub(super) struct NodePull {
     /// The UID of the node: a later node by the same name has none of its images.
     pub(super) uid: Arc<str>,
-    /// When the node joined.
+    /// The time at which the node joined.
     pub(super) node_created_at: Option<Timestamp>,
     /// The position of its architecture among the groups.
     group: usize,
     state: PullState,
-    /// How often its pod was lost.
+    /// The number of times that its pod was lost.
     pub(super) attempts: u8,
     /// A create was requested in this prefetch. If nothing brings the images, its pod is lost.
     pub(super) create_requested: bool,
@@ -45,7 +45,7 @@ impl NodePull {
 pub(super) struct NodePulls {
     all: BTreeMap<NodeName, NodePull>,
     pub(super) groups: Vec<ArchGroup>,
-    /// What the kubelets answered that cannot pull.
+    /// The answers of the kubelets that cannot pull.
     pub(super) answers: Answers,
     /// The group that sends next.
     next_group: usize,

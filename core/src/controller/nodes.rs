@@ -45,8 +45,8 @@ impl SeenNodes {
             let node = name.clone();
             consider_node(pulls, &DeploymentNode { key, node }, &record, turn);
         }
-        // The node is looked at when it is ready for the first time, and while it is young, because those who set it up
-        // remove their taints one by one. Each Deployment gets it once: a node that flaps gets its images once.
+        // The node is looked at when it is ready for the first time, and while it is young. The components that set it
+        // up remove their taints one by one. Each Deployment gets it once: a node that flaps gets its images once.
         let seen = self.0.get(name) == Some(&record.uid);
         if (!seen || is_young(&record, turn)) && record.info.is_usable() {
             self.0.insert(name.clone(), record.uid.clone());

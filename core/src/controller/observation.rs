@@ -20,9 +20,9 @@ pub enum Observation {
     WatchLag(Duration),
     /// A hold ended.
     HoldEnded {
-        /// Why, in one word.
+        /// The reason, in one word.
         reason: &'static str,
-        /// How long it lasted.
+        /// The duration of the hold.
         after: Duration,
     },
 }
@@ -32,7 +32,7 @@ pub enum Observation {
 pub struct Stats {
     /// Deployments that have nodes to be decided.
     pub deployments: usize,
-    /// How long the oldest of them has been so.
+    /// The time since the oldest of their prefetches began.
     pub oldest: Duration,
     /// Nodes to be decided, counted for each Deployment.
     pub nodes: usize,

@@ -1,4 +1,4 @@
-//! What a held rollout may still expect of the nodes of its prefetch.
+//! Counts the nodes of a prefetch that may still get the images for which a held rollout waits, and those that cannot.
 
 use super::canary::{Counts, FailureScope, is_blocked_by_failure};
 use super::node_pulls::{NodePull, NodePulls};
@@ -16,7 +16,7 @@ pub(super) struct Outlook {
     pub(super) abandoned: usize,
 }
 
-/// Returns what may be expected now.
+/// Returns the counts as of now.
 ///
 /// A failure that has not stood for long enough counts as pending. A registry's host that does not exist for one node is that
 /// node's fault; for two nodes, or for all that are left, it does not exist, as long as no node has the images.

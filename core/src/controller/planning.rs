@@ -1,4 +1,4 @@
-//! Which nodes belong to a prefetch: the plan, and what changes it afterwards.
+//! The nodes of a prefetch: the plan, and later changes of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

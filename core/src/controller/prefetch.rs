@@ -1,4 +1,4 @@
-//! One Deployment's prefetch: what is wanted, and its state as a whole.
+//! One Deployment's prefetch: the images that are wanted, the terms of the pulls, and its state as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,12 +35,12 @@ pub(super) struct Reports {
     finished: Option<usize>,
 }
 
-/// The API server refuses a prefetch's pods.
+/// The API server's refusals of a prefetch's pods.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// How often in a row.
+    /// The number of refusals in a row.
     pub(super) count: u32,
-    /// Nothing is created until then.
+    /// The time until which nothing is created.
     pub(super) until: Option<Instant>,
 }
 
@@ -71,10 +71,10 @@ pub(super) struct Prefetch {
     terms: Terms,
 }
 
-/// How the images are pulled.
+/// The terms on which the images are pulled.
 #[derive(Debug, Default)]
 struct Terms {
-    /// When the pull secrets or the placement last changed.
+    /// The time at which the pull secrets or the placement last changed.
     changed_at: Option<Timestamp>,
     /// The sets of images that nodes lack, by the positions of the images.
     sets: BTreeMap<Vec<usize>, PullSet>,

@@ -142,7 +142,7 @@ fn apply_evidence(
     }
 }
 
-/// Records what the kubelet answered that cannot pull. Returns whether that has changed.
+/// Records the answers of the kubelet that cannot pull. Returns whether they have changed.
 fn record_answers(
     prefetch: &mut Prefetch,
     node: &NodeName,

@@ -13,7 +13,7 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct PullSecrets {
     /// The names of the secrets, empty where they do not apply; `None` until they are read.
     pub(super) names: Option<Vec<String>>,
-    /// When they were last asked for.
+    /// The time at which they were last asked for.
     asked_at: Option<Instant>,
     /// A read is to be requested.
     wanted: bool,

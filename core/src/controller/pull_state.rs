@@ -23,7 +23,7 @@ pub(super) enum PullState {
 }
 
 impl PullState {
-    /// Returns whether nothing more is done for the node, unless what is wanted changes.
+    /// Returns whether nothing more is done for the node, unless the wanted images or their terms change.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Present | Self::Failed(_) | Self::Abandoned)
     }

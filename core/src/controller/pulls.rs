@@ -67,7 +67,8 @@ impl Pulls {
         self.budget.has_capacity()
     }
 
-    /// Reserves a slot for a pull of these images. If a limit is reached, the Deployment waits for what the limit is on.
+    /// Reserves a slot for a pull of these images. If a limit is reached, the Deployment waits for the node or the registry, or
+    /// stays in the queue.
     pub(super) fn reserve_slot(
         &mut self,
         at: &DeploymentNode,
@@ -117,8 +118,8 @@ impl Pulls {
         }
     }
 
-    /// Releases the slot of a pull that ends, unless a create is in flight: its pod may come to the node, or to the next by that
-    /// name.
+    /// Releases the slot of a pull that ends, unless a create is in flight. Its pod may come to the node, or to the next by
+    /// that name.
     pub(super) fn release_slot_without_create(&mut self, at: &DeploymentNode) {
         if !self.expectations.contains(at) {
             self.release_slot(at);
@@ -146,7 +147,7 @@ impl Pulls {
         true
     }
 
-    /// Records that no pod was created: what waited for it goes on.
+    /// Records that no pod was created: frees the slot, and queues the node again if it is pending.
     pub(super) fn clear_expectation(&mut self, at: &DeploymentNode) {
         self.expectations.clear_expectation(at);
         self.release_slot(at);

@@ -12,8 +12,8 @@ use crate::evidence::{NodeImages, images_on_node};
 use crate::store::NodeName;
 use crate::workload::DeploymentKey;
 
-/// How often within a refresh period a prefetch is checked. A node is late by at most this part of the period, which is
-/// little beside how far nodes are spread on purpose.
+/// The number of checks of a prefetch within a refresh period. A node is late by at most this part of the period. That
+/// is little beside the time over which nodes are spread on purpose.
 const CHECKS: u32 = 60;
 
 /// Schedules the next check of a prefetch, if its images are pulled again.

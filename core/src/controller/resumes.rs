@@ -7,9 +7,9 @@ use super::command::CommandId;
 use super::hold_reports::Resume;
 use crate::workload::DeploymentKey;
 
-/// How many rollouts are resumed at once: writes of users' objects, of which there are few.
+/// The most rollouts that are resumed at once: writes of users' objects, of which there are few.
 pub(super) const MAX_RESUMES: usize = 16;
-/// How many of them in one namespace.
+/// The most of them in one namespace.
 pub(super) const MAX_RESUMES_PER_NAMESPACE: usize = 4;
 
 /// The resumes in flight, and the holds that wait for a place.
@@ -152,7 +152,7 @@ impl Resumes {
     /// Checks the counts against a recount, and that no hold waits for a place that is free.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// Names the inconsistency.
     pub(super) fn check(&self) -> Result<(), String> {
         let mut recount: BTreeMap<String, Namespace> = BTreeMap::new();
         for resume in self.in_flight.values() {

@@ -1,4 +1,4 @@
-//! Looks where the rollout's own pods start, and defers these nodes.
+//! Finds the nodes where the rollout's own pods start, and defers them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! How the images of a prefetch are pulled: the credentials and the placement, and what follows when they change.
+//! The terms of a prefetch's pulls, the credentials and the placement, and the effects of a change of them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::turn::Turn;
 use crate::pod::account_of;
 use crate::workload::{DeploymentKey, Workload};
 
-/// Takes over other terms for the same images. What failed may succeed now, and other nodes may be eligible.
+/// Takes over other terms for the same images. Failed pulls may succeed now, and other nodes may be eligible.
 pub(super) fn update_pull_terms(pulls: &mut Pulls, workload: Arc<Workload>, turn: &mut Turn<'_>) {
     let key = workload.key.clone();
     let Some(prefetch) = pulls.prefetches.get_mut(&key) else {
@@ -70,7 +70,7 @@ pub(super) fn read_pull_secrets(
     }
 }
 
-/// Takes over the pull secrets that were read. Where they have changed, what failed is tried again.
+/// Takes over the pull secrets that were read. Where they have changed, failed pulls are tried again.
 pub(super) fn on_pull_secrets_read(
     pulls: &mut Pulls,
     (key, account, id): (DeploymentKey, String, u64),

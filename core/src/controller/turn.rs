@@ -14,27 +14,27 @@ use crate::store::Store;
 use crate::time::Now;
 use crate::workload::{DeploymentKey, Workload};
 
-/// How the controller works.
+/// The configuration of the controller.
 #[derive(Clone, Debug)]
 pub struct ControllerConfig {
-    /// How long finished pods stay after the rollout.
+    /// The time for which finished pods stay after the rollout.
     pub retain: SignedDuration,
-    /// How much may be pulled at once.
+    /// The limits for pulls at the same time.
     pub limits: PullLimits,
-    /// How often images are pulled again, where the Deployment does not say.
+    /// The time between two pulls of the same images, where the Deployment does not say.
     pub refresh: Option<SignedDuration>,
-    /// For how many Deployments images are pulled to a node that joins.
+    /// The most Deployments whose images are pulled to a node that joins.
     pub new_node_deployments: usize,
-    /// How long rollouts may be held; `None` if they are not.
+    /// The limits for the duration of holds; `None` if no rollout is held.
     pub holds: Option<HoldLimits>,
-    /// How many creates may be in flight.
+    /// The most creates in flight.
     pub max_writes: usize,
     /// The settings that all prefetch pods share.
     pub pods: Arc<PodSettings>,
 }
 
 impl ControllerConfig {
-    /// Returns how often the images of a Deployment are pulled again.
+    /// Returns the time between two pulls of the same images of a Deployment.
     pub(super) fn refresh_interval(&self, workload: &Workload) -> Option<SignedDuration> {
         let own = workload.annotations.refresh.as_ref();
         own.map(|refresh| refresh.0).or(self.refresh)

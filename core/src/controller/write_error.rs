@@ -1,8 +1,8 @@
-//! Why a write was not done.
+//! The error of a write.
 
 use std::time::Duration;
 
-/// Why a write was not done.
+/// The error of a write. After some of them the write may have been done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteError {
     /// The API server refuses it, and would refuse it again: quota, a policy, a namespace that is being deleted.
@@ -16,7 +16,7 @@ pub enum WriteError {
     Unavailable {
         /// The message.
         message: String,
-        /// When the API server asks for the next attempt.
+        /// The pause that the API server asks for before the next attempt.
         retry_after: Option<Duration>,
     },
     /// There was no answer: it may have been done, or not.

@@ -1,4 +1,4 @@
-//! What follows from the answers to creates.
+//! Tests of the answers to creates: pauses, repeats, and pods that are not visible yet.
 
 use super::kubelet::*;
 use super::world::*;

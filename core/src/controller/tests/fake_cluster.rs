@@ -1,4 +1,4 @@
-//! What an API server and kubelets do at random.
+//! A fake API server and fake kubelets that act at random.
 
 use super::kubelet::*;
 use super::world::*;
@@ -21,7 +21,7 @@ impl Random {
     }
 }
 
-/// What the API server and the kubelets have.
+/// The objects of the API server, and the images on the nodes.
 #[derive(Default)]
 pub(super) struct Pods {
     /// The pods, with whether each has ended.
@@ -30,7 +30,7 @@ pub(super) struct Pods {
     pub(super) images: BTreeSet<(String, String)>,
     /// The Deployments, by name.
     pub(super) deployments: BTreeMap<String, Value>,
-    /// What sets each node apart.
+    /// The fields in which each node differs from a plain one.
     pub(super) nodes: BTreeMap<String, Value>,
 }
 

@@ -1,4 +1,4 @@
-//! What a resume finds, and what else ends a hold.
+//! Tests of the outcomes of a resume, and of other ends of a hold.
 
 use super::holds::*;
 use super::kubelet::*;

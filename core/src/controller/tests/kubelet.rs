@@ -1,4 +1,4 @@
-//! What kubelets do with the pods of a [`World`], and what is asked of pods.
+//! The kubelets of a [`World`]: they report the status of its pods. Also questions about pods, and write errors.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

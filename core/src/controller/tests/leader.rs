@@ -1,4 +1,4 @@
-//! What a new leader looks at, and what it takes over.
+//! Tests of a new leader: the objects that it looks at, and the work that it takes over.
 
 use super::world::*;
 use crate::controller::command::{Event, Output};

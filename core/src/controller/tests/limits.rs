@@ -1,4 +1,4 @@
-//! What is limited, beside the pulls themselves.
+//! Tests of limits other than those for pulls: lists, limits on nodes, slots, and the size of a pod.
 
 use super::kubelet::*;
 use super::world::*;

@@ -1,4 +1,4 @@
-//! What is logged, and what else follows from failures.
+//! Tests of the log, and of the other effects of failures.
 
 use super::kubelet::*;
 use super::world::*;

@@ -1,4 +1,4 @@
-//! What nodes that join, leave or change do, and limits on nodes.
+//! Tests of nodes that join, leave or change, and of limits on nodes.
 
 use super::holds::{hold, take_resumes};
 use super::kubelet::*;

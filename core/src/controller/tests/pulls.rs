@@ -1,4 +1,4 @@
-//! What the pods on a node change.
+//! Tests of the effects of the pods on a node.
 
 use super::kubelet::*;
 use super::world::*;

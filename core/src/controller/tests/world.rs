@@ -21,7 +21,7 @@ use crate::testing::settings;
 use crate::time::{Instant, Now};
 use crate::workload::{DeploymentKey, Workload};
 
-/// When tests begin, by the wall clock.
+/// The time at which tests begin, by the wall clock, in seconds since the Unix epoch.
 const EPOCH: i64 = 1_800_000_000;
 
 pub(super) struct World {
