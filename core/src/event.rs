@@ -23,7 +23,7 @@ pub enum EventReason {
     RolloutLeftPaused,
     /// It should wait no longer, and headstart cannot resume it.
     RolloutNotResumed,
-    /// On headstart's own Deployment: the API server allows what a policy of headstart's forbids.
+    /// On headstart's own Deployment: the API server allows a write that a policy of headstart's forbids.
     PolicyNotEnforced,
     /// On headstart's own Deployment: a webhook of headstart's is called elsewhere.
     WebhookMisdirected,

@@ -18,7 +18,7 @@ pub struct EvidenceWindow {
     pub pulled_after: Option<Timestamp>,
     /// An earlier failure was met on other terms: other credentials, another placement.
     pub failed_after: Option<Timestamp>,
-    /// When the node joined: earlier pods were on another node by the same name.
+    /// The time at which the node joined. Earlier pods were on another node by the same name.
     pub node_created_at: Option<Timestamp>,
 }
 

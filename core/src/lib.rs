@@ -1,5 +1,5 @@
-//! The decisions: what a Deployment needs, which nodes it could land on, the pods that pull for it, and
-//! what their status means.
+//! The decisions: the images of a Deployment, the nodes for its pods, the pods that pull for it, and the meaning of
+//! their status.
 //!
 //! Everything here is a pure function over Kubernetes' own types. Nothing waits, nothing talks to a
 //! cluster: the crate depends on no client and no runtime, and `clippy.toml` bans clocks, threads, the

@@ -1,7 +1,7 @@
-//! How much is read, kept and said of what others write. Each limit is here once, with its reason.
+//! The limits for reading, keeping and printing data that others write. Each limit is here once, with its reason.
 //!
 //! Callers of the webhook are not authenticated, and a user who may edit one namespace may store 1.5 MiB in one object. The
-//! limits are far above what workloads have, and so low that nobody's objects cost others their prefetch.
+//! limits are far above the sizes of workloads, and so low that one user's objects do not cost another user a prefetch.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -12,7 +12,7 @@ pub const ITEMS: usize = 256;
 /// Most images of one Deployment that are prefetched, and most in its annotation. One pod pulls them all, with a container
 /// for each; a kubelet starts that many quickly.
 pub const MAX_IMAGES: usize = 64;
-/// Most images that are kept by name although they are not prefetched. Nobody reads more; the rest is counted.
+/// Most images that are kept by name although they are not prefetched. More would not be read; the rest is counted.
 pub const MAX_UNSUPPORTED: usize = 8;
 /// Longest image reference, in bytes. The longest that runtimes take is about 650: a host, a repository of 255, a digest.
 pub const IMAGE_BYTES: usize = 1024;
@@ -40,7 +40,7 @@ pub const AFFINITY_VALUES: usize = 64;
 /// the largest take 80 MiB.
 pub const KEPT_BYTES: usize = 16 * 1024;
 /// Largest prefetch pod, in bytes of JSON. Each node gets one, so a Deployment costs etcd this many times the nodes. With 64
-/// images, what headstart itself writes is about 35 KiB.
+/// images, headstart's own part is about 35 KiB.
 pub const POD_BYTES: usize = 64 * 1024;
 
 /// Longest text of others in one field of the log, or inside a sentence, in bytes.
@@ -50,7 +50,7 @@ pub const ANSWER_BYTES: usize = 512;
 /// Longest note of an event, in bytes: the API server refuses a longer one.
 pub const NOTE_BYTES: usize = 1024;
 
-/// Stands for what was cut off.
+/// Stands for the text that was cut off.
 const ELLIPSIS: char = '…';
 
 /// The text, or as much of its beginning as fits in so many bytes with a sign that there is more.
@@ -63,7 +63,7 @@ pub fn shown(text: &str, bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{beginning}{ELLIPSIS}"))
 }
 
-/// Returns what a value prints, up to so many bytes. The rest is not formatted.
+/// Returns the text that a value prints, up to so many bytes. The rest is not formatted.
 pub fn printed(value: impl fmt::Display, bytes: usize) -> String {
     let mut text = Text {
         text: String::new(),

@@ -17,7 +17,7 @@ mod tests;
 pub struct PlacementContext {
     /// Nodes where pods of the Deployment are now; read only where the number of nodes is limited.
     pub running_on: BTreeSet<String>,
-    /// How many pods a node has.
+    /// The number of pods on each node.
     pub pods_on: BTreeMap<String, u32>,
 }
 

@@ -1,4 +1,4 @@
-//! How far the Deployment controller is with a Deployment.
+//! The progress of the Deployment controller with a Deployment.
 
 use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -9,12 +9,12 @@ const NEW_REPLICA_SET_AVAILABLE: &str = "NewReplicaSetAvailable";
 const DEPLOYMENT_PAUSED: &str = "DeploymentPaused";
 const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
-/// How far the Deployment controller is with the newest template.
+/// The progress of the Deployment controller with the newest template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
     /// The controller is done with it, whether it succeeded or gave up.
     pub settled: bool,
-    /// When it last made progress.
+    /// The time at which it last made progress.
     pub progressed: Option<Timestamp>,
     /// Every pod that is asked for runs the newest template and is available, and there is no other:
     /// what `kubectl rollout status` calls successfully rolled out.
@@ -26,8 +26,8 @@ pub struct Rollout {
 impl Rollout {
     /// Returns whether pods of this rollout may still have to start, or did within `window` before `now`.
     ///
-    /// This is what a new leader asks of every Deployment. Finished prefetch pods are kept for at least
-    /// that window after the rollout, so within it a missing pod was never made.
+    /// A new leader asks this of every Deployment. Finished prefetch pods are kept for at least that window after the
+    /// rollout, so within it a missing pod was never made.
     pub fn is_recent(&self, now: Timestamp, window: SignedDuration) -> bool {
         !self.settled
             || self
@@ -36,7 +36,7 @@ impl Rollout {
     }
 }
 
-/// `replicas` is how many are asked for, of the Deployment's `generation`.
+/// Reads the progress. `replicas` is the number of pods that the Deployment of this `generation` asks for.
 pub(crate) fn rollout_of(
     generation: Option<i64>,
     replicas: i32,

@@ -1,7 +1,7 @@
 //! Reads from the API server's answers whether the policies that bound headstart's rights are enforced.
 //!
-//! The self-test asks, as dry runs and with headstart's own token, for what no policy may allow. Only a refusal that names
-//! the policy proves that the policy is there and knows this account.
+//! The self-test asks, as dry runs and with headstart's own token, for writes that a policy must refuse. Only a refusal that
+//! names the policy proves that the policy is there and knows this account.
 
 use k8s_openapi::api::admissionregistration::v1::WebhookClientConfig;
 
@@ -69,7 +69,7 @@ pub enum Answer {
 /// The enforcement of a policy, or of all policies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Enforcement {
-    /// Nothing: no answer, or a refusal for another reason.
+    /// Not known: no answer, or a refusal for another reason.
     #[default]
     Unknown,
     /// The policy refuses, or there is no right to bound.
@@ -134,7 +134,7 @@ const PATHS: [&str; 4] = ["/mutate", "/hold", "/without-consent", "/validate"];
 const SERVICE_PORT: i32 = 443;
 
 impl Address {
-    /// Returns what is wrong with the address that a webhook is called at, `None` if it is headstart's.
+    /// Returns the fault of the address at which a webhook is called, `None` if it is headstart's.
     pub fn fault(&self, webhook: &str, client: &WebhookClientConfig) -> Option<String> {
         let Self {
             service,
@@ -150,7 +150,7 @@ impl Address {
                 _ => authority,
             };
             let is_own = hosts.iter().any(|own| own == host);
-            // The URL may carry what is nobody's business.
+            // The URL may carry credentials.
             return (!is_own).then(|| {
                 format!("webhook {webhook} is called at a URL of host {host:.100}; want {wanted}")
             });

@@ -41,7 +41,7 @@ fn node_system_info(kubelet: &str, runtime: &str) -> Value {
     })
 }
 
-/// How prefetch pods are made, unless a test wants it otherwise.
+/// Returns the settings of prefetch pods, unless a test has its own.
 pub fn settings() -> PodSettings {
     PodSettings {
         noop_image: "headstart:v1".into(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// A moment of the monotonic clock, as the time since the process began. Nobody can set this clock.
+/// A moment of the monotonic clock, as the time since the process began. This clock cannot be set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(Duration);
 
@@ -44,7 +44,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// Returns when a moment of the wall clock comes, if nobody sets that clock; now if it is over.
+    /// Returns when a moment of the wall clock comes, if that clock is not set meanwhile; now if it is over.
     pub fn at_wall(self, wall: Timestamp) -> Instant {
         let left = wall.duration_since(self.wall);
         self.monotonic + Duration::try_from(left).unwrap_or_default()

@@ -39,7 +39,7 @@ impl fmt::Display for DeploymentKey {
     }
 }
 
-/// A Deployment, reduced to what a prefetch needs to know.
+/// A Deployment, reduced to the data that a prefetch needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// Namespace and name.
@@ -53,8 +53,8 @@ pub struct Workload {
     pub images: Vec<Image>,
     /// The images that cannot be prefetched.
     pub unsupported: Unsupported,
-    /// Why nothing is prefetched for it, and nothing else is kept of it than its key, its UID, its image set, and what ends a
-    /// hold.
+    /// The part of it that is too large, if one is. Then nothing is prefetched for it. Only its key, its UID, its image set and
+    /// the fields that end a hold are kept.
     pub too_large: Option<TooLarge>,
     /// Identifies the images.
     pub image_set: ImageSetId,
@@ -64,9 +64,9 @@ pub struct Workload {
     pub annotations: Annotations,
     /// Selects its pods; kept only where it is used: [`Self::selector_for_max_nodes`] and [`Self::selector_for_starting_pods`].
     pub pods: Option<Selector>,
-    /// How its images are pulled.
+    /// The terms on which its images are pulled.
     pub terms: PullTerms,
-    /// Its rollout, and what stops it.
+    /// Its rollout, its pause and its hold.
     pub state: RolloutState,
 }
 
@@ -218,7 +218,7 @@ impl Workload {
         images.all(|image| brought.contains(&image.reference))
     }
 
-    /// The same with only some of its images, by their positions: what a node lacks that has the others already.
+    /// Returns it with only some of its images, by their positions: those that a node lacks.
     pub fn with_images(&self, positions: &[usize]) -> Self {
         let images: Vec<Image> = positions
             .iter()
@@ -233,7 +233,7 @@ impl Workload {
 }
 
 impl Workload {
-    /// The same, or what is kept of it if it takes too much memory.
+    /// Returns it, or the part that is kept if it takes too much memory.
     fn bounded(self) -> Self {
         if self.bytes() > KEPT_BYTES {
             self.reduced(TooLarge::Whole)

@@ -1,4 +1,4 @@
-//! The annotations by which a Deployment says how it wants to be prefetched for.
+//! The annotations with which a Deployment configures its prefetch.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub use values::{HoldTimeout, HoldUntil, ImageList, InvalidValue, MaxNodes, Perc
 pub const NODE_SELECTOR: &str = "headstart.dev/node-selector";
 /// Limits the number of nodes.
 pub const MAX_NODES: &str = "headstart.dev/max-nodes";
-/// Prefetches again this often.
+/// Sets the time between two prefetches of the same images.
 pub const REFRESH: &str = "headstart.dev/refresh";
 /// More images, which the workload starts by itself.
 pub const IMAGES: &str = "headstart.dev/images";
@@ -41,13 +41,13 @@ pub fn longest_value(key: &str) -> usize {
 pub struct Annotations {
     /// Only nodes with these labels.
     pub node_selector: Option<Selector>,
-    /// Only so many nodes.
+    /// The number of nodes to prefetch on.
     pub max_nodes: Option<MaxNodes>,
-    /// How often to prefetch again.
+    /// The time between two prefetches of the same images.
     pub refresh: Option<Refresh>,
     /// More images. A [`Workload`](crate::workload::Workload) has them among its own, and not here.
     pub images: Option<ImageList>,
-    /// How long a hold may last.
+    /// The longest time that a hold may last.
     pub hold_timeout: Option<HoldTimeout>,
     /// The condition that ends a hold.
     pub hold_until: Option<HoldUntil>,
@@ -55,13 +55,13 @@ pub struct Annotations {
     pub invalid: Vec<InvalidAnnotation>,
 }
 
-/// An annotation's value has not the form that it must have.
+/// The value of an annotation does not have the required form.
 ///
 /// The form comes before the reason: of a long sentence an admission warning shows the first 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("annotation {annotation}={value:?}: use {form} ({why})")]
 pub struct InvalidAnnotation {
-    /// Which one.
+    /// The key of the annotation.
     pub annotation: &'static str,
     /// The beginning of its value.
     pub value: String,
@@ -72,7 +72,8 @@ pub struct InvalidAnnotation {
 }
 
 impl InvalidAnnotation {
-    /// Returns whether it stops the prefetch: the annotation was meant to keep images off some nodes, and headstart cannot tell which.
+    /// Returns whether it stops the prefetch. The annotation was meant to keep images off some nodes, and headstart cannot tell
+    /// which.
     pub fn blocks_prefetch(&self) -> bool {
         matches!(self.annotation, NODE_SELECTOR | MAX_NODES)
     }
@@ -111,7 +112,7 @@ impl Annotations {
         selector + self.invalid.iter().map(invalid).sum::<usize>()
     }
 
-    /// The invalid annotation for whose sake nothing is prefetched.
+    /// Returns the first invalid annotation that stops the prefetch.
     pub fn first_blocking(&self) -> Option<&InvalidAnnotation> {
         self.invalid
             .iter()

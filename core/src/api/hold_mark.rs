@@ -1,4 +1,4 @@
-//! The marks by which a Deployment tells that headstart holds its rollout.
+//! The marks of a Deployment whose rollout headstart holds.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
 pub struct HoldId {
     /// The UID of the Deployment.
     pub uid: String,
-    /// When the hold began, as its mark says.
+    /// The time at which the hold began, as its mark says.
     pub since: Option<Timestamp>,
 }
 
-/// The hold that a Deployment's marks tell of.
+/// The hold that a Deployment's marks describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldMark {
-    /// When it began. `None` if the mark is gone or cannot be read.
+    /// The time at which it began. `None` if the mark is gone or cannot be read.
     pub since: Option<Timestamp>,
-    /// When it ends at the latest. Without it the time is up.
+    /// The latest time at which it ends. Without it the time is up.
     pub until: Option<Timestamp>,
     /// True while the rollout is paused; otherwise another client has resumed it.
     pub paused: bool,
@@ -62,12 +62,13 @@ fn is_paused(deployment: &Deployment) -> bool {
     spec.and_then(|spec| spec.paused).unwrap_or(false)
 }
 
-/// How far the clock of the replica that began a hold may be ahead of this one's.
+/// The most by which the clock of the replica that began a hold may be ahead of this replica's clock.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 impl HoldMark {
-    /// Returns whether the mark says times that headstart does not set: no beginning, one in the future, or an end that is later
-    /// than the beginning and the limit `max`. The limit of such a hold would be whatever the mark says.
+    /// Returns whether the mark says times that headstart does not set. These are no beginning, one in the future, or an end
+    /// that is later than the beginning plus the limit `max`. Without this check the mark alone would set the limit of such a
+    /// hold.
     pub(crate) fn is_impossible(self, max: SignedDuration, now: Timestamp) -> bool {
         let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
         let Some(since) = self.since.filter(|since| *since <= latest) else {

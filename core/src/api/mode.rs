@@ -7,8 +7,7 @@ use std::str::FromStr;
 use super::well_known::PREFETCH_LABEL;
 use crate::limits::{VALUE_BYTES, shown};
 
-/// Namespaces that are never touched, whatever their labels say: a prefetch must not compete with what
-/// the cluster itself runs on.
+/// Namespaces that are never touched, with any labels: a prefetch must not compete with the pods of the cluster itself.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// The mode of a Deployment, which it requests as a value of [`PREFETCH_LABEL`].
@@ -32,7 +31,7 @@ impl Mode {
 /// The consent of a namespace, as a value of [`PREFETCH_LABEL`]. Without the label it consents to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NamespaceMode {
-    /// Leave all Deployments alone, whatever they ask for.
+    /// Leave all Deployments alone, with any labels of their own.
     Disabled,
     /// Leave them alone, but for those that ask by their own label.
     Allowed,
@@ -125,7 +124,7 @@ pub fn namespace_mode(
 /// The mode of a Deployment: nothing is done without its namespace's consent; with it the Deployment's own label decides, and
 /// without one the namespace's.
 ///
-/// A value that is none of the contract's opts nothing in: guessing would start pulls nobody asked for.
+/// A value that the contract does not have opts nothing in: a guess would start pulls without a request.
 pub fn effective_mode(
     deployment: &Result<Option<Mode>, UnknownMode>,
     namespace: Option<NamespaceMode>,
@@ -154,7 +153,7 @@ pub fn consent_command(namespace: &str) -> String {
     format!("kubectl label namespace {namespace} {PREFETCH_LABEL}=allowed")
 }
 
-/// Returns whether headstart leaves a namespace alone, whatever its labels say. `own` is headstart's namespace.
+/// Returns whether headstart leaves a namespace alone, with any labels. `own` is headstart's namespace.
 pub fn is_exempt(namespace: &str, own: &str) -> bool {
     namespace == own || SYSTEM_NAMESPACES.contains(&namespace)
 }

@@ -4,7 +4,8 @@ use super::annotations;
 
 /// The prefix of the keys of all of headstart's labels and annotations.
 pub const PREFIX: &str = "headstart.dev/";
-/// On a namespace its consent ([`NamespaceMode`](super::mode::NamespaceMode)), on a Deployment what it asks for itself ([`Mode`](super::mode::Mode)).
+/// On a namespace its consent ([`NamespaceMode`](super::mode::NamespaceMode)), on a Deployment its own mode
+/// ([`Mode`](super::mode::Mode)).
 pub const PREFETCH_LABEL: &str = "headstart.dev/prefetch";
 /// On a Deployment whose rollout headstart holds, with [`HELD_VALUE`] as its value.
 pub const HELD_LABEL: &str = "headstart.dev/held";

@@ -5,17 +5,17 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::GateClosed;
 use crate::workload::Workload;
 
-/// How long holds last at most.
+/// The limits for the duration of holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
     /// For a Deployment without an annotation.
     pub default: SignedDuration,
-    /// Whatever a Deployment says.
+    /// For every Deployment, also for one with an annotation.
     pub max: SignedDuration,
 }
 
 impl HoldLimits {
-    /// How long a Deployment's hold lasts at most.
+    /// Returns the longest time for which a Deployment's hold lasts.
     pub fn of(self, workload: &Workload) -> SignedDuration {
         let own = workload.annotations.hold_timeout.as_ref();
         own.map_or(self.default, |own| own.0).min(self.max)
@@ -40,9 +40,9 @@ pub enum HoldDecision {
     Unchanged,
     /// It waits.
     Hold {
-        /// When the hold began.
+        /// The time at which the hold began.
         since: Timestamp,
-        /// When it ends at the latest.
+        /// The latest time at which it ends.
         until: Timestamp,
     },
     /// It waited, and goes on with this write.
@@ -52,7 +52,7 @@ pub enum HoldDecision {
     PauseNamed,
     /// It goes on, because it is not certain that a leader would resume it.
     NotHeld {
-        /// Why not.
+        /// The reason.
         reason: GateClosed,
         /// It waited before.
         was_held: bool,
@@ -71,8 +71,8 @@ impl HoldDecision {
     }
 }
 
-/// Decides what a write does to a Deployment in mode [`Mode::Hold`](crate::api::mode::Mode::Hold). `old` is the Deployment before an update;
-/// `names_pause` says that another client owns `spec.paused`, or says otherwise that it pauses.
+/// Decides on a write to a Deployment in mode [`Mode::Hold`](crate::api::mode::Mode::Hold). `old` is the Deployment before an
+/// update; `names_pause` says that another client owns `spec.paused`, or says otherwise that it pauses.
 pub fn decide(
     new: &Workload,
     old: Option<&Workload>,
@@ -95,7 +95,7 @@ pub fn decide(
     match (ours, old) {
         // That client wants the rollout to go on now.
         (Some(_), _) if names_pause && !new.state.paused => HoldDecision::Release,
-        // The images of a hold are changed. What is a fix goes out at once, as does what needs no pull.
+        // The images of a hold are changed. A fix goes out at once, as does an update that needs no pull.
         (Some(_), Some(old)) if old.state.rollout.failing || nothing_to_wait_for => {
             HoldDecision::Release
         }

@@ -8,7 +8,7 @@ use crate::api::hold_mark::HoldMark;
 use crate::api::mode::Mode;
 use crate::workload::Workload;
 
-/// How far the prefetch of a held rollout is.
+/// The progress of the prefetch of a held rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Nodes that the plan chose.
@@ -25,10 +25,10 @@ pub struct Progress {
     pub refused: bool,
 }
 
-/// Why a hold ends.
+/// The reason why a hold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldEndReason {
-    /// The images are where they were to be.
+    /// The images are on the nodes for which the hold waits.
     Warm,
     /// An image cannot be had.
     ImageFailed,
@@ -79,12 +79,12 @@ impl HoldEndReason {
     }
 }
 
-/// How long a hold stays that nobody seems to ask for: the label of its namespace comes by another watch, and may come
-/// after the Deployment.
+/// The time for which a hold stays without a label that asks for it. The label of its namespace comes by another watch,
+/// and may come after the Deployment.
 pub const MODE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Returns the time until a hold ends whatever else happens: at the earliest of `until`, `since` and the limit, and the time
-/// since which it is seen and the limit. Without an `until` there is none left.
+/// Returns the time until a hold ends in any case. It ends at the earliest of these: `until`, `since` plus the limit, and the
+/// time since which it is seen plus the limit. Without an `until` there is none left.
 pub fn time_left(
     held: HoldMark,
     max: SignedDuration,
@@ -98,8 +98,8 @@ pub fn time_left(
     by_mark.min(by_limit.map_or(by_sight, left)).min(by_sight)
 }
 
-/// Returns whether the leader should have ended a hold for longer than `grace`, so that another actor ends it. Marks that headstart
-/// does not set are overdue at once.
+/// Returns whether a hold is overdue: the leader should have ended it longer than `grace` ago, so another actor ends it. Marks
+/// that headstart does not set are overdue at once.
 pub fn is_overdue(
     held: HoldMark,
     max: SignedDuration,
@@ -110,9 +110,9 @@ pub fn is_overdue(
     held.until.is_none() || held.is_impossible(max, now) || left.saturating_add(grace).is_negative()
 }
 
-/// Returns the reason that ends a hold now, if there is one. `seen_for` is how long this process has seen the hold, by a clock that nobody sets:
-/// whatever the marks say, and whichever clock wrote them, no hold is seen for longer than the limit. `progress` is `None` while
-/// there is no plan yet.
+/// Returns the reason that ends a hold now, if there is one. `seen_for` is the time for which this process has seen the hold,
+/// by a clock that cannot be set. So no hold lasts longer than the limit from then on, even if the marks or the clock that
+/// wrote them are wrong. `progress` is `None` while there is no plan yet.
 pub fn end_reason(
     workload: &Workload,
     held: HoldMark,

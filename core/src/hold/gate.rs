@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// How long a hold may be over without being resumed before resumes count as failing: three attempts, with their pauses.
+/// The time for which a hold may be over and not resumed before resumes count as failing: three attempts, with their pauses.
 pub const RESUME_GRACE: Duration = Duration::from_secs(30);
 /// The longest lease that is believed. The policy headstart-writes-only-its-lease refuses a longer one.
 const LONGEST_LEASE: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ impl ResumeHealth {
         }
     }
 
-    /// Reads the annotation. A leader of a version without it can resume; a value that is not known says nothing good.
+    /// Reads the annotation. A leader of a version without it can resume; an unknown value counts as failing.
     pub fn from_annotation(value: Option<&str>) -> Self {
         match value {
             None | Some("ok") => Self::Ok,
@@ -58,7 +58,7 @@ impl ResumeHealth {
     }
 }
 
-/// What a replica knows when it admits a write.
+/// The knowledge of a replica when it admits a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateView {
     /// The process is told to stop.
@@ -67,16 +67,16 @@ pub struct GateView {
     pub unregistered: bool,
     /// The self-test passed, or is not required.
     pub permitted: bool,
-    /// How long ago, by this replica's clock, the holder of the Lease was seen to renew it. `None` if it was not seen, or there
-    /// is no holder.
+    /// The time, by this replica's clock, since the holder of the Lease was seen to renew it. `None` if it was not seen, or
+    /// there is no holder.
     pub since_renewal: Option<Duration>,
     /// The duration that the Lease says.
     pub lease_duration: Duration,
-    /// What the Lease says of resumes.
+    /// The health of resumes, as the Lease says.
     pub resumes: ResumeHealth,
 }
 
-/// Why nothing is held.
+/// The reason why nothing is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateClosed {
     /// The replica stops. It may be the last.

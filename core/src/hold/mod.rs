@@ -1,7 +1,7 @@
 //! Decides whether a rollout waits for its images, and what ends the wait.
 //!
-//! A hold is written into the Deployment itself: `spec.paused`, a label by which any leader finds it, and since and until
-//! when. Nothing else is remembered, so nothing can be forgotten.
+//! A hold is written into the Deployment itself: `spec.paused`, a label by which any leader finds it, and its begin and end. No
+//! other state is kept, so none can be lost.
 
 mod admission;
 mod end_reason;

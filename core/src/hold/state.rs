@@ -1,12 +1,12 @@
-//! The states of a hold, and what moves it from one to the next.
+//! The states of a hold, and the inputs that move it from one to the next.
 
 use std::time::Duration;
 
 use super::HoldEndReason;
 use crate::time::Instant;
 
-/// The time for which a rollout whose images are present waits for the kubelets to remove the prefetch pods. They take a second or two
-/// after the last pull, and meanwhile the rollout's first pods would start slower.
+/// The time for which a rollout with all images present waits for the kubelets to remove the prefetch pods. They take a second
+/// or two after the last pull, and meanwhile the rollout's first pods would start slower.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time that the watch has to show a resumed rollout: far beyond its usual lag.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,14 +22,14 @@ pub enum HoldState {
     Settling(Instant),
     /// Its resume is in flight.
     Resuming {
-        /// How many resumes have failed before, in a row.
+        /// The number of resumes that have failed before, in a row.
         failures: u32,
     },
     /// It could not be resumed.
     RetryAt {
-        /// When it is tried again.
+        /// The time at which it is tried again.
         at: Instant,
-        /// How many resumes have failed, in a row.
+        /// The number of resumes that have failed, in a row.
         failures: u32,
     },
     /// It was resumed. The watch has until this time to show it.
@@ -41,7 +41,7 @@ pub enum HoldState {
 pub enum HoldInput {
     /// The hold was checked.
     Checked {
-        /// Why it ends now; `None` if it goes on.
+        /// The reason why it ends now; `None` if it goes on.
         end: Option<HoldEndReason>,
         /// The kubelets have not removed all prefetch pods.
         has_unfinished_pods: bool,
@@ -67,7 +67,7 @@ pub enum HoldAction {
     Resume(HoldEndReason),
 }
 
-/// Returns the next state of a hold, and what is done.
+/// Returns the next state of a hold, and the action.
 ///
 /// | from | on | to | action |
 /// |---|---|---|---|

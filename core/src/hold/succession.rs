@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How long a replica that stops waits for another to take a Lease that nobody holds. A standby sees the release by its watch, and
-/// takes it in milliseconds.
+/// The time for which a replica that stops waits for another to take a Lease without a holder. A standby sees the release by
+/// its watch, and takes it in milliseconds.
 pub const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The Lease, as a replica that stops sees it.
@@ -13,13 +13,13 @@ pub struct LeaseView {
     pub is_theirs: bool,
     /// It changed since the first look.
     pub has_changed: bool,
-    /// How long it has not changed, by this replica's clock.
+    /// The time for which it has not changed, by this replica's clock.
     pub unchanged_for: Duration,
     /// Its duration.
     pub duration: Duration,
 }
 
-/// The replica that resumes what is held.
+/// The replica that resumes the held rollouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Successor {
     /// Another replica took or renewed the Lease. It lives.
@@ -30,7 +30,7 @@ pub enum Successor {
     Unknown,
 }
 
-/// Returns which replica resumes what is held, once this one has given up the Lease.
+/// Returns which replica resumes the held rollouts, once this one has given up the Lease.
 pub fn successor(lease: LeaseView) -> Successor {
     let limit = if lease.is_theirs {
         lease.duration

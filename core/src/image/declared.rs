@@ -8,7 +8,7 @@ use crate::limits::{ITEMS, MAX_IMAGES, SHOWN_BYTES};
 /// One image to have on the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The normalised reference: what makes two spellings the same image.
+    /// The normalised reference, which is the same for all spellings of an image.
     pub reference: ImageRef,
     /// The spelling of the template. The prefetch uses this one, because the kubelet files its record of
     /// who may use a pulled image (KEP-2535) under the spelling that pulled it.
@@ -22,11 +22,11 @@ pub struct Image {
 pub struct UnsupportedImage {
     /// The text of the template, or its beginning.
     pub as_written: String,
-    /// Why it cannot.
+    /// The reason.
     pub reason: UnsupportedReason,
 }
 
-/// Why an image of the template is not prefetched.
+/// The reason why an image of the template is not prefetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedReason {
     /// No runtime would take the reference.

@@ -1,4 +1,4 @@
-//! Images: their references, those that a Deployment asks for, and which set they are.
+//! Images: their references, those that a Deployment asks for, and the identity of their set.
 
 mod declared;
 mod reference;

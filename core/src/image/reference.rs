@@ -32,7 +32,7 @@ pub struct ImageRef {
     registry: u16,
 }
 
-/// Why a string is not an image reference.
+/// The reason why a string is not an image reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidImage {
     /// Nothing there.
@@ -82,7 +82,7 @@ impl ImageRef {
         &self.text
     }
 
-    /// Returns whether both are of one repository, whatever their tags or digests.
+    /// Returns whether both are of one repository, with any tags or digests.
     pub fn is_of_repository(&self, other: &Self) -> bool {
         self.repository() == other.repository()
     }
@@ -163,7 +163,7 @@ impl FromStr for ImageRef {
         };
         Ok(Self {
             text: format!("{registry}/{repository}{sign}{version}").into(),
-            // What is read is shorter than 64 KiB.
+            // References are shorter than 64 KiB.
             registry: u16::try_from(registry.len()).unwrap_or_default(),
         })
     }

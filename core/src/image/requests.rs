@@ -22,7 +22,7 @@ const INJECTED: &str = "auto";
 pub struct ImageRequest<'a> {
     /// The reference; empty where there is none. Of one that is too long, the beginning will do.
     pub image: Cow<'a, str>,
-    /// When the registry is asked.
+    /// The pull policy, which says when the kubelet asks the registry.
     pub pull_policy: Option<&'a str>,
 }
 
@@ -59,13 +59,13 @@ pub(crate) struct Images {
     pub(crate) images: Vec<Image>,
     /// The first of those that cannot be prefetched.
     pub(crate) unsupported: Vec<UnsupportedImage>,
-    /// How many more there are of these.
+    /// The number of these that are not kept.
     pub(crate) more_unsupported: usize,
-    /// How many containers and volumes were looked at.
+    /// The number of containers and volumes that were looked at.
     items: usize,
-    /// Hashes of what was read: templates repeat themselves.
+    /// Hashes of the references that were read: templates repeat themselves.
     seen: BTreeSet<u64>,
-    /// Over all that is not kept whole: another image there is another set, too.
+    /// A hash over the references that are not kept whole: another image there is another set, too.
     rest: Option<Sha256>,
 }
 
@@ -149,7 +149,7 @@ impl Images {
         }
     }
 
-    /// Identifies them all.
+    /// Returns the identity of all images together.
     pub(crate) fn image_set(&self) -> ImageSetId {
         let rest = self.rest.clone().map(|rest| hex(&rest.finalize()));
         ImageSetId::of(&self.images, &self.unsupported, rest.as_deref())

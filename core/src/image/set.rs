@@ -1,17 +1,17 @@
-//! Which images a Deployment needs, as one value to compare.
+//! The images of a Deployment as one value to compare.
 
 use std::fmt;
 
 use super::declared::{Image, UnsupportedImage};
 use crate::hash::short_hash;
 
-/// Identifies a set of images, whatever their order: two templates with the same images have the same
-/// set, and nothing needs to be pulled between them.
+/// Identifies a set of images in any order. Two templates with the same images have the same set, and between them
+/// nothing needs to be pulled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageSetId(String);
 
 impl ImageSetId {
-    /// `rest` stands for what is not among them.
+    /// `rest` stands for the images that are not among them.
     pub(crate) fn of(
         images: &[Image],
         unsupported: &[UnsupportedImage],

@@ -103,8 +103,8 @@ fn bare_container(name: String) -> Container {
     Container {
         name,
         image_pull_policy: Some("IfNotPresent".into()),
-        // Requests as small as they can be said: a prefetch takes no room from anyone. The memory limit is
-        // what a runtime needs to start a process at all.
+        // Requests as small as they can be said: a prefetch takes no room from other pods. The memory limit is as much
+        // as a runtime needs to start a process at all.
         resources: Some(ResourceRequirements {
             requests: Some(quantities("1m", "1Mi")),
             limits: Some(quantities("100m", "32Mi")),

@@ -1,21 +1,21 @@
-//! Why an image is not on a node, and when that ends a hold.
+//! The failures because of which an image is not on a node, and the times at which they end a hold.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// How long an answer of the registry stands that refuses credentials, before it ends a hold. The kubelet may not have read a
-/// new pull secret yet, and a ServiceAccount may name its secrets only now.
+/// The time for which an answer of the registry that refuses credentials stands before it ends a hold. The kubelet may not have
+/// read a new pull secret yet, and a ServiceAccount may name its secrets only now.
 const UNAUTHORIZED_STANDS: Duration = Duration::from_secs(10);
-/// The same of an answer that the registry's host does not exist. A resolver may be wrong for a moment.
+/// The same for an answer that the registry's host does not exist. A resolver may be wrong for a moment.
 const HOST_NOT_FOUND_STANDS: Duration = Duration::from_secs(20);
-/// How many times in a row the kubelet gets such an answer, if that comes first.
+/// The number of times in a row that the kubelet gets such an answer before it ends a hold, if that comes first.
 const ATTEMPTS: u32 = 2;
 
-/// Why, for machines and for people.
+/// A failure, with a class for programs and a message for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The class of it.
+    /// The class.
     pub kind: FailureKind,
     /// The message of the kubelet, or of the registry through it, without credentials.
     pub message: String,
@@ -103,9 +103,9 @@ fn ends_hold_at(kind: FailureKind, first_seen: Instant, attempts: u32) -> Option
 pub struct PullAnswer {
     /// The class of the failure.
     pub kind: FailureKind,
-    /// When this process first saw it.
+    /// The time at which this process first saw it.
     pub first_seen: Instant,
-    /// How many attempts in a row have met it, as far as they were seen.
+    /// The number of attempts in a row that have met it, as far as they were seen.
     pub attempts: u32,
     in_backoff: bool,
 }

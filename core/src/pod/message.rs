@@ -55,8 +55,8 @@ pub(super) fn classify(message: &str) -> FailureKind {
     }
 }
 
-/// Returns whether a message says that a host has no address, as Go's resolver does in both runtimes: `lookup HOST on SERVER:53:
-/// no such host`. A resolver that fails or does not answer says `server misbehaving` or `i/o timeout`.
+/// Returns whether a message says that a host has no address. In both runtimes Go's resolver says so: `lookup HOST on
+/// SERVER:53: no such host`. A resolver that fails or does not answer says `server misbehaving` or `i/o timeout`.
 fn host_not_found(message: &str) -> bool {
     let Some((_, after)) = message.split_once("dial tcp: lookup ") else {
         return false;
@@ -76,8 +76,8 @@ pub(super) fn refers_to(message: &str, image: &ImageRef) -> bool {
         })
 }
 
-/// The message without what a registry may have put into its URLs: pre-signed queries and user names with
-/// passwords are credentials.
+/// Returns the message without the credentials that a registry may have put into its URLs: pre-signed queries, and user
+/// names with passwords.
 pub(super) fn redact(message: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in message.split_whitespace() {

@@ -4,14 +4,14 @@ use crate::scheduling::node::PullMethod;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
 pub const NOOP_COMMAND: &str = "noop";
-/// Copies the binary to where the user's images can run it as a no-op.
+/// The command that copies the binary to a volume, from which the user's images run it as a no-op.
 pub const COPY_SELF_COMMAND: &str = "copy-self";
 /// The path of the binary in headstart's own image.
 pub(super) const OWN_BINARY: &str = "/headstart";
 /// The path of the no-op in the containers of users' images.
 pub(super) const NOOP_DIRECTORY: &str = "/.headstart";
 
-/// How a prefetch pod is bound to its node.
+/// The way in which a prefetch pod is bound to its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeBinding {
     /// `spec.nodeName`: without the scheduler, and so at once.
@@ -38,7 +38,7 @@ pub struct PodSettings {
     pub noop_image: String,
     /// Pull this way on every node, rather than in the best way that each can.
     pub method: Option<PullMethod>,
-    /// How a pod is bound to its node.
+    /// The way in which a pod is bound to its node.
     pub binding: NodeBinding,
     /// The PriorityClass, none if absent.
     pub priority_class: Option<String>,

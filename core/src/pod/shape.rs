@@ -1,4 +1,4 @@
-//! Which pods are headstart's.
+//! Decides whether a pod is one of headstart's prefetch pods.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
@@ -8,8 +8,9 @@ use super::settings::{COPY_SELF_COMMAND, NOOP_COMMAND, OWN_BINARY, mounted_binar
 
 /// Returns whether a pod has the shape of a prefetch pod: its name, that it ends, and that it runs nothing but the no-op.
 ///
-/// These fields of a stored pod cannot change. Labels, annotations and owners do not count: a user who may write one of them would
-/// have headstart delete the pod. A pod with scheduling gates pulls nothing and headstart makes none, so it is not one either.
+/// These fields of a stored pod cannot change. Labels, annotations and owners do not count. A user with the right to write one
+/// of them could otherwise have headstart delete the pod. A pod with scheduling gates pulls nothing and headstart makes none,
+/// so it is not one either.
 pub fn is_prefetch_pod(pod: &Pod) -> bool {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     name.starts_with(NAME_PREFIX) && pod.spec.as_ref().is_some_and(only_prefetches)

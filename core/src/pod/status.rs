@@ -33,7 +33,7 @@ pub enum ImageStatus {
 pub struct PodStatusSummary {
     /// In the order of the workload's images.
     pub images: Vec<ImageStatus>,
-    /// When the pod ended; `None` while it has not.
+    /// The time at which the pod ended; `None` while it has not.
     pub ended: Option<Timestamp>,
 }
 
@@ -110,7 +110,7 @@ pub fn summarize(pod: &Pod, own_image: &str) -> PodStatusSummary {
     PodStatusSummary { images, ended }
 }
 
-/// The node does not exist any more, and what it had is gone with it.
+/// Returns the status of the images of a pod whose node does not exist any more, and its images with it.
 fn node_lost(status: &PodStatus) -> Option<ImageStatus> {
     let collected = condition(status, "DisruptionTarget", "True")
         .filter(|c| c.reason.as_deref() == Some("DeletionByPodGC"));

@@ -16,7 +16,7 @@ const NAME_FIELD: &str = "metadata.name";
 pub struct RequiredAffinity {
     /// Those that can match: neither empty nor invalid. The scheduler passes over the others.
     terms: Vec<Term>,
-    /// Why one of the others was passed over.
+    /// The reason why one of the others was passed over.
     invalid: Option<InvalidSelector>,
 }
 
@@ -60,7 +60,7 @@ fn required_terms(affinity: Option<&Affinity>) -> Option<&[NodeSelectorTerm]> {
 }
 
 impl RequiredAffinity {
-    /// Reads what a pod requires; `None` if that is nothing.
+    /// Reads the required affinity of a pod; `None` if there is none.
     pub fn read(affinity: Option<&Affinity>) -> Option<Self> {
         let mut read = Self::default();
         for term in required_terms(affinity)? {

@@ -72,7 +72,7 @@ impl SchedulingConstraints {
             + tolerations.sum::<usize>()
     }
 
-    /// Why pods of the template would not be scheduled on a node now; `None` if they would.
+    /// Returns the reason why pods of the template would not be scheduled on a node now; `None` if they would.
     pub fn filter<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
         self.other_node(node)
             .or_else(|| self.other_system(node))
@@ -94,8 +94,8 @@ impl SchedulingConstraints {
         Some(SkipReason::TemplateOperatingSystem(os))
     }
 
-    /// Why a node is not what `nodeSelector` and required node affinity ask for, as the scheduler's NodeAffinity plugin
-    /// sees it.
+    /// Returns the reason why a node does not match `nodeSelector` and required node affinity, as the scheduler's
+    /// NodeAffinity plugin sees it.
     pub fn node_affinity_mismatch<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
         for (key, wanted) in &self.node_selector {
             let found = node.labels.get(key);
@@ -108,9 +108,9 @@ impl SchedulingConstraints {
             .then_some(SkipReason::Affinity(affinity, &node.labels))
     }
 
-    /// Why a node keeps the template's pods away.
+    /// Returns the reason why the taints of a node keep the template's pods away.
     fn taint_mismatch<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
-        // With a node's name there is no scheduling: only what the kubelet itself refuses counts.
+        // With a node's name there is no scheduling: only taints for which the kubelet itself refuses a pod count.
         let scheduled = self.node_name.is_none();
         let counts = |taint: &&Taint| scheduled || taint.effect() == Effect::NoExecute;
         if scheduled && node.cordoned {

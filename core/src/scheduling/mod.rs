@@ -1,4 +1,4 @@
-//! Where the pods of a Deployment could be scheduled: Kubernetes' own rules, over nodes.
+//! The nodes on which the pods of a Deployment could be scheduled, by Kubernetes' own rules.
 
 pub mod affinity;
 pub mod constraints;

@@ -1,4 +1,4 @@
-//! A node, reduced to what a plan reads of it.
+//! A node, reduced to the fields that a plan reads.
 
 use std::collections::BTreeMap;
 
@@ -29,13 +29,13 @@ const VIRTUAL_LABELS: [(&str, &str); 4] = [
 ];
 /// The taint that virtual kubelets carry by default; tolerating it makes no real node of one.
 const VIRTUAL_TAINT: &str = "virtual-kubelet.io/provider";
-/// How kubelet versions of the Virtual Kubelet project read: `v1.25.0-vk-azure-aci-1.6.2`.
+/// A part of the kubelet versions of the Virtual Kubelet project: `v1.25.0-vk-azure-aci-1.6.2`.
 const VIRTUAL_VERSION: &str = "-vk-";
 
-/// Taints that say what state a node is in begin so; the others say whom it is for.
+/// The prefixes of taints that say the state of a node. Other taints reserve a node for some pods.
 const SYSTEM_TAINTS: [&str; 2] = ["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/"];
 
-/// How an image is pulled on a node.
+/// The way in which an image is pulled on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PullMethod {
     /// As a volume: nothing of the image runs.
@@ -44,7 +44,7 @@ pub enum PullMethod {
     Container,
 }
 
-/// Why a node is no target for anybody's images now.
+/// The reason why a node is no target for images now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnusableReason {
     /// No machine: a service that runs pods elsewhere.
@@ -63,7 +63,7 @@ pub enum UnusableReason {
     NetworkUnavailable,
 }
 
-/// A node, reduced to what scheduling constraints read.
+/// A node, reduced to the fields that scheduling constraints read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeInfo {
     /// Its name.
@@ -74,13 +74,14 @@ pub struct NodeInfo {
     pub(crate) unusable: Option<UnusableReason>,
     /// The operating system, if it is not linux.
     pub(crate) non_linux_os: Option<Box<str>>,
-    /// How many pods it takes; `None` if it does not say.
+    /// The number of pods that it takes; `None` if it does not say.
     pub(crate) pod_slots: Option<u32>,
     image_volumes: bool,
 }
 
 impl NodeInfo {
-    /// Reads a node; `None` if it has no name. What a node does not report (but Ready) speaks for it.
+    /// Reads a node; `None` if it has no name. A field that the node does not report counts in its favour, except
+    /// Ready.
     pub fn from_node(node: &Node) -> Option<Self> {
         let none = BTreeMap::new();
         let labels = node.metadata.labels.as_ref().unwrap_or(&none);
@@ -191,7 +192,7 @@ fn can_mount_images(kubelet: &str, runtime: &str) -> bool {
     kubelet && runtime
 }
 
-/// The first two numbers of a version, whatever a vendor appended (`1.35.1-eks-5d5f`, `1.35.0+k3s1`).
+/// Returns the first two numbers of a version. A vendor may have appended something (`1.35.1-eks-5d5f`, `1.35.0+k3s1`).
 fn major_minor(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next()?, numbers.next()?) {

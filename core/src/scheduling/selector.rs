@@ -47,10 +47,10 @@ pub struct Requirement {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Box<[Requirement]>);
 
-/// Why a string is no selector, or a condition none.
+/// The reason why a string is not a selector, or a condition is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSelector {
-    /// The grammar wants something else here.
+    /// The grammar expects something else here.
     #[error("found {found:?} where {wanted} should be")]
     Syntax {
         /// The value that is there.
@@ -94,7 +94,7 @@ impl Requirement {
     /// A condition, if Kubernetes would take it.
     ///
     /// # Errors
-    /// When the key, a value or the number of values breaks the rules.
+    /// Fails if the key, a value or the number of values breaks the rules.
     pub fn new<V: AsRef<str>>(
         key: &str,
         operator: Operator,

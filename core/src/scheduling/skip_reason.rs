@@ -1,4 +1,4 @@
-//! Why a node is left out of a plan.
+//! The reasons why nodes are left out of a plan.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,8 +11,8 @@ use super::tolerations::Taint;
 use crate::api::annotations::{InvalidAnnotation, MAX_NODES, MaxNodes, NODE_SELECTOR};
 use crate::limits::{SHOWN_BYTES, printed, shown};
 
-/// Why a node is left out. It borrows what it tells of, from the Deployment and the node: there may be thousands of nodes, and
-/// what is written in a Deployment is not copied for each.
+/// The reason why a node is left out. It borrows from the Deployment and the node: there may be thousands of nodes, and the
+/// texts of a Deployment are not copied for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason<'a> {
     /// The template names another node.

@@ -28,7 +28,7 @@ pub struct Taint {
 }
 
 impl Taint {
-    /// Reads a taint; `None` if it keeps nobody away.
+    /// Reads a taint; `None` if it keeps no pod away.
     pub fn read(taint: &v1::Taint) -> Option<Self> {
         let effect = match taint.effect.as_str() {
             "NoSchedule" => Effect::NoSchedule,
@@ -94,8 +94,8 @@ pub fn first_untolerated<'a>(
     })
 }
 
-/// Returns whether a toleration only lets pods outlast an outage: Kubernetes adds such ones to every pod
-/// (DefaultTolerationSeconds), and nobody who writes them means to start pods on a node that is down.
+/// Returns whether a toleration only lets pods outlast an outage. Kubernetes adds such ones to every pod
+/// (DefaultTolerationSeconds). A user who writes them does not mean to start pods on a node that is down.
 pub(crate) fn is_default_eviction_toleration(toleration: &v1::Toleration) -> bool {
     toleration.toleration_seconds.is_some()
 }

@@ -1,4 +1,4 @@
-//! One kind of object by its key, and what the updates of a watch do to it.
+//! One kind of object by its key, with the updates of a watch applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub enum Update<K, V> {
     Applied(K, V),
     /// An object is gone.
     Deleted(K),
-    /// The list is complete: what it did not name is gone.
+    /// The list is complete: the objects that it did not name are gone.
     ListFinished,
 }
 
@@ -67,7 +67,7 @@ impl<K: Clone + Ord, V: Clone> Cache<K, V> {
         Arc::make_mut(&mut self.current).remove(key)
     }
 
-    /// Removes what the list covers and did not name.
+    /// Removes the objects that the list covers and did not name.
     pub(super) fn finish_relist(
         &mut self,
         scope: &Scope,

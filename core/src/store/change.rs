@@ -7,7 +7,7 @@ use crate::workload::DeploymentKey;
 /// The name of a node.
 pub type NodeName = Arc<str>;
 
-/// A Deployment on a node: what one prefetch pod is for.
+/// A Deployment on a node: the subject of one prefetch pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeploymentNode {
     /// The Deployment.

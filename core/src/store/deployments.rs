@@ -90,7 +90,7 @@ impl Deployments {
     }
 }
 
-/// Returns whether a change of a Deployment can change what is prefetched, or where, or the state of its hold.
+/// Returns whether a change of a Deployment can change its prefetched images, their nodes, or the state of its hold.
 fn is_relevant_change(before: &Workload, after: &Workload) -> bool {
     before.image_set != after.image_set
         || before.uid != after.uid

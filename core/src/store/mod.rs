@@ -65,7 +65,7 @@ impl Store {
         Some((workload, self.mode(workload)))
     }
 
-    /// Returns the Deployments that carry the mark of a hold, whatever their mode.
+    /// Returns the Deployments that carry the mark of a hold, in any mode.
     pub fn held_deployments(&self) -> impl Iterator<Item = &DeploymentKey> {
         self.deployments.held()
     }

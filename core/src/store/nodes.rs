@@ -23,7 +23,7 @@ pub struct NodeRecord {
     pub info: Arc<NodeInfo>,
     /// The UID, which differs from that of a later node by the same name.
     pub uid: Arc<str>,
-    /// When the node joined.
+    /// The time at which the node joined.
     pub created: Option<Timestamp>,
     /// Hashes of the names of the images that the node reports, sorted: the names themselves would take 20 KB for each
     /// node. Two names share a hash less often than a report is out of date. Empty where reports are not trusted.

@@ -17,7 +17,8 @@ use crate::pod::status::{PodStatusSummary, summarize};
 use crate::pod::{is_prefetch_pod, node_of};
 use crate::workload::DeploymentKey;
 
-/// The images that a pod pulls, in the order of its containers. One that cannot be read is one that nothing wants.
+/// The images that a pod pulls, in the order of its containers. One that cannot be read is `None`, and no Deployment
+/// wants it.
 type PodImages = Arc<[Option<ImageRef>]>;
 
 /// A prefetch pod, reduced to its result.
@@ -37,7 +38,7 @@ pub struct PrefetchPod {
     pub images: PodImages,
     /// The result in the status.
     pub outcome: PodStatusSummary,
-    /// When the pod was created.
+    /// The time at which the pod was created.
     pub created: Option<Timestamp>,
     /// True while the pod is being deleted.
     pub deleting: bool,
@@ -57,8 +58,8 @@ pub struct PodId {
 pub struct ObservedPod(PrefetchPod);
 
 impl PodId {
-    /// Returns the identity of a pod; `None` if it is not a prefetch pod. The watch selects by label, which anybody who may
-    /// label pods can set. The shape of the pod decides, so that headstart deletes no other.
+    /// Returns the identity of a pod; `None` if it is not a prefetch pod. The watch selects by label, which every user with the
+    /// right to label pods can set. The shape of the pod decides, so that headstart deletes no other.
     pub fn of(pod: &Pod) -> Option<Self> {
         owner_and_name(pod).filter(|_| is_prefetch_pod(pod))
     }

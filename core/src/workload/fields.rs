@@ -9,11 +9,11 @@ use crate::rollout::Rollout;
 pub struct Unsupported {
     /// The first of them, each with the reason.
     pub images: Vec<UnsupportedImage>,
-    /// How many more there are.
+    /// The number of those that are not listed.
     pub more: usize,
 }
 
-/// How images are pulled. Other terms may have another result.
+/// The terms on which images are pulled. Other terms may have another result.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PullTerms {
     /// Names of the Secrets with registry credentials.
@@ -24,12 +24,12 @@ pub struct PullTerms {
     pub runtime_class: Option<String>,
 }
 
-/// How far a rollout is, and what stops it.
+/// The progress of a rollout, and the pause or hold that stops it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RolloutState {
-    /// How many pods the Deployment asks for.
+    /// The number of pods that the Deployment asks for.
     pub replicas: i32,
-    /// How far its rollout is.
+    /// The progress of its rollout.
     pub rollout: Rollout,
     /// True if it is paused, by headstart or by another client.
     pub paused: bool,

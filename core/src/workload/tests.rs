@@ -133,7 +133,7 @@ fn containers_behind_those_that_are_read_are_refused_unless_they_repeat() {
     assert_ne!(two.image_set, last("1").image_set);
 }
 
-/// Whatever is not kept of the images, another of them is another set.
+/// Images that are not kept count too: another of them is another set.
 #[test]
 fn the_revision_follows_images_that_are_not_kept() {
     let bad = |last: &str| {

@@ -7,7 +7,7 @@ fn read(annotation: &str, value: &str) -> Annotations {
     )])))
 }
 
-/// Reads back what it prints, and prints the expected.
+/// Checks that each value prints as expected, and that the printed text reads back.
 fn round_trip<T>(table: &[(&str, &str)])
 where
     T: FromStr<Err: fmt::Debug> + fmt::Display + fmt::Debug + PartialEq,

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::image::{ImageRef, InvalidImage};
 use crate::limits::{MAX_IMAGES, shown};
 
-/// How much of a value an error repeats, in characters.
+/// The number of characters of a value that an error repeats.
 pub(super) const SHOWN_VALUE: usize = 60;
 
 /// Shortest time between two prefetches of the same images: each asks the API server for a pod per node.
@@ -17,14 +17,14 @@ const MIN_REFRESH: SignedDuration = SignedDuration::from_mins(1);
 /// `headstart.dev/max-nodes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxNodes {
-    /// So many.
+    /// A number of nodes.
     Number(u32),
-    /// So many of a hundred that are eligible, rounded up.
+    /// A share of the eligible nodes, rounded up.
     Percent(Percent),
 }
 
 impl MaxNodes {
-    /// How many of the eligible nodes that are.
+    /// Returns the number of nodes that this is of so many eligible ones.
     pub fn of(self, eligible: usize) -> usize {
         match self {
             Self::Number(number) => usize::try_from(number).unwrap_or(usize::MAX),
@@ -60,7 +60,7 @@ pub struct HoldTimeout(pub SignedDuration);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageList(pub Vec<String>);
 
-/// Why a value cannot be read.
+/// The reason why a value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidValue {
     /// Neither digits nor digits and a percent sign.
