@@ -1,4 +1,4 @@
-//! What headstart does where images cannot be mounted: a prefetch pod has a container for each image.
+//! Tests on nodes where images cannot be mounted: a prefetch pod has a container for each image.
 //!
 //! These tests are together because each change of the method is a rolling update of headstart.
 

@@ -1,4 +1,4 @@
-//! The cluster that the tests share, and what they ask of it.
+//! The cluster that the tests share, with their questions to it.
 
 use headstart_core::api::well_known::{
     DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, PREFETCH_LABEL,
@@ -330,7 +330,7 @@ impl Cluster {
             .collect()
     }
 
-    /// What kubelets said of the images of pods whose names begin so.
+    /// Returns the kubelets' messages about pulled images of pods whose names begin so.
     pub(crate) async fn pulled(&self, namespace: &str, pods: &str) -> Vec<String> {
         let fields = ListParams::default().fields("involvedObject.kind=Pod,reason=Pulled");
         let events = self.api::<Event>(namespace).list(&fields).await.unwrap();
@@ -392,12 +392,12 @@ impl Cluster {
         found
     }
 
-    /// How many pods headstart has asked the API server to create in a namespace, whatever it answered.
+    /// Returns the number of pods that headstart has asked the API server to create in a namespace, with any answer.
     pub(crate) fn creates_in(&self, namespace: &str) -> usize {
         audit::requests_for_pods(self.control_plane(), namespace, "create").len()
     }
 
-    /// How many reviews the API server has sent to headstart, by its own count.
+    /// Returns the number of reviews that the API server has sent to headstart, by its own count.
     pub(crate) async fn webhook_calls(&self) -> f64 {
         self.sum_of_metric("apiserver_admission_webhook_request_total{")
             .await

@@ -14,9 +14,10 @@ use testbed::writes::slowest;
 
 use crate::cluster::{Cluster, alone, deployment, until, waiting};
 
-/// `timeoutSeconds` of the webhooks, and what a busy machine takes for the write itself: less than two time-outs.
+/// `timeoutSeconds` of the webhooks, and the time that a busy machine takes for the write itself: less than two
+/// time-outs.
 const MOST: Duration = Duration::from_millis(2000 + 1500);
-/// What is admitted while nobody leads.
+/// The number of Deployments that are admitted while no replica leads.
 const DEPLOYMENTS: usize = 3;
 const FAILED_OPEN: &str = "apiserver_admission_webhook_fail_open_count{";
 /// Calls, also those that fail open. More than writes: a patch that meets another write is tried again, and calls again.
@@ -47,7 +48,8 @@ async fn kill_the_leader(cluster: &Cluster, then: Then) {
     for index in 0..DEPLOYMENTS {
         let image = cluster.push(&format!("{namespace}/app:{index}")).await;
         let mut object = deployment(&namespace, &format!("app-{index}"), waiting(&image));
-        // Under way for longer than nobody leads: what is rolled out needs no prefetch any more.
+        // The rollout lasts longer than the time without a leader: a Deployment that is rolled out needs no prefetch
+        // any more.
         object["spec"]["minReadySeconds"] = 60.into();
         objects.push(serde_json::from_value::<Deployment>(object).unwrap());
     }

@@ -7,9 +7,9 @@ use testbed::Image;
 
 use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, shared, until};
 
-/// What headstart chooses by itself on these nodes.
+/// The method that headstart chooses by itself on these nodes.
 const VOLUMES: &str = "image-volume";
-/// How soon a missing image is reported. The kubelet's first back-off alone takes 10 s.
+/// The longest time until a missing image is reported. The kubelet's first back-off alone takes 10 s.
 const SECONDS: Duration = Duration::from_secs(10);
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, alone, deployment, waiting};
 
-/// `timeoutSeconds` of the manifests, and what a busy machine takes besides: less than two time-outs.
+/// `timeoutSeconds` of the manifests, and the time that a busy machine takes besides: less than two time-outs.
 const MOST: Duration = Duration::from_millis(2000 + 1500);
 
 /// Creates a Deployment, which must succeed, and measures it.
@@ -36,14 +36,15 @@ async fn timed_create(cluster: &Cluster, name: &str) -> Duration {
     started.elapsed()
 }
 
-/// How many calls the API server gave up, and let the write through, by its own count.
+/// Returns the number of calls that the API server gave up, with the write let through, by its own count.
 async fn failed_open(cluster: &Cluster) -> f64 {
     cluster
         .sum_of_metric("apiserver_admission_webhook_fail_open_count{")
         .await
 }
 
-/// How the API server calls each of headstart's mutating webhooks, but for the CA, which is headstart's to write.
+/// Returns the client configuration of each of headstart's mutating webhooks, without the CA, which headstart writes
+/// itself.
 async fn calls(cluster: &Cluster) -> Vec<WebhookClientConfig> {
     let configurations: Api<MutatingWebhookConfiguration> =
         Api::all(cluster.control_plane().client().unwrap());
@@ -56,7 +57,7 @@ async fn calls(cluster: &Cluster) -> Vec<WebhookClientConfig> {
     webhooks.map(without_ca).collect()
 }
 
-/// Has the API server call each of them as `how` says, whatever the manifests say.
+/// Has the API server call each of them as `how` says, in place of the manifests.
 async fn call(cluster: &Cluster, how: &[WebhookClientConfig]) {
     let operation = |(webhook, how)| {
         let path = format!("/webhooks/{webhook}/clientConfig");
@@ -128,7 +129,7 @@ async fn a_webhook_that_is_gone_wrong_or_hangs_never_fails_a_write() {
     let hanging = create_until(cluster, "hanging", || !accepted.lock().unwrap().is_empty()).await;
     accepting.abort();
 
-    // Answers, with a certificate of a CA that nobody told the API server of.
+    // Answers, with a certificate of a CA that the API server does not know.
     let imposter = Imposter::start().await;
     call_at(cluster, &imposter.url).await;
     let before = failed_open(cluster).await;

@@ -1,4 +1,4 @@
-//! What headstart is there for.
+//! Tests of headstart's purpose: images arrive on the nodes of a Deployment.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What headstart must not touch, and what it must not believe.
+//! Tests of objects that headstart must not touch, and of reviews of writes that are never stored.
 
 use headstart_core::api::well_known::PREFETCH_LABEL;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;

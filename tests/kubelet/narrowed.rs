@@ -1,4 +1,4 @@
-//! What a Deployment or a cluster's policy says about the nodes and the way to them.
+//! Tests of a Deployment's limit on its nodes, and of prefetch pods that go through the scheduler.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;

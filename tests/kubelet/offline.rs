@@ -1,4 +1,4 @@
-//! After a prefetch the rollout needs no registry, and nobody else profits (KEP-2535).
+//! After a prefetch the rollout needs no registry, and no pod of another user gets the image (KEP-2535).
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What a registry answers to those it does not know, and to those it knows a little later.
+//! Tests of a registry that asks for credentials: wrong pull secrets, and pull secrets that come late.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Where the rollout does not wait, its first pods pull by themselves.
+//! Tests of a rollout that does not wait: its first pods pull by themselves.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, until, waiting};
 
-/// Nobody listens there: pods that want it stay where they were bound, and are about to start for as long as it takes.
+/// The image of a registry that does not exist. Pods that need it stay on their node, and are about to start for as
+/// long as the test takes.
 const UNREACHABLE: &str = "127.0.0.1:1/race/app:1";
 /// Ten seconds, as the timestamps of an API server show them at the least.
 const PUT_OFF: SignedDuration = SignedDuration::from_secs(9);

@@ -1,4 +1,4 @@
-//! What the README says about removing headstart.
+//! Tests of the README's instructions for the removal of headstart.
 
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
         kubectl(&[&["get"], &ours[..], &["-o", "name"]].concat()).await,
         ""
     );
-    // Nobody is asked any more, and everything goes on.
+    // No webhook is called any more, and rollouts go on.
     let set = format!("app={second}");
     kubectl(&["set", "image", "-n", "uninstall", "deployment/web", &set]).await;
     kubectl(&[
@@ -114,7 +114,7 @@ async fn uninstalling_leaves_nothing_and_installing_again_goes_on() {
     cluster.until_prefetched("uninstall", "after", 1).await;
 }
 
-/// How often a Deployment is created while headstart goes.
+/// The time between two creates of a Deployment while headstart goes.
 const PERIOD: Duration = Duration::from_millis(100);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! An upgrade of headstart itself is noticed by nobody who writes.
+//! An upgrade of headstart itself is not noticed by users who write.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
-//! What hostile reviews and hostile objects cost: the heap at its peak, the time by their size, and what is kept.
+//! The cost of hostile reviews and hostile objects: the heap at its peak, the time by their size, and the memory that
+//! is kept.
 //!
-//! Needs nothing, as tests/offline does. It is a binary of its own because its allocator counts what the whole process takes.
+//! Needs nothing, as tests/offline does. It is a binary of its own because its allocator counts the memory of the whole
+//! process.
 
 mod plans;
 mod reviews;
@@ -28,7 +30,8 @@ fn turn() -> MutexGuard<'static, ()> {
     MEASURING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many more bytes were allocated at a time than before. What is returned is dropped after that.
+/// Returns the number of bytes that were allocated at the peak beyond those before. The result of `run` counts, and is
+/// dropped.
 fn peak<T>(run: impl FnOnce() -> T) -> usize {
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
@@ -36,14 +39,14 @@ fn peak<T>(run: impl FnOnce() -> T) -> usize {
     HEAP.peak_usage().saturating_sub(before)
 }
 
-/// What is still allocated of what it returns.
+/// Returns the value that `make` makes, and the number of bytes that stay allocated for it.
 fn kept<T>(make: impl FnOnce() -> T) -> (T, usize) {
     let before = HEAP.current_usage();
     let made = make();
     (made, HEAP.current_usage().saturating_sub(before))
 }
 
-/// How long it takes: the least of some rounds, because whatever else runs only ever adds to it.
+/// Returns the time that `run` takes: the least of some rounds, because other processes only ever add to it.
 fn time<T>(run: impl Fn() -> T) -> Duration {
     let round = |_| {
         let begun = Instant::now();

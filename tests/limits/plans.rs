@@ -1,4 +1,4 @@
-//! What a plan takes where every node is left out, for a reason that is as long as the limits allow.
+//! The cost of a plan where every node is left out, for a reason that is as long as the limits allow.
 
 use headstart_core::plan::{PlacementContext, plan};
 use headstart_core::pod::{NodeBinding, PodSettings};

@@ -7,7 +7,7 @@ use headstart::testing::{MAX_BODY, RequestError, ReviewResponse, Webhook};
 use crate::contract::{check, webhook};
 use crate::{KIB, MIB, list, peak, time, turn};
 
-/// What an answer may take beside the body.
+/// The most heap that an answer may take beside the body.
 const MOST_HEAP: usize = MIB;
 
 /// A body with about so many bytes of something.
@@ -287,9 +287,10 @@ fn no_body_takes_much_heap() {
 
 #[test]
 fn no_body_takes_more_time_than_its_size_explains() {
-    /// What is so short says nothing.
+    /// Shorter times are not compared: they say nothing.
     const FLOOR: Duration = Duration::from_millis(2);
-    /// Where others keep the processor busy, the larger body suffers more. What is quadratic never looks linear.
+    /// The number of attempts. If other processes keep the processor busy, the larger body suffers more. A quadratic
+    /// time never looks linear.
     const ATTEMPTS: usize = 10;
     let _turn = turn();
     for (name, shape) in SHAPES {
@@ -342,7 +343,7 @@ fn a_list_of_half_a_million_images_is_denied_at_once_with_the_limit() {
     }
 }
 
-/// A review of an exempt namespace is not read but for its frame, whatever is in its objects.
+/// Of a review of an exempt namespace only the frame is read, with any objects in it.
 #[test]
 fn a_review_of_an_exempt_namespace_takes_next_to_nothing() {
     let _turn = turn();

@@ -1,4 +1,5 @@
-//! What needs nothing but this repository: the command line, the README, and what holds of every review and every plan.
+//! Tests that need nothing but this repository: the command line, the README, and the properties of every review and
+//! every plan.
 
 mod plan;
 mod properties;

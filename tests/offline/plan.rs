@@ -17,7 +17,7 @@ fn headstart(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_headstart"))
         .arg("plan")
         .args(arguments)
-        // Whatever this machine is set up for must not matter.
+        // The settings of this machine must not matter.
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -37,7 +37,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("it prints text")
 }
 
-/// What it prints, if it succeeds.
+/// Returns the text that it prints. Panics unless it succeeds.
 fn plan(arguments: &[&str], input: &str) -> String {
     let nodes = fixture("nodes.yaml");
     let output = headstart(&[arguments, &["--nodes", &nodes]].concat(), input);

@@ -1,4 +1,4 @@
-//! The README says what the program says.
+//! The README agrees with the program.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Review → answer, for bodies that nobody thought of. The same contract is fuzzed in `fuzz/`, whose corpus is tried here.
+//! Review → answer, for random bodies. The same contract is fuzzed in `fuzz/`, whose corpus is tried here.
 
 mod contract;
 

@@ -1,4 +1,4 @@
-//! What holds of the sources: imports go one way, files and structs stay small, core depends on no I/O, and texts are plain.
+//! The rules for the sources: imports go one way, files and structs stay small, core depends on no I/O, and texts are plain.
 
 mod imports;
 mod source;
@@ -10,7 +10,7 @@ use source::{Source, sources};
 const MAX_LINES: (usize, usize) = (400, 300);
 /// The most fields of a struct that are visible outside of its file.
 const MAX_FIELDS: usize = 12;
-/// What core may depend on: Kubernetes' types, and data.
+/// The crates that core may depend on: Kubernetes' types, and data.
 const CORE_DEPENDENCIES: [&str; 6] = [
     "k8s-openapi",
     "serde",

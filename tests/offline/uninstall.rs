@@ -1,4 +1,4 @@
-//! `headstart uninstall` knows all that the manifests install, and the README says what it does.
+//! `headstart uninstall` knows all objects that the manifests install, and the README describes it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use headstart::testing::uninstalled_kinds;
 use serde_json::Value;
 
-/// Directories of what the manifests do not install: examples, and a transformer.
+/// Directories of files that the manifests do not install: examples, and a transformer.
 const OTHERS: [&str; 2] = ["samples", "names"];
 
 fn manifests(directory: &Path) -> Vec<PathBuf> {

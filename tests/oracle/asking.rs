@@ -17,11 +17,11 @@ const BATCH: usize = 500;
 /// Questions that tell whether the generator is any good: of a hundred, at least so many of either answer.
 const LEAST_SHARE: usize = 5;
 
-/// What both say.
+/// An answer, of headstart or of Kubernetes' libraries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Answer {
-    /// The question is not taken at all. Why is told differently by either.
+    /// The question is not taken at all. The two give different reasons.
     #[serde(deserialize_with = "is_text")]
     pub(crate) refused: bool,
     pub(crate) image: String,
@@ -29,7 +29,7 @@ pub(crate) struct Answer {
     pub(crate) matches: bool,
     /// The taint that is not tolerated, as its position.
     pub(crate) taint: Option<usize>,
-    /// What a file holds.
+    /// The objects of a file.
     pub(crate) readings: Vec<String>,
     /// The first of that which headstart reads otherwise.
     pub(crate) difference: String,

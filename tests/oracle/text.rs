@@ -1,4 +1,4 @@
-//! Strings that are nearly right: what is right, changed in a place or two.
+//! Strings that are nearly right: a right one, changed in a place or two.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Whatever is sent: the proper status or an allowing answer, one line in the log, no panic, no user's write refused.
+//! For any request: the proper status or an allowing answer, one line in the log, no panic, no user's write refused.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -98,7 +98,7 @@ async fn an_unparsable_image_and_five_hundred_images_are_stored_with_a_warning()
                 "template": { "metadata": { "labels": { "app": name } }, "spec": { "containers": containers.collect::<Vec<_>>() } },
             },
         });
-        // kubectl prints warnings beside what it returns; as errors they are its message, and the object is stored.
+        // kubectl prints warnings beside its result; as errors they are its message, and the object is stored.
         let create = ["create", "--warnings-as-errors", "-f", "-"];
         let said = installation
             .cluster

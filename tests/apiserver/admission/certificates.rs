@@ -23,10 +23,10 @@ use crate::admission::installation::{Installation, OWN, PATIENCE, SHOP, deployme
 use crate::admission::replica::Replica;
 use testbed::harness::length;
 
-/// A leader stays one, whatever the machine does meanwhile.
+/// A leader keeps such a lease, even on a busy machine.
 const STEADY: [&str; 2] = ["--lease-duration", "60s"];
 
-/// How hastily certificates are replaced, and how often.
+/// The lifetimes of certificates, and the number of times that they are replaced.
 #[derive(Debug)]
 struct Rotation {
     lifetimes: [&'static str; 4],
@@ -86,7 +86,7 @@ pub(crate) async fn called(installation: &Installation) {
 #[tokio::test]
 async fn certificates_rotate_under_writes_without_one_failed_call() {
     let installation = Installation::new().await;
-    // Half of its lifetime is what a leaf has left when it is replaced: seconds, for a busy machine.
+    // A leaf is replaced with half of its lifetime left: seconds, for a busy machine.
     let steadily = Rotation {
         lifetimes: ["--ca-lifetime", "24s", "--leaf-lifetime", "6s"],
         authorities: 1,
@@ -247,7 +247,7 @@ async fn what_a_person_breaks_by_hand_heals_and_is_said() {
     );
 }
 
-/// In this process, because nobody can move a machine's clock for one of its processes.
+/// In this process, because a machine's clock cannot be moved for one of its processes.
 #[tokio::test]
 async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
     let installation = Installation::new().await;
@@ -269,7 +269,7 @@ async fn an_expired_leaf_is_replaced_when_the_clock_says_so() {
         bundle: bundle.clone(),
         registered: registered.clone(),
     };
-    // Who publishes what is to be published, at once.
+    // This task publishes each bundle at once.
     let mut to_publish = bundle.subscribe();
     tokio::spawn(async move {
         while to_publish.changed().await.is_ok() {

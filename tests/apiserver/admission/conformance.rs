@@ -1,4 +1,4 @@
-//! What the real API server makes of headstart's answers, and when it asks.
+//! Tests with the real API server: when it asks headstart, and how it takes the answers.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ async fn asked(replica: &Replica, write: impl Future<Output = kube::Result<Deplo
     replica.metric(REVIEWS).await - before
 }
 
-/// Waits until its controller has written what it makes of the last change: a patch that meets another write is tried
-/// again by the API server, and reviewed again.
+/// Waits until its controller has written the status for the last change. The API server tries a patch again that meets
+/// another write, and it is reviewed again.
 async fn settled(deployments: &Api<Deployment>) {
     until("the Deployment's controller", async || {
         let web = deployments.get("web").await.unwrap();
@@ -54,7 +54,7 @@ async fn the_api_server_asks_when_it_should_and_understands_the_answers() {
 
     let create = PostParams::default();
     let mut web = deployment("web", "app:1");
-    // Its controller then writes nothing but what it has seen, which can be waited for.
+    // Its controller then writes nothing but the observed generation, which can be waited for.
     web.spec.as_mut().unwrap().paused = Some(true);
     assert_eq!(
         asked(&replica, deployments.create(&create, &web)).await,

@@ -1,4 +1,4 @@
-//! What headstart may do where: only where a namespace consents, and only to pods that are its own.
+//! Tests of consent: headstart acts only where a namespace consents, and only on pods of its own.
 
 use headstart_core::api::well_known::{DEPLOYMENT_LABEL, NODE_ANNOTATION, PREFETCH_LABEL};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,7 +13,7 @@ use crate::admission::installation::{Installation, PATIENCE, SHOP, deployment, u
 
 /// Nodes of the cluster.
 const NODES: usize = 2;
-/// The policy that lets nobody but headstart create such pods, so that a test of what comes without it needs it gone.
+/// The policy by which only headstart creates such pods. A test of other clients' pods needs it gone.
 const BINDING: &str = "validatingadmissionpolicybinding/headstart-pods-are-headstarts";
 
 /// A namespace with this value of the label.
@@ -38,7 +38,7 @@ fn opted_in(namespace: &str) -> String {
     web.to_string()
 }
 
-/// How many prefetch pods of Deployments of this name there are.
+/// Returns the number of prefetch pods of Deployments of this name.
 async fn pods_of(installation: &Installation, namespace: &str, deployment: &str) -> usize {
     let pods: Api<Pod> = Api::namespaced(installation.client.clone(), namespace);
     let of_this = ListParams::default().labels(&format!("{DEPLOYMENT_LABEL}={deployment}"));
@@ -155,7 +155,7 @@ async fn pods_of_others_live_and_take_no_place_whatever_their_labels() {
     const SYSTEM: &str = "kube-system";
     let installation = Installation::new().await;
     let cluster = installation.cluster;
-    // Without it nobody could make such pods in the first place.
+    // With the policy no other client could make such pods.
     cluster
         .kubectl(&["delete", "--ignore-not-found", BINDING])
         .await

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::admission::replica::{Replica, is_ready};
 
-/// How often it is looked at who is ready, as the kubelet does by the probe's period and then tells everyone.
+/// The time between two looks at the readiness of the replicas, like the period of the kubelet's probe.
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// Forwards connections until it is dropped.

@@ -1,4 +1,4 @@
-//! Nothing is held unless a leader lives that resumes it, and what is overdue ends without any replica.
+//! Nothing is held unless a leader lives that resumes it, and an overdue hold ends without any replica.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::admission::client::{self, Tls};
 use crate::admission::installation::{Installation, OWN, PATIENCE, SHOP, deployment, until};
 use crate::admission::replica::Replica;
 
-/// How long a standby may take to lead after the leader hangs.
+/// The longest time that a standby may take to lead after the leader hangs.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(15);
 
 async fn until_it_leads(replica: &Replica) {

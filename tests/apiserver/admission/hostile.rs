@@ -1,5 +1,5 @@
-//! Nobody below a cluster's administrator harms others through headstart: what strangers on the network and a tenant can
-//! send and store, all at once, against two replicas that have 1,000 nodes to care for.
+//! No user below a cluster's administrator harms others through headstart. Strangers on the network and a tenant send and store
+//! everything they can, all at once, against two replicas with 1,000 nodes to care for.
 
 mod bodies;
 
@@ -43,18 +43,18 @@ const PATHS: [&str; 3] = ["/mutate", "/hold", "/validate"];
 const CLIENTS: usize = 4;
 /// Of the silent connections, how many this process has open at a time.
 const OPEN: usize = 4000;
-/// Open files of a replica: connections for reviews and for probes, and what it needs itself.
+/// Open files of a replica: connections for reviews and for probes, and those that it needs itself.
 const FILES: usize = 512 + 64 + 64;
 /// As the manifests set it for the kubelet.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Half of the healthy reviews take less.
 const MEDIAN: Duration = Duration::from_millis(10);
 
-/// How much of everything there is.
+/// The sizes of the attack.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     nodes: usize,
-    /// How often each body is sent to each path.
+    /// The number of times that each body is sent to each path.
     times: usize,
     /// Connections that send nothing. Many more than a replica has room for, also in the short form.
     silent: usize,
@@ -158,7 +158,7 @@ impl TestCluster {
             .unwrap();
     }
 
-    /// What a tenant can store while no webhook refuses it, as after an upgrade: each as large as the API server takes it.
+    /// Stores objects as a tenant can while no webhook refuses them, as after an upgrade: as large as the API server allows.
     async fn store_hostile_objects(&self) {
         let annotated = |name: &str, key: &str, value: String| {
             let mut object = deployment(name, "app:1");
@@ -235,7 +235,7 @@ fn deployment(name: &str, image: &str) -> Value {
     serde_json::to_value(deployment).unwrap()
 }
 
-/// Probes a replica as the kubelet does, on a thread of its own, and looks at what it has open.
+/// Probes a replica as the kubelet does, on a thread of its own, and looks at its open files.
 struct Probing {
     stop: CancellationToken,
     thread: JoinHandle<(Duration, usize)>,
@@ -277,8 +277,8 @@ impl Probing {
     }
 }
 
-/// Does this on a thread that takes what others leave of the processors: those who mean harm have machines of their own, and
-/// here they would take the API server's.
+/// Does this on a thread with the lowest priority: attackers have machines of their own, and here they would take the
+/// processors from the API server.
 fn elsewhere(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     std::thread::spawn(|| {
         let own = std::fs::read_link("/proc/thread-self").unwrap();
@@ -368,7 +368,7 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
         .await
         .unwrap();
     let tls = cluster.tls().await;
-    // The first has what is done once: connections, caches of the API server.
+    // The first prefetch pays for work that is done once: connections, caches of the API server.
     cluster.prefetched("web-0").await;
     let now = CancellationToken::new();
     now.cancel();
@@ -430,7 +430,7 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
     for median in medians {
         assert!(median < MEDIAN, "{median:?}");
     }
-    // What is stored is there when a replica starts, too.
+    // The stored objects are there when a replica starts, too.
     let third = cluster.spawn("three", released().await);
     third.ready().await;
     let peak = third.memory("VmHWM");
@@ -438,7 +438,7 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
     assert!(peak <= before[0] + BOUND, "{peak} MiB");
 }
 
-/// What strangers send is not repeated to those who read the log, and fills no disk.
+/// The log does not repeat the text of strangers' requests, and they do not fill a disk with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_do_not_fill_the_log() {
     let installation = Installation::new().await;
@@ -487,7 +487,7 @@ async fn hostile_requests_do_not_fill_the_log() {
     assert!(lines < 100, "{lines}");
 }
 
-/// How many handshakes the log says have failed.
+/// Returns the number of failed handshakes that the log says.
 fn counted(log: &str) -> usize {
     let failed = log
         .lines()

@@ -30,14 +30,14 @@ use crate::{FEW_NODES, Machine, machine};
 /// headstart's namespace, and that of the Deployments.
 pub(crate) const OWN: &str = "headstart";
 pub(crate) const SHOP: &str = "shop";
-/// How many Deployments take turns in a stream of writes.
+/// The number of Deployments that take turns in a stream of writes.
 pub(crate) const DEPLOYMENTS: usize = 5;
 
 static CLUSTER: OnceCell<(ControlPlane, Callers, PathBuf)> = OnceCell::const_new();
 /// Tells apart the logs of replicas with the same name.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// What the `caBundle` of the first webhook holds.
+/// Returns the content of the `caBundle` of the first webhook.
 pub(crate) async fn bundle(client: &Client) -> String {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let webhooks = configurations.get(OWN).await.unwrap().webhooks.unwrap();
@@ -54,14 +54,14 @@ pub(crate) struct Installation {
     _only: Turn,
 }
 
-/// What keeps other tests away.
+/// The lock that keeps other tests away.
 enum Turn {
     Installation { _turn: Alone<()> },
     Machine { _turn: Machine },
 }
 
 impl Installation {
-    /// Applies the manifests, with nothing left of the test before. Nobody is called yet.
+    /// Applies the manifests, with nothing left of the test before. No replica is called yet.
     pub(crate) async fn new() -> Self {
         let turn = FEW_NODES.as_it_is().await;
         Self::with(Turn::Installation { _turn: turn }).await
@@ -118,7 +118,7 @@ impl Installation {
         applied.unwrap();
     }
 
-    /// What the `caBundle` of each webhook of both configurations holds.
+    /// Returns the content of the `caBundle` of each webhook of both configurations.
     pub(crate) async fn bundles(&self) -> Vec<String> {
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let validating: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
@@ -172,13 +172,13 @@ impl Installation {
         Writes::start(api, all.collect()).await.unwrap()
     }
 
-    /// How often the API server let a write through because a webhook of headstart could not be called.
+    /// Returns the number of writes that the API server let through because a webhook of headstart could not be called.
     pub(crate) async fn failed_open(&self) -> f64 {
         self.count("apiserver_admission_webhook_fail_open_count{")
             .await
     }
 
-    /// How often the API server called headstart.
+    /// Returns the number of times that the API server called headstart.
     pub(crate) async fn calls(&self) -> f64 {
         self.count("apiserver_admission_webhook_request_total{")
             .await
@@ -193,7 +193,7 @@ impl Installation {
             .sum()
     }
 
-    /// What the API server's log says of calls that failed.
+    /// Returns the lines of the API server's log about calls that failed.
     pub(crate) fn call_errors(&self) -> Vec<String> {
         let log = fs::read_to_string(self.cluster.log(Component::ApiServer)).unwrap();
         log.lines()

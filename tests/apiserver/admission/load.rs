@@ -1,4 +1,4 @@
-//! Everybody can reach the port: what the worst of them can do to memory, and to the one who matters.
+//! Every client can reach the port: the effect of the worst of them on memory, and on the calls of others.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::admission::installation::Installation;
 use crate::admission::replica::Replica;
 use testbed::harness::length;
 
-/// What the process may take beyond what it took before, in MiB: 64 for bodies, 24 for the connections (512 of 46 KiB),
-/// the rest for what the allocator keeps. The manifests' limit is 256.
+/// The most memory that the process may take beyond the amount before, in MiB. 64 are for bodies, 24 for the
+/// connections (512 of 46 KiB), the rest for memory that the allocator keeps. The manifests' limit is 256.
 pub(crate) const BOUND: u64 = 144;
-/// As on a node of 16 cores, whatever this machine has: what the allocator keeps, it keeps for each thread.
+/// As on a node of 16 cores, on any machine: the allocator keeps memory for each thread.
 const THREADS: &str = "16";
 
-/// Optimised as what is released: its memory and its speed are what counts.
+/// Optimised like a release: its memory and its speed count here.
 pub(crate) async fn released() -> Command {
     let binary = tokio::task::spawn_blocking(|| testbed::headstart::binary(Profile::Ci));
     let mut command = Command::new(binary.await.unwrap().unwrap());
@@ -127,7 +127,7 @@ async fn abuse_takes_bounded_memory_and_healthy_calls_are_answered() {
         peak <= before + BOUND,
         "{peak} MiB at most, {before} before"
     );
-    // What is promised to users is far below a webhook's timeout, on a machine that does all of this at once.
+    // The limit that users are promised is far below a webhook's timeout, on a machine that does all of this at once.
     for latency in [slowloris, idling, malformed, large] {
         assert!(latency < Duration::from_secs(2), "{latency:?}");
     }

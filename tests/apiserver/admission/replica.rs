@@ -1,4 +1,4 @@
-//! A process of headstart, and what a test sees of it.
+//! A process of headstart, with its log, its metrics and its probes.
 
 use std::fs;
 use std::process::ExitStatus;
@@ -94,7 +94,7 @@ impl Replica {
         kilobytes / 1024
     }
 
-    /// What `kill` does.
+    /// Sends the process a signal, as `kill` does.
     pub(crate) async fn signal(&self, signal: &str) {
         let status = Command::new("kill")
             .args([signal, &self.pid().to_string()])

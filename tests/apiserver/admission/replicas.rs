@@ -19,7 +19,7 @@ use crate::admission::replica::Replica;
 const FLAGS: [&str; 4] = ["--drain", "5s", "--lease-duration", "12s"];
 /// After a clean stop the lease would still be valid for longer than this: it is renewed every 1.6 s.
 const BEFORE_IT_ENDS: Duration = Duration::from_secs(9);
-/// Less than the webhooks' `timeoutSeconds` here, which is what nobody is to wait.
+/// Less than the webhooks' `timeoutSeconds` here: no write may wait for so long.
 const LATE: Duration = Duration::from_secs(20);
 
 async fn start(installation: &Installation, forwarder: &Forwarder) -> Replica {

@@ -129,7 +129,7 @@ async fn replicas_that_start_without_an_api_server_are_ready_soon_after_it_is_ba
     assert!(took <= READY_LIMIT, "{took:?}: {}", replicas[1].log());
 }
 
-/// A control plane that nobody else uses, since its other components do not survive a restore.
+/// A control plane for one test alone, since its other components do not survive a restore.
 async fn own_cluster() -> (ControlPlane, std::path::PathBuf) {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
     let nodes = FakeNodes {

@@ -1,4 +1,4 @@
-//! What is never held.
+//! Tests of updates that are not held.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -23,7 +23,7 @@ async fn a_deployment_that_its_user_paused_stays_theirs() {
     web.kubectl(&["rollout", "pause", "deployment/web"]).await;
     web.set_image(&second).await;
     assert_eq!(web.hold().await, None);
-    // The images come, and nobody touches the pause.
+    // The images come, and the pause stays as it is.
     cluster.until_prefetched(web.namespace, "web", 2).await;
     assert!(web.is_paused().await);
     assert_eq!(web.replica_sets().await, [first]);
@@ -90,8 +90,8 @@ async fn an_update_to_what_is_on_the_nodes_does_not_wait() {
     })
     .await;
     let held = web.said("RolloutHeld").await.len();
-    // A watch is a moment behind: a replica may still have to hear of what was just reported. It heard of it when it does
-    // not hold, which it must not go on doing.
+    // A watch is a moment behind: a replica may not have received the last report yet. An update that is not held shows that it
+    // has.
     until("an update that is not held", async || {
         web.set_image(&warm).await;
         let waited = web.is_held().await;

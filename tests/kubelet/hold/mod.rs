@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, deployment, until, waiting};
 
-/// What nobody can pull, and everybody goes on trying: it holds a rollout for as long as a test needs.
+/// An image that no node can pull, and that each node tries again and again. It holds a rollout for as long as a test
+/// needs.
 const UNREACHABLE: &str = "127.0.0.1:1/app:1";
 
 /// A Deployment in a namespace of its own, where rollouts are held.

@@ -1,4 +1,4 @@
-//! What users write during a hold.
+//! Tests of the writes of users during a hold.
 
 use serde_json::{Value, json};
 
@@ -74,7 +74,8 @@ async fn applying_the_same_again_neither_ends_nor_restarts_a_hold() {
         applied.await.unwrap();
         assert_eq!(web.hold().await, Some(held), "{how}");
     }
-    // Helm 3 patches with what has changed between two manifests, and with what has drifted from the newer.
+    // Helm 3 patches with the fields that have changed between two manifests, and with those that have drifted from the
+    // newer.
     let three_way = json!({ "spec": { "template": manifest["spec"]["template"] } }).to_string();
     web.kubectl(&[
         "patch",

@@ -1,4 +1,4 @@
-//! What is read of files, and what is said of the rest.
+//! Tests of the manifests that `headstart plan` reads, and of its messages about the rest.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,8 @@ use super::{fixture, headstart, json_lines, plan, text};
 /// A Deployment, and the nodes to prefetch on.
 type Planned = (String, Vec<String>);
 
-/// What `headstart plan` makes of a file of tests/fixtures/manifests, by name: the nodes to prefetch on, and what is said.
+/// Runs `headstart plan` on a file of tests/fixtures/manifests, by name. Returns its exit code, the nodes to prefetch on for
+/// each Deployment, and its messages.
 fn manifest(name: &str, nodes: &str) -> (Option<i32>, Vec<Planned>, String) {
     let file = fixture(&format!("manifests/{name}.yaml"));
     let output = headstart(&["-f", &file, "-o", "json", "--nodes", nodes], "");

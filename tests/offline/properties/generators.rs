@@ -82,7 +82,7 @@ fn maybe(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     prop_oneof![8 => value, 1 => Just(Value::Null)]
 }
 
-/// What would otherwise leave nothing to plan.
+/// Returns a strategy that rarely gives the value, for values that would leave nothing to plan.
 fn rarely(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     prop_oneof![1 => value, 6 => Just(Value::Null)]
 }

@@ -1,4 +1,4 @@
-//! What holds of planning for every Deployment and every node that deserialises.
+//! The properties of planning, for every Deployment and every node that deserialises.
 
 use headstart_core::plan::{PlacementContext, Plan, plan};
 use headstart_core::pod::status;

@@ -1,4 +1,4 @@
-//! What holds of every answer, whatever the body. Shared by the property test and the fuzz target.
+//! The properties of every answer, for any body. The property test and the fuzz target share them.
 
 use std::sync::OnceLock;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Longest warning and most warnings, as the API server takes and a person reads them.
 const MAX_WARNING: usize = 120;
 const MAX_WARNINGS: usize = 5;
-/// Most bytes of an answer, or of why there is none, whatever was sent.
+/// Most bytes of an answer, or of the reason why there is none, for any body.
 const MAX_ANSWER: usize = 4096;
 
 pub(crate) fn webhook() -> &'static Webhook {
@@ -29,7 +29,7 @@ pub(crate) fn webhook() -> &'static Webhook {
     })
 }
 
-/// Holds whatever asks for it: nothing is known of any node.
+/// Holds every rollout that asks for it: nothing is known of any node.
 fn gate() -> HoldAdmission {
     let settings = PodSettings {
         noop_image: "headstart".into(),
@@ -52,7 +52,7 @@ fn gate() -> HoldAdmission {
     }
 }
 
-/// What a body was taken for.
+/// The class of a body, by the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// No review.
@@ -80,7 +80,7 @@ pub(crate) fn check(body: &[u8]) -> Taken {
     assert_eq!(mutated["uid"], validated["uid"]);
     assert_eq!(mutated["uid"], held["uid"]);
     assert!(mutated["uid"].as_str().is_some_and(|uid| !uid.is_empty()));
-    // What is not read need not be sound: a text that is no UTF-8, a number beyond all bounds.
+    // Fields that are not read need not be valid: a text that is no UTF-8, a number beyond all bounds.
     let review: Option<Value> = serde_json::from_slice(body).ok();
     if let Some(review) = &review {
         assert_eq!(mutated["uid"], review["request"]["uid"]);
@@ -98,7 +98,7 @@ pub(crate) fn check(body: &[u8]) -> Taken {
         }
     }
     assert!(validated.get("patch").is_none() && validated.get("patchType").is_none());
-    // What is denied is denied for a label or annotation of headstart's that is in the object, and the message says so.
+    // Each denial is for a label or annotation of headstart's that is in the object, and the message says so.
     if validated["allowed"] == false {
         let message = validated["status"]["message"].as_str().expect("a reason");
         assert!(
@@ -115,8 +115,8 @@ pub(crate) fn check(body: &[u8]) -> Taken {
     }
 }
 
-/// A patch is base64 with its type, or absent. It applies to what was received, whatever that was, and changes the pause and
-/// the marks of a hold and nothing else.
+/// A patch is base64 with its type, or absent. It applies to every object that can be received, and changes the pause and the
+/// marks of a hold and nothing else.
 fn check_patch(answer: &Value, object: &Value) {
     assert_eq!(
         answer.get("patch").is_some(),
@@ -132,7 +132,7 @@ fn check_patch(answer: &Value, object: &Value) {
     assert_eq!(without_hold(patched), without_hold(object.clone()));
 }
 
-/// Without what a hold changes; an empty map and none are the same to the API server.
+/// Returns the object without the fields that a hold changes. An empty map and none are the same to the API server.
 fn without_hold(mut object: Value) -> Value {
     let spec = object["spec"].as_object_mut().expect("it has a spec");
     spec.remove("paused");

@@ -12,7 +12,7 @@ struct Module<'a> {
     code: String,
     /// The modules that it declares.
     children: Vec<String>,
-    /// What it imports: path, name here, and whether it is passed on.
+    /// Its imports: path, name here, and whether it is passed on.
     uses: Vec<(String, String, bool)>,
 }
 
@@ -202,7 +202,7 @@ fn contains_word(text: &str, wanted: &str) -> bool {
     })
 }
 
-/// Returns the module that defines what a path names; `None` for another crate.
+/// Returns the module that defines the item of a path; `None` for another crate.
 fn resolve(modules: &Modules<'_>, from: &str, path: &str, depth: usize) -> Option<String> {
     let mut here: Vec<&str> = from.split("::").filter(|part| !part.is_empty()).collect();
     let mut parts: Vec<&str> = path.split("::").collect();

@@ -50,7 +50,7 @@ const RETIRED: [&str; 44] = [
     "Hint",
 ];
 
-/// How a comment may not begin. A comment says what the code does: "Returns whether", not "Whether".
+/// The words with which a comment may not begin. A comment says what the code does: "Returns whether", not "Whether".
 const OPENINGS: [&str; 4] = ["Whether ", "Whoever ", "Who ", "It is "];
 
 /// Words that hide the subject. Code and components have names.

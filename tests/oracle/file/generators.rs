@@ -259,7 +259,7 @@ fn block(indent: usize, fields: &[(String, String)]) -> String {
     text
 }
 
-/// What stands for a value: what is right, an odd word, or one of a wrong shape.
+/// Returns a text for a value: the right one, an odd word, or one of a wrong shape.
 fn value(right: String) -> BoxedStrategy<String> {
     prop_oneof![
         50 => Just(right),
@@ -442,7 +442,7 @@ pub(super) fn is_read_otherwise(text: &str) -> bool {
     }) || text.split('!').skip(1).any(is_odd_tag)
 }
 
-/// How a text is written to its file.
+/// The form in which a text is written to its file.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Utf8,
@@ -458,7 +458,7 @@ impl Form {
             Self::Utf8 => text.into(),
             Self::CrLf => text.replace('\n', "\r\n").into(),
             Self::Unended => text.trim_end().into(),
-            // In these kubectl sees no separator, and what is behind the first document does not matter.
+            // In these kubectl sees no separator, and documents after the first do not matter.
             Self::Utf16Be if text.contains("---") => text.into(),
             // kubectl ends every file with a byte for a new line, which would be half a character here.
             Self::Utf16Be => ["\u{feff}", text.trim_start_matches('\u{feff}'), "\n"]

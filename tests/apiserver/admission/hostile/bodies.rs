@@ -1,11 +1,11 @@
-//! What a caller without credentials may send: reviews of up to 7 MiB, each made to cost as much as it can.
+//! Bodies that a caller without credentials may send: reviews of up to 7 MiB, each made to cost as much as it can.
 
 /// A little less than headstart reads.
 const SIZE: usize = 7 * 1024 * 1024 - 4096;
 /// The same twice, for an object and the one before it.
 const HALF: usize = SIZE / 2;
 
-/// A hostile body, and what it is.
+/// A hostile body, and its description.
 pub(crate) struct Hostile {
     pub(crate) what: &'static str,
     pub(crate) body: String,

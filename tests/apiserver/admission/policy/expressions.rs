@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::requests::Request;
 use crate::admission::installation::{Installation, until};
 
-/// What the API server sets by itself, or lets nobody change.
+/// The fields that the API server sets by itself, or lets no client change.
 const SERVERS_OWN: [&str; 11] = [
     "name",
     "generateName",

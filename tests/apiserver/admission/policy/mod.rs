@@ -1,5 +1,5 @@
-//! What headstart's own account may do, tried with its own token: everything that a policy forbids is refused by that
-//! policy's name, also where RBAC would allow everything, and everything that headstart does is allowed.
+//! Tests of the rights of headstart's own account, with its own token. Everything that a policy forbids is refused by
+//! that policy's name, also where RBAC would allow everything. Everything that headstart does is allowed.
 
 mod elsewhere;
 mod expressions;
@@ -85,7 +85,8 @@ fn settings(pin: NodeBinding) -> PodSettings {
     }
 }
 
-/// What headstart creates, in all its forms, on a node that does not exist: it is about whether it may.
+/// Returns the pods that headstart creates, in all their forms, on a node that does not exist: only the permission is
+/// tested.
 fn made(web: &Web) -> Vec<Value> {
     let mut forms = vec![
         (PullMethod::Container, NodeBinding::NodeName),

@@ -13,7 +13,7 @@ use crate::admission::installation::{Installation, PATIENCE, SHOP, deployment, u
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
-/// What the webhooks of cloud providers do for the identity of pods, as a policy.
+/// Returns a policy that does the same as the webhooks of cloud providers for the identity of pods.
 fn mutator() -> Vec<Value> {
     let expression = r#"[
         JSONPatch{op: "add", path: "/metadata/labels/example.com~1injected", value: "yes"},
@@ -103,7 +103,7 @@ async fn policy_tolerates_what_other_webhooks_add_to_prefetch_pods() {
         assert!(has_additions(&created), "{created}");
     }
 
-    // And all the way: both nodes get the images, and nobody is told of a refusal.
+    // And all the way: both nodes get the images, and no refusal is reported.
     let replica = installation.replica("replica", &["--require-policies"]);
     replica.ready().await;
     let deployments: Api<Deployment> = Api::namespaced(everyone.clone(), SHOP);

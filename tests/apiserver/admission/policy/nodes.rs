@@ -1,4 +1,4 @@
-//! What a node gains by a prefetch pod: nothing of the workload's ServiceAccount.
+//! A node gains no token of the workload's ServiceAccount by a prefetch pod.
 
 use kube::Client;
 use kube::config::AuthInfo;

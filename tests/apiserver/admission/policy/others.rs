@@ -276,14 +276,14 @@ pub(super) fn resume(query: &str) -> Request {
     Request::merge(&held, resume)
 }
 
-/// What the account of the CronJob must not write. RBAC lets it create nothing.
+/// Returns the writes that the account of the CronJob must not do. RBAC lets it create nothing.
 pub(super) fn forbidden_to_release() -> Vec<Refusal> {
     let all = deployments().into_iter();
     all.filter(|refusal| !refusal.request.path().contains("deployments?"))
         .collect()
 }
 
-/// What headstart writes.
+/// Returns the writes that headstart does.
 pub(super) fn allowed(own: &str) -> Vec<Request> {
     let secrets = format!("/api/v1/namespaces/{own}/secrets?dryRun=All");
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{own}/leases?dryRun=All");

@@ -53,7 +53,7 @@ pub(super) fn set(object: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-/// What is changed of a pod that headstart makes. Without image volumes an API server makes empty directories of them.
+/// Returns forbidden changes of a pod of headstart's. Without image volumes an API server makes empty directories of them.
 pub(super) fn forbidden(pod: &Value, image_volumes: bool) -> Vec<Refusal> {
     let by_volume = pod["spec"]["initContainers"].is_null();
     let pin = if pod["spec"]["nodeName"].is_null() {
@@ -129,7 +129,7 @@ pub(super) fn forbidden(pod: &Value, image_volumes: bool) -> Vec<Refusal> {
         .collect()
 }
 
-/// What is mounted where the no-op is, or beside the image of a user where it could be run.
+/// Returns pods with a mount over the no-op, or with one beside the image of a user where it could be run.
 fn mounts(pod: &Value, image_volumes: bool) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     let places = [
@@ -590,7 +590,7 @@ fn privilege() -> Vec<Change> {
     ]
 }
 
-/// Where even a good pod may not be, and a pod that waits for nobody.
+/// Returns creates of a good pod in places where it may not be, and of a pod that waits forever.
 pub(super) fn forbidden_places(pod: &Value, own: &str) -> Vec<Refusal> {
     let mut gated = pod.clone();
     gated["spec"]["nodeName"] = Value::Null;
@@ -610,7 +610,7 @@ pub(super) fn forbidden_places(pod: &Value, own: &str) -> Vec<Refusal> {
     ]
 }
 
-/// Pods that live whatever headstart's token asks for.
+/// Returns deletes of pods that headstart's token must not delete.
 pub(super) fn forbidden_deletes(own: &str) -> Vec<Refusal> {
     let delete = |what: &str, namespace: &str, name: &str, message| {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");

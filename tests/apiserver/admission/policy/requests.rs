@@ -16,7 +16,7 @@ pub(super) struct Refusal {
     pub(super) what: String,
     pub(super) request: Request,
     pub(super) policy: &'static str,
-    /// A part of what the policy says.
+    /// A part of the policy's message.
     pub(super) message: &'static str,
 }
 
