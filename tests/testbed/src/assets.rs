@@ -30,7 +30,7 @@ const KUBERNETES_COMPONENTS: &[&str] = &[
     "kubelet",
 ];
 
-/// Where the programs are.
+/// The directories of the programs.
 #[derive(Clone, Debug)]
 pub struct Assets {
     bin: PathBuf,
@@ -38,26 +38,26 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// What a control plane and fake nodes need.
+    /// Builds the programs for a control plane and fake nodes.
     ///
     /// # Errors
-    /// When a program cannot be built; says what to install.
+    /// Fails if a program cannot be built; the message says what to install.
     pub fn control_plane() -> Result<Self> {
         Self::build(&[recipes::CONTROL_PLANE])
     }
 
-    /// What a control plane and real nodes need.
+    /// Builds the programs for a control plane and real nodes.
     ///
     /// # Errors
-    /// When a program cannot be built; says what to install.
+    /// Fails if a program cannot be built; the message says what to install.
     pub fn nodes() -> Result<Self> {
         Self::build(&[recipes::CONTROL_PLANE, recipes::NODE])
     }
 
-    /// What answers as Kubernetes' own libraries do; no cluster.
+    /// Builds the program that answers as Kubernetes' own libraries do. It needs no cluster.
     ///
     /// # Errors
-    /// When the program cannot be built; says what to install.
+    /// Fails if the program cannot be built; the message says what to install.
     pub fn oracle() -> Result<Self> {
         Self::build(&[recipes::ORACLE])
     }

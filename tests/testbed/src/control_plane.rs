@@ -23,12 +23,12 @@ use crate::fake_nodes::Kwok;
 use crate::process::{Process, READY_LIMIT, Wait, random_hex};
 use crate::run_dir::RunDir;
 
-/// How often everything is started anew when another process took a port between finding and using it.
+/// The number of starts in all. Everything is started anew when another process took a port before its use.
 const ATTEMPTS: usize = 5;
-/// What a component says when its port is taken.
+/// The text that a component logs when its port is taken.
 const PORT_TAKEN: &str = "address already in use";
 
-/// What can be chosen about a control plane.
+/// The options of a control plane.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Write an audit log, for [`ControlPlane::audit_events`].
@@ -72,7 +72,7 @@ impl ControlPlane {
     /// Starts one and waits until it serves.
     ///
     /// # Errors
-    /// When a component does not become ready; the end of its log is in the message.
+    /// Fails if a component does not become ready; the end of its log is in the message.
     pub async fn start(options: Options) -> Result<Self> {
         let assets = tokio::task::spawn_blocking(Assets::control_plane).await??;
         let run = RunDir::create(&assets)?;
@@ -128,7 +128,7 @@ impl ControlPlane {
     /// Waits until pods can be created in a namespace that may be new.
     ///
     /// # Errors
-    /// When that does not come to be.
+    /// Fails if that does not become possible in time.
     pub async fn takes_pods(&self, namespace: &str) -> Result<()> {
         // Pods are refused until their namespace's ServiceAccount exists, and need the authority to reach the server.
         let what = format!("the controller manager to create {namespace}'s ServiceAccount");
@@ -148,7 +148,7 @@ impl ControlPlane {
     /// Starts a component that was stopped. Waits until the API server is ready, if that is the one.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails if it does not become ready.
     pub async fn start_component(&self, component: Component) -> Result<()> {
         let process = Process::spawn(&self.run, component.name(), self.layout.command(component))?;
         self.processes().insert(component, process);
@@ -167,7 +167,7 @@ impl ControlPlane {
     /// Kills a component and starts it again.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails if it does not become ready.
     pub async fn restart(&self, component: Component) -> Result<()> {
         self.stop_component(component);
         self.start_component(component).await

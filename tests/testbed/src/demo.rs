@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 /// Layers of the large image: runtimes fetch some at a time, as they do with real images.
 const LAYERS: u64 = 4;
 
-/// What `cargo demo` is told.
+/// The options of `cargo demo`.
 #[derive(Args, Clone, Debug)]
 pub struct Demo {
     /// Real nodes (root, Linux)
@@ -35,7 +35,7 @@ pub struct Demo {
     /// Size of the new image
     #[arg(long, default_value_t = 96, value_name = "MIB")]
     image_size: u64,
-    /// What the registry gives each node per second
+    /// Bandwidth of the registry for each node, per second
     #[arg(long, default_value_t = 12, value_name = "MIB")]
     bandwidth: u64,
     /// Leave the cluster running at the end
@@ -46,7 +46,7 @@ pub struct Demo {
 /// Shows it, and takes everything down again unless told to keep it.
 ///
 /// # Errors
-/// When the cluster or headstart does not come up, or a rollout does not complete.
+/// Fails if the cluster or headstart does not come up, or a rollout does not complete.
 pub async fn run(demo: Demo) -> Result<()> {
     let cluster = match nodes::unavailable() {
         None => on_real_nodes(&demo).await?,

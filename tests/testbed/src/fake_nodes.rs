@@ -20,7 +20,7 @@ use crate::assets::{CONTAINERD_VERSION, KUBERNETES_VERSION};
 use crate::control_plane::ControlPlane;
 use crate::process::{Process, READY_LIMIT, Wait, without_proxies};
 
-/// What marks a fake node, as a label and, which kwok looks at, as an annotation.
+/// The mark of a fake node, as a label and as an annotation, which kwok reads.
 pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 
 const NODE_STAGES: &str = include_str!("../kwok/nodes.yaml");
@@ -37,14 +37,14 @@ const CREATES_IN_FLIGHT: usize = 32;
 /// The shares of pulls that succeed and fail add up to this.
 const WEIGHTS: f64 = 10_000.0;
 
-/// How many fake nodes, and how pulls on them go. The latest call decides about the pulls on all of them.
+/// The number of fake nodes, and the course of pulls on them. The latest call decides about the pulls on all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FakeNodes {
-    /// How many to add.
+    /// The number of nodes to add.
     pub count: usize,
     /// The share of headstart's pods that cannot pull, by chance, from 0 to 1.
     pub pull_failures: f64,
-    /// How long a pull takes.
+    /// The duration of a pull.
     pub pull: Range<Duration>,
 }
 
@@ -58,7 +58,7 @@ impl Default for FakeNodes {
     }
 }
 
-/// The running kwok and what it was told.
+/// The running kwok with its configuration.
 #[derive(Debug)]
 pub(crate) struct Kwok {
     pub(crate) process: Process,
@@ -71,7 +71,7 @@ impl ControlPlane {
     /// before it is created, by its number.
     ///
     /// # Errors
-    /// When they do not become ready.
+    /// Fails if they do not become ready.
     pub async fn add_fake_nodes(
         &self,
         fake: FakeNodes,

@@ -1,8 +1,8 @@
-//! What the suites that need a cluster have in common.
+//! The code that the suites with a cluster have in common.
 //!
-//! - [`lock`]: turns on a cluster, shared or alone, and how long each test took
-//! - [`audit`]: what headstart has asked the API server, from its audit log
-//! - [`is_long`], [`length`]: what `HEADSTART_LONG=1` means
+//! - [`lock`]: turns on a cluster, shared or alone, and the time of each test
+//! - [`audit`]: headstart's requests to the API server, from its audit log
+//! - [`is_long`], [`length`]: the effect of `HEADSTART_LONG=1`
 //! - [`until`], [`deployment`]
 
 pub mod audit;
@@ -25,7 +25,7 @@ pub const PATIENCE_AT_SCALE: Duration = Duration::from_secs(600);
 /// Waits until the condition holds, for [`PATIENCE`].
 ///
 /// # Panics
-/// When it does not come to hold.
+/// Panics if it does not come to hold.
 pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     until_within(PATIENCE, what, condition).await;
 }
@@ -33,7 +33,7 @@ pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 /// Waits until the condition holds, for [`PATIENCE_AT_SCALE`].
 ///
 /// # Panics
-/// When it does not come to hold.
+/// Panics if it does not come to hold.
 pub async fn until_at_scale(what: &str, condition: impl AsyncFn() -> bool) {
     until_within(PATIENCE_AT_SCALE, what, condition).await;
 }

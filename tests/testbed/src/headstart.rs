@@ -18,7 +18,7 @@ use manifests::Manifests;
 
 /// Its namespace, and the name of all its objects.
 pub const NAME: &str = "headstart";
-/// The image that prefetch pods run where headstart is a local process. Nobody pulls it there.
+/// The image that prefetch pods run where headstart is a local process. No node pulls it there.
 pub const LOCAL_IMAGE: &str = "headstart.dev/headstart:dev";
 /// A port that nothing listens on.
 const NOBODY: u16 = 1;
@@ -33,7 +33,7 @@ impl Installed {
     /// Builds and installs it with these flags added, and waits until every replica is ready.
     ///
     /// # Errors
-    /// When it cannot be built, or does not become ready.
+    /// Fails if it cannot be built, or does not become ready.
     pub async fn on(nodes: &Nodes, profile: Profile, flags: &[&str]) -> Result<Self> {
         let binary = tokio::task::spawn_blocking(move || binary(profile)).await??;
         let image = Image::default()
@@ -58,7 +58,7 @@ impl Installed {
     /// Waits until every replica is ready and the API server trusts them.
     ///
     /// # Errors
-    /// When they do not become ready; what their pods say is in the message.
+    /// Fails if they do not become ready; the list and the logs of their pods are in the message.
     pub async fn wait_until_ready(&self, control_plane: &ControlPlane) -> Result<()> {
         let timeout = format!("--timeout={}s", READY_LIMIT.as_secs());
         let rollout = [
@@ -83,7 +83,7 @@ impl Installed {
     /// The end of every replica's log.
     ///
     /// # Errors
-    /// When a replica's kubelet does not answer.
+    /// Fails if a replica's kubelet does not answer.
     pub async fn logs(&self, control_plane: &ControlPlane) -> Result<String> {
         let selector = format!("app.kubernetes.io/name={NAME}");
         control_plane
@@ -118,7 +118,7 @@ impl Local {
     /// ready.
     ///
     /// # Errors
-    /// When it cannot be built, or does not become ready.
+    /// Fails if it cannot be built, or does not become ready.
     pub async fn start(
         control_plane: &ControlPlane,
         profile: Profile,
@@ -129,10 +129,11 @@ impl Local {
         Self::start_through(control_plane, &binary, &kubeconfig, flags).await
     }
 
-    /// Applies the manifests, with nobody called yet; returns a kubeconfig that acts as the ServiceAccount they make.
+    /// Applies the manifests, with webhooks that call no replica yet. Returns a kubeconfig that acts as the
+    /// ServiceAccount that they make.
     ///
     /// # Errors
-    /// When they cannot be applied.
+    /// Fails if they cannot be applied.
     pub async fn install(control_plane: &ControlPlane) -> Result<PathBuf> {
         Self::register(control_plane, NOBODY).await?;
         control_plane.service_account_kubeconfig(NAME, NAME).await
@@ -141,7 +142,7 @@ impl Local {
     /// Applies the manifests, with all webhooks called at this port.
     ///
     /// # Errors
-    /// When they cannot be applied.
+    /// Fails if they cannot be applied.
     pub async fn register(control_plane: &ControlPlane, port: u16) -> Result<()> {
         let directory = control_plane.dir().join("install");
         Manifests::read()?.called_at(port)?.write(&directory)?;
@@ -151,10 +152,11 @@ impl Local {
             .map(drop)
     }
 
-    /// Applies the manifests as an overlay of a user would, by another name and in another namespace, with nobody called.
+    /// Applies the manifests as an overlay of a user would, by another name and in another namespace, with webhooks that call
+    /// no replica.
     ///
     /// # Errors
-    /// When they cannot be applied.
+    /// Fails if they cannot be applied.
     pub async fn install_elsewhere(
         control_plane: &ControlPlane,
         namespace: &str,
@@ -171,10 +173,10 @@ impl Local {
             .map(drop)
     }
 
-    /// Removes what has that name and namespace. What has a name of its own, such as the policies, stays.
+    /// Removes the objects of that name and namespace. Objects with a name of their own, such as the policies, stay.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// Fails if an object cannot be removed.
     pub async fn remove_elsewhere(
         control_plane: &ControlPlane,
         namespace: &str,
@@ -189,11 +191,11 @@ impl Local {
         Ok(())
     }
 
-    /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it. What
-    /// `cargo test` built is binary enough where only what it does counts.
+    /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it. The
+    /// binary that `cargo test` built is enough where only its behaviour counts.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails if it does not become ready.
     pub async fn start_through(
         control_plane: &ControlPlane,
         binary: &Path,
@@ -214,10 +216,11 @@ impl Local {
         Ok(local)
     }
 
-    /// Starts one replica by this command of its binary; its log has this name. Nobody calls it, and nothing is waited for.
+    /// Starts one replica by this command of its binary; its log has this name. No webhook calls it, and it may not be ready
+    /// yet.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails if it cannot be started.
     pub fn spawn(
         control_plane: &ControlPlane,
         name: &str,
@@ -227,7 +230,7 @@ impl Local {
     ) -> Result<Self> {
         let (port, probe_port) = (free_port()?, free_port()?);
         ignore_proxies(&mut command);
-        // What a test reads of its log, and who it is, does not depend on where the test runs.
+        // Its log and its identity do not depend on the environment of the test.
         for variable in ["RUST_LOG", "POD_NAME", "POD_NAMESPACE"] {
             command.env_remove(variable);
         }
@@ -249,10 +252,10 @@ impl Local {
         })
     }
 
-    /// What it answers to probes and scrapes: `/livez`, `/readyz`, `/metrics`.
+    /// Returns its answer to probes and scrapes: `/livez`, `/readyz`, `/metrics`.
     ///
     /// # Errors
-    /// When it does not answer with success.
+    /// Fails if it does not answer with success.
     pub async fn get(&self, path: &str) -> Result<String> {
         let address = format!("http://127.0.0.1:{}", self.probe_port);
         let client = Client::try_from(Config::new(address.parse()?))?;
@@ -266,12 +269,12 @@ impl Local {
         &self.process
     }
 
-    /// Where it answers reviews.
+    /// Returns the port on which it answers reviews.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it answers probes and scrapes.
+    /// Returns the port on which it answers probes and scrapes.
     pub fn probe_port(&self) -> u16 {
         self.probe_port
     }

@@ -1,14 +1,14 @@
 //! Real Kubernetes clusters for headstart's tests and demo, from nothing but Rust, Go and gcc.
 //!
 //! - [`assets`]: the programs, built on first use
-//! - [`run_dir`], [`process`]: a run's directory and processes, and that nothing is left of them
+//! - [`run_dir`], [`process`]: a run's directory and processes, and their removal
 //! - [`control_plane`]: etcd, API server, controller manager and scheduler; needs no root
 //! - [`fake_nodes`]: nodes by the thousand that only pretend (kwok)
 //! - [`nodes`]: kubelets with containerd, as root on Linux, and a [`registry`] for their [`image`]s
 //! - [`headstart`]: builds headstart and installs it from its own manifests
-//! - [`rollout`]: a Deployment to roll out, and what its users see of it when
-//! - [`writes`]: a stream of writes, to be noticed or not by those who write
-//! - [`demo`]: what `cargo demo` shows
+//! - [`rollout`]: a Deployment to roll out, and the course of its updates
+//! - [`writes`]: a stream of users' writes, with the duration of each
+//! - [`demo`]: the rollouts of `cargo demo`
 //! - [`persistent`]: clusters that outlive the command that started them
 //! - [`harness`]: turns on a cluster, waiting and counting, for the suites
 

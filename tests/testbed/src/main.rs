@@ -31,7 +31,7 @@ enum Command {
         #[arg(long, default_value_t = 0, value_name = "N")]
         fake_nodes: usize,
     },
-    /// How to use the clusters that run
+    /// Print how to use the clusters that run
     Show,
     /// End every cluster that was left running
     Down,

@@ -24,20 +24,20 @@ use crate::process::{Process, READY_LIMIT, Wait, output, without_proxies};
 use crate::registry::{Credentials, Registry, node_address};
 use crate::run_dir::{self, RunDir};
 
-/// How long the reaper of a run that has just ended may take to give the machine back.
+/// The longest time that the reaper of a run that has just ended may take to give the machine back.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(120);
 /// Nodes have a digit in several addresses.
 const MOST_NODES: usize = 9;
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
-/// Where every kubelet of a machine links the logs of containers to, whatever its own directories are.
+/// The directory in which every kubelet of a machine links the logs of containers, with any directories of its own.
 const CONTAINER_LOGS: &str = "/var/log/containers";
-/// Where every containerd of a machine has the sockets of its shims.
+/// The directories in which every containerd of a machine has the sockets of its shims.
 const SHIM_SOCKETS: [&str; 2] = ["/run/containerd", "/run/containerd/s"];
 
 /// A cluster with real nodes, `node-1`, `node-2`, …. Dropping it ends it, and so does the end of this process.
 #[derive(Debug)]
 pub struct Nodes {
-    // Dropped in this order: what runs on the nodes, the nodes, what they pull from, what they are told.
+    // Dropped in this order: the processes on the nodes, their registries, their control plane.
     nodes: Vec<NodeProcesses>,
     private: Registry,
     registry: Registry,
@@ -220,7 +220,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// What the nodes belong to.
+    /// Returns the control plane of the nodes.
     pub fn control_plane(&self) -> &ControlPlane {
         &self.control_plane
     }
@@ -244,7 +244,7 @@ impl Nodes {
     /// Starts the registries again, with the images they had.
     ///
     /// # Errors
-    /// When one does not become ready.
+    /// Fails if one does not become ready.
     pub async fn switch_registries_on(&mut self) -> Result<()> {
         let run = self.control_plane.run();
         self.registry.switch_on(run).await?;
@@ -260,7 +260,7 @@ impl Nodes {
     /// digests.
     ///
     /// # Errors
-    /// When the node's containerd does not answer.
+    /// Fails if the node's containerd does not answer.
     pub async fn images_on(&self, node: &str) -> Result<Vec<String>> {
         let images = self.ask_runtime("images", node, &[]).await?;
         Ok(images.lines().map(str::to_owned).collect())
@@ -269,7 +269,7 @@ impl Nodes {
     /// Removes an image from a node; one that is not there is no error.
     ///
     /// # Errors
-    /// When the node's containerd does not answer.
+    /// Fails if the node's containerd does not answer.
     pub async fn remove_image(&self, node: &str, reference: &str) -> Result<()> {
         self.ask_runtime("remove-image", node, &[reference])
             .await
@@ -279,18 +279,18 @@ impl Nodes {
     /// Pulls an image onto a node, without a pod and behind the kubelet's back.
     ///
     /// # Errors
-    /// When the node's containerd cannot pull it.
+    /// Fails if the node's containerd cannot pull it.
     pub async fn pull_image(&self, node: &str, reference: &str) -> Result<()> {
         self.ask_runtime("pull-image", node, &[reference])
             .await
             .map(drop)
     }
 
-    /// Removes what a node's container runtime still keeps of pods that have ended. Its kubelet does so about once a minute,
-    /// for all of them at once, and keeps the machine busy with it for seconds.
+    /// Removes the pods that have ended and that a node's container runtime still keeps. Its kubelet does so about once a
+    /// minute, for all of them at once, and keeps the machine busy with it for seconds.
     ///
     /// # Errors
-    /// When the node's containerd does not answer, or cannot remove one.
+    /// Fails if the node's containerd does not answer, or cannot remove one.
     pub async fn remove_ended_pods(&self, node: &str) -> Result<()> {
         self.ask_runtime("remove-ended-pods", node, &[])
             .await
@@ -310,7 +310,7 @@ impl Nodes {
     /// Kills a container's process with SIGKILL, as a crash would end it.
     ///
     /// # Errors
-    /// When the node runs no such container.
+    /// Fails if the node runs no such container.
     pub async fn kill_container(&self, node: &str, id: &str) -> Result<()> {
         let tasks = "containerd/state/io.containerd.runtime.v2.task/k8s.io";
         let file = self.control_plane.dir().join(node).join(tasks).join(id);
@@ -324,7 +324,7 @@ impl Nodes {
     /// Sets a label of a node.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// Fails if the API server refuses it.
     pub async fn label(&self, node: &str, key: &str, value: &str) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.control_plane.client()?);
         let patch = json!({ "metadata": { "labels": { key: value } } });
@@ -390,7 +390,7 @@ async fn wait_for_handover() -> Result<()> {
     }
 }
 
-/// Gives the machine what the nodes need of it, each change written down before it is made.
+/// Changes the machine as the nodes need it. Each change is written down before it is made.
 async fn prepare_machine(assets: &Assets, run: &RunDir, count: usize) -> Result<()> {
     for number in 1..=count {
         run.before_changing(&format!("link {}", config::bridge(number)))?;

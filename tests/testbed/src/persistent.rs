@@ -10,7 +10,7 @@ use crate::control_plane::ControlPlane;
 use crate::nodes::Nodes;
 use crate::run_dir::{self, PERSISTENT_FILE};
 
-/// What runs when this process has ended.
+/// A cluster that runs on when this process has ended.
 #[derive(Debug)]
 pub enum PersistentCluster {
     /// With real nodes.
@@ -31,7 +31,7 @@ impl PersistentCluster {
     /// Leaves it running; returns how to use it.
     ///
     /// # Errors
-    /// When that cannot be written down.
+    /// Fails if that cannot be written down.
     pub async fn keep(self) -> Result<String> {
         let control_plane = self.control_plane();
         let mut usage = format!(
@@ -69,7 +69,7 @@ impl PersistentCluster {
 /// Ends every persistent cluster and returns their number.
 ///
 /// # Errors
-/// When something of one could not be removed.
+/// Fails if a part of one could not be removed.
 pub fn end_all() -> Result<usize> {
     let runs = persistent_runs()?;
     if runs.is_empty() {
@@ -85,7 +85,7 @@ pub fn end_all() -> Result<usize> {
 /// Returns how to use the persistent clusters.
 ///
 /// # Errors
-/// When what was written down cannot be read.
+/// Fails if the files about them cannot be read.
 pub fn usages() -> Result<Vec<String>> {
     persistent_runs()?
         .iter()

@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::run_dir::{MARKER, RunDir};
 
-/// How much of a log an error shows.
+/// The most bytes of a log that an error shows.
 const SHOWN_BYTES: u64 = 4096;
 const SHOWN_LINES: usize = 15;
-/// Between two looks at a condition.
+/// The time between two looks at a condition.
 const POLL: Duration = Duration::from_millis(50);
 
 /// One running component. Dropping it kills it.
@@ -29,7 +29,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a component; what it writes goes to its log in the run's directory.
+    /// Starts a component; its output goes to its log in the run's directory.
     pub(crate) fn spawn(run: &RunDir, name: &str, mut command: Command) -> Result<Self> {
         let log = run.path().join("log").join(format!("{name}.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
@@ -49,7 +49,7 @@ impl Process {
         })
     }
 
-    /// Where its log is.
+    /// Returns the path of its log.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -59,10 +59,10 @@ impl Process {
         self.with_child(|child| child.id())
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status, if it has ended.
     ///
     /// # Errors
-    /// When the machine does not say.
+    /// Fails if the operating system does not say.
     pub fn exited(&self) -> Result<Option<ExitStatus>> {
         Ok(self.with_child(Child::try_wait).transpose()?.flatten())
     }
@@ -132,7 +132,8 @@ fn tail(log: &Path) -> std::io::Result<String> {
     Ok(lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"))
 }
 
-/// How long anything that is started may take to be ready, on a busy machine; what ends by itself is noticed at once.
+/// The longest time for anything that is started to be ready, on a busy machine. A process that ends by itself is
+/// noticed at once.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(300);
 
 /// Waiting for a condition, with a limit.
@@ -156,7 +157,7 @@ impl Wait {
     /// Waits until it is so.
     ///
     /// # Errors
-    /// When the limit is over.
+    /// Fails if the limit is over.
     pub async fn until(&self, condition: impl AsyncFn() -> bool) -> Result<()> {
         while !condition().await {
             self.pause().await?;
@@ -167,7 +168,7 @@ impl Wait {
     /// A short pause before the condition is looked at again.
     ///
     /// # Errors
-    /// When the limit is over.
+    /// Fails if the limit is over.
     pub async fn pause(&self) -> Result<()> {
         if self.started.elapsed() >= self.limit {
             bail!(
@@ -182,10 +183,10 @@ impl Wait {
     }
 }
 
-/// Runs a program to its end, with this on its standard input; returns what it printed.
+/// Runs a program to its end, with this on its standard input; returns its output.
 ///
 /// # Errors
-/// When it fails; what it wrote to standard error is the message.
+/// Fails if the program fails; its standard error is the message.
 pub async fn output(mut command: tokio::process::Command, input: &[u8]) -> Result<String> {
     use tokio::io::AsyncWriteExt as _;
     let name = command.as_std().get_program().display().to_string();

@@ -1,17 +1,17 @@
-//! What a person sees while something takes long: a line that moves on a terminal, else a line now and then.
+//! The output for a person while a step takes long: a line that moves on a terminal, else a line now and then.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a line is written where lines cannot be rewritten.
+/// The time between two lines where lines cannot be rewritten.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Says something to the person, also from within a test, whose `eprintln!` cargo would keep to itself.
 pub fn say(line: &str) {
     let mut stderr = std::io::stderr().lock();
-    // Nobody is left to tell that nobody listens.
+    // If standard error is closed, there is no other way to report it.
     let _ = writeln!(stderr, "testbed: {line}");
 }
 
@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Says what begins.
+    /// Begins a step, and names it.
     pub fn start(what: impl Into<String>) -> Self {
         let what = what.into();
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -60,7 +60,7 @@ impl Progress {
         }
     }
 
-    /// Says that it is done, unless it went so fast that nobody wondered.
+    /// Says that it is done, if it took two seconds or more.
     pub fn done(self) {
         let Self {
             what,

@@ -25,7 +25,7 @@ pub struct Credentials {
     pub password: String,
 }
 
-/// What one node has asked the registry for.
+/// The requests of one node for one object of the registry.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RegistryRequest {
     /// The address that was dialled: `127.0.0.10` for node-0's successor `node-1`, and so on; see [`node_address`].
@@ -38,13 +38,13 @@ pub struct RegistryRequest {
     pub kind: String,
     /// A tag or a digest.
     pub reference: String,
-    /// How often.
+    /// The number of requests.
     pub count: u64,
     /// Bytes of the answers' bodies.
     pub bytes: u64,
-    /// When first, by the wall clock (RFC 3339).
+    /// The time of the first request, by the wall clock (RFC 3339).
     pub first: String,
-    /// When the last answer ended.
+    /// The time at which the last answer ended.
     pub last: String,
 }
 
@@ -55,7 +55,7 @@ pub struct Registry {
     launch: Launch,
 }
 
-/// What it takes to start it, again too.
+/// The data to start it, again too.
 #[derive(Debug)]
 struct Launch {
     assets: Assets,
@@ -151,7 +151,7 @@ impl Registry {
     /// Builds an image and pushes it as this repository and tag (`shop/web:v1`); returns its whole reference.
     ///
     /// # Errors
-    /// When a file of it cannot be read, or the registry is switched off.
+    /// Fails if a file of it cannot be read, or the registry is switched off.
     pub async fn push(&self, name: &str, image: &Image) -> Result<String> {
         let reference = format!("{}/{name}", self.address());
         let mut command =
@@ -167,10 +167,10 @@ impl Registry {
         Ok(reference)
     }
 
-    /// What nodes have asked for since the start, or since [`Self::forget_requests`].
+    /// Returns the requests of nodes since the start, or since [`Self::forget_requests`].
     ///
     /// # Errors
-    /// When it is switched off.
+    /// Fails if it is switched off.
     pub async fn requests(&self) -> Result<Vec<RegistryRequest>> {
         let requests = self.call("GET", "/testbed/requests").await?;
         Ok(serde_json::from_str(&requests)?)
@@ -179,7 +179,7 @@ impl Registry {
     /// Counts from zero again.
     ///
     /// # Errors
-    /// When it is switched off.
+    /// Fails if it is switched off.
     pub async fn forget_requests(&self) -> Result<()> {
         self.call("DELETE", "/testbed/requests").await.map(drop)
     }
@@ -187,7 +187,7 @@ impl Registry {
     /// Limits what each node gets, in bytes per second; 0 for no limit.
     ///
     /// # Errors
-    /// When it is switched off.
+    /// Fails if it is switched off.
     pub async fn limit_bandwidth(&self, bytes_per_second: u64) -> Result<()> {
         for node in 1..=self.launch.nodes {
             let address = node_address(node);

@@ -10,17 +10,17 @@ pub use timeline::Timeline;
 /// The name of the Deployment, and the label `app` of its pods.
 pub const NAME: &str = "web";
 
-/// How a Deployment replaces its pods.
+/// The strategy by which a Deployment replaces its pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// One new pod after the other, and never a pod too few.
     OneByOne,
-    /// A quarter more and a quarter fewer: what Kubernetes does unless it is told otherwise.
+    /// A quarter more and a quarter fewer: Kubernetes' default.
     Quarters,
 }
 
 impl Strategy {
-    /// What goes into `spec.strategy`.
+    /// Returns the value of `spec.strategy`.
     pub fn spec(self) -> Value {
         let (surge, unavailable) = match self {
             Self::OneByOne => (json!(1), json!(0)),
@@ -55,7 +55,7 @@ pub fn deployment(namespace: &str, replicas: u16, strategy: Strategy, image: &st
     })
 }
 
-/// Returns whether every replica runs what the Deployment says now, and no other is left.
+/// Returns whether every replica runs the newest template of the Deployment, and no other is left.
 pub fn is_complete(deployment: &Deployment) -> bool {
     let Some(status) = &deployment.status else {
         return false;

@@ -1,9 +1,9 @@
-//! A run's directory, and the reaper that sees to it that nothing is left of a run.
+//! A run's directory, and the reaper that removes everything of a run.
 //!
-//! Every process of a run carries the run's directory in its environment, and every change of the machine is
-//! written down in the directory before it is made. The reaper is a process of its own that waits for the end
-//! of a pipe that this process holds: whichever way this process ends, the kernel closes the pipe. A run whose
-//! reaper was killed too is found at the next start by its lock, which nobody holds any more.
+//! Every process of a run carries the run's directory in its environment, and every change of the machine is written
+//! down in the directory before it is made. The reaper is a process of its own. It waits for the end of a pipe that
+//! this process holds, and the kernel closes the pipe when this process ends in any way. A run whose reaper was killed
+//! too is found at the next start by its lock, which no process holds any more.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
@@ -24,7 +24,7 @@ pub(crate) const MARKER: &str = "HEADSTART_TESTBED_RUN";
 pub(crate) const PERSISTENT_FILE: &str = "kept";
 /// The file that says that a run has real nodes, of which a machine can have one set at a time.
 pub(crate) const REAL_NODES_FILE: &str = "real-nodes";
-/// How long the reaper may take before a drop goes on without it.
+/// The longest time that the reaper may take before a drop goes on without it.
 const REAP_LIMIT: Duration = Duration::from_secs(180);
 
 /// The directory of one run. Dropping it ends the run's processes and gives back all they took.
@@ -39,7 +39,7 @@ impl RunDir {
     /// Creates a directory with a reaper, after removing what abandoned runs left.
     ///
     /// # Errors
-    /// When the directory for temporary files cannot be written.
+    /// Fails if the directory for temporary files cannot be written.
     pub fn create(assets: &Assets) -> Result<Self> {
         let parent = parent()?;
         reap_abandoned(assets)?;
@@ -70,7 +70,7 @@ impl RunDir {
         })
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -103,7 +103,7 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // The reaper wants the lock: to it, that is the sign that nobody works in the directory any more.
+        // The reaper takes the lock: a free lock tells it that no process works in the directory any more.
         self.lock = None;
         let Some((mut reaper, stdin)) = self.take_reaper() else {
             return;
@@ -126,10 +126,10 @@ impl Drop for RunDir {
     }
 }
 
-/// Where the runs of this user are.
+/// Returns the directory of the runs of this user.
 pub(crate) fn parent() -> Result<PathBuf> {
     let mut name = String::from("headstart-testbed");
-    // Root's runs are found under one name, others' cannot be written by anybody else.
+    // Root's runs are found under one name; no other user can write those of a user.
     let user = user_id()?;
     if user != 0 {
         name = format!("{name}-{user}");
@@ -169,7 +169,7 @@ fn creation_lock(parent: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Removes what is left of runs whose owner is gone.
+/// Removes the remains of runs whose owner is gone.
 pub(crate) fn reap_abandoned(assets: &Assets) -> Result<()> {
     let parent = parent()?;
     drop(creation_lock(&parent)?);

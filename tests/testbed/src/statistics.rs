@@ -1,6 +1,6 @@
-//! What benches make of their rounds.
+//! The statistics of benches over their rounds.
 
-/// The middle value, or what is between the two in the middle; `NaN` without any.
+/// Returns the middle value, or the mean of the two in the middle; `NaN` without any.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {

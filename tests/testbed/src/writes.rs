@@ -24,9 +24,9 @@ pub struct Writes {
 /// One that the API server has stored.
 #[derive(Debug)]
 pub struct Write {
-    /// When it was sent.
+    /// The time at which it was sent.
     pub begun: Instant,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Writes {
     /// Creates these Deployments, and changes the image of the container `app` of one after another.
     ///
     /// # Errors
-    /// When one cannot be created.
+    /// Fails if one cannot be created.
     pub async fn start(api: Api<Deployment>, deployments: Vec<Deployment>) -> Result<Self> {
         let mut names = Vec::new();
         for deployment in deployments {
@@ -46,10 +46,10 @@ impl Writes {
         Ok(Self { stop, task })
     }
 
-    /// What was written.
+    /// Ends the stream; returns the writes.
     ///
     /// # Errors
-    /// When a write failed.
+    /// Fails if a write failed.
     pub async fn stop(self) -> Result<Vec<Write>> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await?
@@ -80,7 +80,7 @@ async fn write(
     Ok(writes)
 }
 
-/// How long the slowest of them took.
+/// Returns the duration of the slowest of them.
 pub fn slowest(writes: &[Write]) -> Duration {
     let took = writes.iter().map(|write| write.took);
     took.max().unwrap_or_default()

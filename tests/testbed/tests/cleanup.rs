@@ -16,7 +16,7 @@ const ROLE: &str = "HEADSTART_TEST_CLUSTER_HOLDER";
 const PREFIX: &str = "cluster at ";
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Not a test of its own: what the others start in a process of its own and end.
+/// Not a test of its own: the other tests start it in a process of its own and end it.
 #[tokio::test]
 async fn a_process_that_has_a_cluster() {
     let Ok(role) = std::env::var(ROLE) else {
@@ -84,7 +84,8 @@ fn until_nothing_is_left_of(directory: &Path) {
     }
 }
 
-/// What a shell starts in the background ignores it, and so does all that is started by that.
+/// Returns whether this process ignores Ctrl-C. A process that a shell starts in the background does, and so do all
+/// processes that it starts.
 fn ignores_ctrl_c() -> bool {
     const SIGINT: u64 = 2;
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -93,7 +94,7 @@ fn ignores_ctrl_c() -> bool {
     ignored & (1 << (SIGINT - 1)) != 0
 }
 
-/// One at a time: a start removes what the killed run of another test has left, which that is to see.
+/// One at a time: a start removes the remains of the killed run of another test, which that test must see.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 #[test]

@@ -12,7 +12,7 @@ use testbed::process::Wait;
 use testbed::{Component, ControlPlane, FakeNodes};
 use tokio::sync::OnceCell;
 
-/// How long anything may take, on a busy machine.
+/// The longest time for anything, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
 static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();

@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, bail};
 use super::recipes::{Recipe, Source};
 use crate::progress::Progress;
 
-/// How much of a compiler's output an error shows.
+/// The number of lines of a compiler's output that an error shows.
 const SHOWN_LINES: usize = 20;
 
-/// Builds what is missing or outdated.
+/// Builds the programs that are missing or outdated.
 pub(super) fn ensure(bin: &Path, recipes: Vec<&Recipe>) -> Result<()> {
     // Tests of one process would otherwise tell each other that they wait for another process.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -79,7 +79,7 @@ fn stamp_file(bin: &Path, recipe: &Recipe) -> PathBuf {
     bin.join(format!(".{}.stamp", recipe.name))
 }
 
-/// What a program was built from: it is built again when this changes.
+/// Returns a hash of the sources of a program: it is built again when this changes.
 fn stamp(recipe: &Recipe) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut hasher = DefaultHasher::new();

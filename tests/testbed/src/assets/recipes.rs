@@ -1,8 +1,8 @@
-//! How each program is built: its source, version and flags.
+//! The recipe of each program: its source, version and flags.
 
 use super::CONTAINERD_VERSION;
 
-/// Where a program's source is.
+/// The place of a program's source.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) enum Source {
     /// A package of our own Go module.
@@ -24,7 +24,7 @@ pub(super) struct Recipe {
     pub(super) ldflags: &'static str,
     /// Linked with C, statically.
     pub(super) cgo: bool,
-    /// What a cold build takes on two cores, where that is long.
+    /// The time of a cold build on two cores, where that is long.
     pub(super) takes: Option<&'static str>,
 }
 

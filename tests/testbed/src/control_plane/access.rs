@@ -16,14 +16,14 @@ use super::{AuditEvent, Component, ControlPlane, files};
 use crate::process::{Process, output, without_proxies};
 use crate::run_dir::{MARKER, RunDir};
 
-/// How long the token of a ServiceAccount's kubeconfig is good: longer than any run.
+/// The lifetime of the token of a ServiceAccount's kubeconfig: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
 impl ControlPlane {
     /// A client with all rights, for the runtime that it is called in.
     ///
     /// # Errors
-    /// When the run's files are gone.
+    /// Fails if the run's files are gone.
     pub fn client(&self) -> Result<Client> {
         let mut config = self.client_config()?;
         config.auth_info = AuthInfo {
@@ -33,10 +33,10 @@ impl ControlPlane {
         Ok(Client::try_from(config)?)
     }
 
-    /// How to reach the API server, without credentials.
+    /// Returns the configuration of a client for the API server, without credentials.
     ///
     /// # Errors
-    /// When the run's files are gone.
+    /// Fails if the run's files are gone.
     pub fn client_config(&self) -> Result<Config> {
         // The first to install one wins, and it is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -54,7 +54,7 @@ impl ControlPlane {
     /// The API server's certificate authority, in PEM.
     ///
     /// # Errors
-    /// When the run's files are gone.
+    /// Fails if the run's files are gone.
     pub fn authority(&self) -> Result<String> {
         let path = self.layout.file("ca.crt");
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
@@ -73,7 +73,7 @@ impl ControlPlane {
     /// A kubeconfig that acts as a ServiceAccount.
     ///
     /// # Errors
-    /// When the ServiceAccount does not exist.
+    /// Fails if the ServiceAccount does not exist.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
         let spec = TokenRequestSpec {
@@ -99,10 +99,10 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// Runs kubectl as the administrator; returns what it printed.
+    /// Runs kubectl as the administrator; returns its output.
     ///
     /// # Errors
-    /// When it fails, with its message.
+    /// Fails if kubectl fails, with its message.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_with_input(arguments, "").await
     }
@@ -110,7 +110,7 @@ impl ControlPlane {
     /// Runs kubectl as the administrator, with this on its standard input (for `-f -`).
     ///
     /// # Errors
-    /// When it fails, with its message.
+    /// Fails if kubectl fails, with its message.
     pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut command =
             tokio::process::Command::from(without_proxies(self.layout.assets.kubectl()));
@@ -124,7 +124,7 @@ impl ControlPlane {
     /// The API server's own metrics, in Prometheus' text format.
     ///
     /// # Errors
-    /// When the API server does not answer.
+    /// Fails if the API server does not answer.
     pub async fn metrics(&self) -> Result<String> {
         Ok(self.client()?.request_text(get("/metrics")?).await?)
     }

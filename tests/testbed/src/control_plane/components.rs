@@ -46,12 +46,12 @@ impl Component {
     }
 }
 
-/// The address of the API server's Service, and of the API server itself where pods reach it: without
-/// kube-proxy, that is how the one stands for the other.
+/// The address of the API server's Service, and of the API server itself where pods reach it. Without kube-proxy the
+/// two must be the same.
 pub(crate) const SERVICE_ADDRESS: &str = "10.96.0.1";
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 
-/// Where everything is: enough to start any component, again too.
+/// The paths, addresses and ports of a control plane: enough to start any component, again too.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) assets: Assets,
@@ -119,7 +119,7 @@ impl Layout {
             self.flag("data-dir", "etcd"),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
-            // Port 0: nobody is to find it, as there are no peers.
+            // Port 0: it is not needed, as there are no peers.
             "--listen-peer-urls=http://127.0.0.1:0".into(),
             "--initial-advertise-peer-urls=http://127.0.0.1:0".into(),
             "--initial-cluster=default=http://127.0.0.1:0".into(),
@@ -145,12 +145,12 @@ impl Layout {
             "--allow-privileged=true".into(),
         ];
         if self.reachable_by_pods {
-            // A webhook's Service is called at its pods: nobody translates its address.
+            // A webhook's Service is called at its pods: no kube-proxy translates its address.
             flags.push("--enable-aggregator-routing=true".into());
-            // Nobody resolves the nodes' names.
+            // The nodes' names cannot be resolved.
             flags.push("--kubelet-preferred-address-types=InternalIP".into());
         } else {
-            // A loopback address may be no endpoint of a Service, and nobody asks for it.
+            // A loopback address may be no endpoint of a Service, and the endpoint is not needed.
             flags.push("--endpoint-reconciler-type=none".into());
         }
         if self.options.audit {
@@ -192,12 +192,12 @@ impl Layout {
     }
 }
 
-/// Ports that no system hands out by itself: what it picks for a client's end of a connection may be picked in the moment
-/// between our look and the component's start.
+/// Ports that no system hands out by itself. A system may pick a port for a client's end of a connection in the moment between
+/// our look and the component's start.
 const PORTS: Range<u16> = 15_000..30_000;
 
-/// A port of the loopback interface that nobody listens on now, and that this process has not named lately. Another process
-/// may be faster to take it: then the component says so, and everything is started again with other ports.
+/// Returns a port of the loopback interface that no process listens on now, and that this process has not named lately. Another
+/// process may be faster to take it: then the component says so, and everything is started again with other ports.
 pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(PORTS.end - PORTS.start);

@@ -22,11 +22,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(super) struct Subject {
     pub(super) namespace: &'static str,
     pub(super) replicas: u16,
-    /// What it runs before.
+    /// The image that it runs before.
     pub(super) first_image: String,
 }
 
-/// What one rollout took.
+/// The measurements of one rollout.
 pub(super) struct Rollout {
     pub(super) title: &'static str,
     pub(super) complete: Duration,
@@ -130,7 +130,7 @@ impl Rollout {
     }
 }
 
-/// When each node first asked for the repository, in seconds after the write.
+/// Returns the time at which each node first asked for the repository, in seconds after the write.
 fn first_requests(
     requests: &[RegistryRequest],
     repository: &str,

@@ -1,9 +1,9 @@
-//! What headstart has asked the API server, from its audit log ([`crate::control_plane::Options::audit`]).
+//! headstart's requests to the API server, from its audit log ([`crate::control_plane::Options::audit`]).
 
 use super::OWN_USER;
 use crate::control_plane::{AuditEvent, ControlPlane};
 
-/// headstart's requests for pods of a namespace with this verb, whatever the answer.
+/// Returns headstart's requests for pods of a namespace with this verb, with any answer.
 ///
 /// # Panics
 /// Without an audit log.

@@ -1,8 +1,8 @@
 //! Turns on a cluster that the tests of a suite share.
 //!
 //! A test that stays in its own namespaces takes a shared turn ([`ClusterLock::shared`]): several run at a time, and none
-//! depends on what the whole cluster does. A test that sets flags, restarts a component, changes what all namespaces have
-//! in common, or counts what the cluster does takes a turn alone ([`ClusterLock::alone`]).
+//! depends on what the whole cluster does. A test that sets flags, restarts a component, changes objects of all namespaces, or
+//! counts the actions of the cluster takes a turn alone ([`ClusterLock::alone`]).
 //!
 //! Shared turns go first. A suite with as many threads as tests (`RUST_TEST_THREADS`) so runs all tests that share, then the
 //! others one by one in the order in which they asked, and last those that have a cluster of their own

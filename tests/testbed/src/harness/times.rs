@@ -1,4 +1,5 @@
-//! How long each test waited for its cluster and used it: a line a test in `target/test-times`, which `.ci/run` sorts.
+//! The times for which each test waited for its cluster and used it: a line a test in `target/test-times`, which
+//! `.ci/run` sorts.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -9,7 +10,7 @@ use crate::assets::target_dir;
 /// Writes a line: seconds used, seconds waited, suite and test, and `failed` if the test panics. A thread of libtest has
 /// its test's name.
 ///
-/// The line goes to a file because libtest captures what a test prints. A test is not failed by an error here.
+/// The line goes to a file because libtest captures the output of a test. A test is not failed by an error here.
 pub(super) fn record(test: &str, waited: Duration, used: Duration) {
     let outcome = if std::thread::panicking() {
         "\tfailed"

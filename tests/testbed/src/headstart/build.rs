@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::assets::{lock, run, target_dir, workspace_root};
 use crate::progress::Progress;
 
-/// How cargo builds the static binary.
+/// The profile with which cargo builds the static binary.
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
     /// Without link-time optimisation, for tests and the demo: it compiles in a third of the time.
@@ -37,7 +37,7 @@ impl Profile {
 /// The static binary, built if it is outdated; or the one that `HEADSTART_BINARY` names.
 ///
 /// # Errors
-/// When it does not compile; the compiler's last lines are the message.
+/// Fails if it does not compile; the compiler's last lines are the message.
 pub fn binary(profile: Profile) -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("HEADSTART_BINARY") {
         return Ok(binary.into());

@@ -1,4 +1,4 @@
-//! The repository's manifests, with what a test cluster needs different.
+//! The repository's manifests, with the changes that a test cluster needs.
 
 use std::fs;
 use std::path::Path;

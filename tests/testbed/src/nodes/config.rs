@@ -48,7 +48,8 @@ config_path = "{node}/certs.d"
     )
 }
 
-/// Where containerd finds the registry at `127.0.0.1:port`: at the node's own address, or nowhere.
+/// Returns the configuration by which containerd finds the registry at `127.0.0.1:port`: at the node's own address, or
+/// nowhere.
 pub(super) fn registry_hosts(address: &str, port: u16) -> String {
     format!(
         r#"server = "http://{address}:{port}"
@@ -88,7 +89,7 @@ pub(super) fn kubelet(node: &Path, address: &str, number: usize) -> String {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        // Nobody else has this address while the nodes run, so the ports need not be looked for.
+        // No other process has this address while the nodes run, so free ports need not be looked for.
         "address": address,
         "port": 10250 + number,
         "healthzPort": 0,

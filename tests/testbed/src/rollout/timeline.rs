@@ -1,7 +1,7 @@
-//! What a watcher sees of one update of a Deployment, and when.
+//! The course of one update of a Deployment, as a watch shows it.
 //!
-//! Times are those at which the watch brought the news: a pod's own timestamps are in whole seconds, which is as long as
-//! a pod takes to start.
+//! Times are those at which the watch brought the news. A pod's own timestamps are in whole seconds, which is as long as a pod
+//! takes to start.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl Timeline {
         }
     }
 
-    /// The update is being written; what was seen before is how things stand.
+    /// The update is being written. The pods that were seen so far are the state before it.
     pub fn begin(&mut self, now: Instant) {
         self.begun = now;
         self.counted = now;
@@ -77,7 +77,7 @@ impl Timeline {
         if runs(pod) {
             seen.started.get_or_insert(now);
         }
-        // What is being deleted gets no requests any more.
+        // A pod that is being deleted gets no requests any more.
         seen.is_ready = pod.metadata.deletion_timestamp.is_none() && is_ready(pod);
     }
 
@@ -130,14 +130,14 @@ impl Timeline {
             .filter(|_| self.starts().len() >= self.replicas)
     }
 
-    /// How long each new pod took from being scheduled until its container ran.
+    /// Returns the time of each new pod from its scheduling until its container ran.
     pub fn starts(&self) -> Vec<Duration> {
         let new = self.pods.values().filter(|pod| pod.is_new);
         new.filter_map(|pod| Some(pod.started?.duration_since(pod.scheduled?)))
             .collect()
     }
 
-    /// Ready pods that were missing, times how long each was.
+    /// Returns the number of missing ready pods, multiplied by the time for which each was missing.
     pub fn lost(&self) -> Duration {
         self.lost
     }
