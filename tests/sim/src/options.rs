@@ -99,8 +99,8 @@ pub struct Options {
 
 /// Draws a number up to the most, small ones more often: most faults need little, and small clusters are simulated quickly.
 fn few(random: &mut Random, most: u64) -> usize {
-    let (one, other) = (random.within(1..=most), random.within(1..=most));
-    usize::try_from(one.min(other)).unwrap_or(1)
+    let drawn = [(); 3].map(|()| random.within(1..=most));
+    usize::try_from(drawn.into_iter().min().unwrap_or(1)).unwrap_or(1)
 }
 
 impl Options {
