@@ -1,5 +1,6 @@
 //! What must have become true some time after all faults have ended.
 
+use headstart_core::api::annotations::MAX_NODES;
 use headstart_core::api::well_known::{HELD_LABEL, MANAGED_BY_LABEL};
 use headstart_core::controller::command::{Command, CreatePermission, Event};
 use headstart_core::controller::{Controller, Output};
@@ -74,7 +75,7 @@ fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resul
             answer.is_permanent()
         });
         let excused = failing
-            || stored.annotations.max_nodes.is_some()
+            || versions.iter().any(|version| version.limited)
             || monitor.reported.contains(&(key.clone(), "PrefetchFailed"))
             || monitor.reported.contains(&(key.clone(), "PrefetchBlocked"));
         for (name, _) in planned {
@@ -102,39 +103,53 @@ fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resul
     Ok(())
 }
 
-/// When the versions of a Deployment with its images of now were stored, the latest first, and whether each had no replicas.
-fn versions(key: &ObjectKey, deployment: &Object, cluster: &Cluster) -> Vec<(u64, bool)> {
+/// A version of a Deployment.
+struct Version {
+    /// The time at which it was stored.
+    at: u64,
+    /// It has no replicas.
+    idle: bool,
+    /// It limits the number of nodes. They are chosen when its prefetch begins.
+    limited: bool,
+}
+
+/// Returns the versions of a Deployment that have its images of now, the latest first.
+fn versions(key: &ObjectKey, deployment: &Object, cluster: &Cluster) -> Vec<Version> {
     let log = &cluster.api.log[Kind::Deployment.index()];
     let images = images_of(&deployment.value);
     let versions = log.iter().rev().filter(|entry| entry.key == *key);
     let same = versions.take_while(|entry| {
         entry.object.uid() == deployment.uid() && images_of(&entry.object.value) == images
     });
-    let same = same.map(|entry| (entry.at, entry.object.value["spec"]["replicas"] == 0));
+    let same = same.map(|entry| {
+        let object = &entry.object.value;
+        Version {
+            at: entry.at,
+            idle: object["spec"]["replicas"] == 0,
+            limited: object["metadata"]["annotations"][MAX_NODES].is_string(),
+        }
+    });
     same.collect()
 }
 
 /// Returns whether a node joined after the images of a Deployment were changed, and need not get them: each node gets those of some
 /// Deployments that have replicas then.
-fn joined_after(node: &Object, versions: &[(u64, bool)], cluster: &Cluster) -> bool {
+fn joined_after(node: &Object, versions: &[Version], cluster: &Cluster) -> bool {
     let joined: Option<Timestamp> = node.metadata("creationTimestamp").parse().ok();
     let joined = joined.map_or(0, Cluster::since_epoch);
     let joined = u64::try_from(joined).unwrap_or(0);
-    if versions
-        .last()
-        .is_none_or(|(changed, _)| joined <= *changed)
-    {
+    if versions.last().is_none_or(|changed| joined <= changed.at) {
         return false;
     }
-    let idle = versions.iter().any(|(_, idle)| *idle);
+    let idle = versions.iter().any(|version| version.idle);
     let all = cluster.options.config.new_node_deployments >= cluster.options.deployments;
     idle || !all
 }
 
 /// Returns whether a node was cordoned or tainted after the images of a Deployment were changed. A node that comes back later than pods
 /// are kept does not get the images of rollouts that are over.
-fn had_troubles(node: &Object, versions: &[(u64, bool)], cluster: &Cluster) -> bool {
-    let changed = versions.last().map_or(0, |(changed, _)| *changed);
+fn had_troubles(node: &Object, versions: &[Version], cluster: &Cluster) -> bool {
+    let changed = versions.last().map_or(0, |changed| changed.at);
     let log = cluster.api.log[Kind::Node.index()].iter().rev();
     let mut states = log.filter(|entry| entry.object.uid() == node.uid());
     let mut earlier = false;
@@ -164,7 +179,7 @@ fn is_late(cluster: &Cluster) -> bool {
 /// was enabled.
 fn was_prefetched(
     namespace: &str,
-    versions: &[(u64, bool)],
+    versions: &[Version],
     leader: &Replica,
     cluster: &Cluster,
 ) -> bool {
@@ -172,7 +187,7 @@ fn was_prefetched(
     let enabled = cluster.mode_changed.get(namespace).copied().unwrap_or(0);
     let retain = cluster.options.config.retain.as_millis();
     let retain = u64::try_from(retain).unwrap_or(0);
-    let changed = versions.last().map_or(0, |(changed, _)| *changed);
+    let changed = versions.last().map_or(0, |changed| changed.at);
     changed + retain > began.max(enabled) + 60_000
 }
 
