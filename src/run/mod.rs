@@ -272,7 +272,7 @@ fn driver(
         recorder,
         metrics: replica.metrics.clone(),
         permit: shared.permit.clone(),
-        config: controller_config(config, shared),
+        config: controller_config(config, shared.hold_limits, shared.settings.clone()),
         clock: DriverClock::start(),
         heartbeats: replica.heartbeats.clone(),
         report,

@@ -1,11 +1,13 @@
 //! The settings of pods and of the controller, from the configuration.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use headstart_core::controller::{ControllerConfig, PullLimits};
+use headstart_core::hold::HoldLimits;
 use headstart_core::pod::PodSettings;
 use k8s_openapi::jiff::SignedDuration;
 
-use super::replica::Shared;
 use crate::config::{Config, PodConfig, PullMethodFlag};
 
 /// Returns the settings of all prefetch pods.
@@ -29,7 +31,11 @@ pub(super) fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
 }
 
 /// Returns the settings of the controller.
-pub(super) fn controller_config(config: &Config, shared: &Shared) -> ControllerConfig {
+pub(super) fn controller_config(
+    config: &Config,
+    holds: Option<HoldLimits>,
+    pods: Arc<PodSettings>,
+) -> ControllerConfig {
     let (budgets, scope) = (&config.budgets, &config.scope);
     ControllerConfig {
         retain: SignedDuration::try_from(config.pods.retain).unwrap_or(SignedDuration::MAX),
@@ -40,12 +46,51 @@ pub(super) fn controller_config(config: &Config, shared: &Shared) -> ControllerC
         },
         refresh: scope.refresh,
         new_node_deployments: usize::from(scope.new_node_deployments),
-        holds: shared.hold_limits,
+        holds,
         max_writes: usize::from(budgets.max_writes),
-        pods: shared.settings.clone(),
+        pods,
     }
 }
 
 fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use headstart_core::testing::settings;
+    use std::time::Duration;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn flags_set_the_limits_of_the_controller() {
+        let cli = Cli::parse_from([
+            "serve",
+            "--max-pulling-nodes=7",
+            "--max-pulls-per-registry=4",
+            "--pods-per-node=3",
+            "--max-writes=5",
+            "--new-node-deployments=6",
+            "--retain=90s",
+            "--refresh=10m",
+        ]);
+        let config = controller_config(&cli.config, None, settings().into());
+        let limits = PullLimits {
+            nodes: 7,
+            per_registry: 4,
+            per_node: 3,
+        };
+        assert_eq!(config.limits, limits);
+        assert_eq!((config.max_writes, config.new_node_deployments), (5, 6));
+        let retain = Duration::try_from(config.retain);
+        assert_eq!(retain.unwrap(), Duration::from_secs(90));
+        assert_eq!(config.refresh, Some(SignedDuration::from_mins(10)));
+    }
 }

@@ -181,3 +181,51 @@ fn every_command_has_its_own_number() {
     ids.dedup();
     assert_eq!(ids.len(), 8);
 }
+
+#[test]
+fn the_pods_that_a_quota_has_room_for_are_not_created_again() {
+    let mut world = World::new();
+    world.nodes(5);
+    world.deploy(web("web", &["a:1"]));
+    for (index, (id, pod)) in world.take_creates().into_iter().enumerate() {
+        if index < 3 {
+            let pod = world.store_pod(id, pod);
+            world.pull(&[pod]);
+        } else {
+            let error = refused("exceeded quota");
+            world.finish(id, CommandResult::PodCreated(Err(error)));
+        }
+    }
+    world.advance(secs(14));
+    assert!(world.take_creates().is_empty());
+    assert_eq!(world.take_events(EventReason::PrefetchBlocked).len(), 1);
+    world.advance(secs(16));
+    let rest = world.create_all();
+    assert_eq!(nodes_of(&rest), ["n004", "n005"]);
+    world.pull(&rest);
+    let notes = world.take_events(EventReason::Prefetched);
+    assert!(notes[0].contains("on 5 nodes"), "{notes:?}");
+}
+
+#[test]
+fn pods_in_flight_while_the_images_change_are_waited_for_and_what_they_pull_counts() {
+    let mut world = World::new();
+    world.nodes(3);
+    world.deploy(web("web", &["a:1", "common:1"]));
+    let old = world.take_creates();
+    world.deploy(web("web", &["a:2", "common:1"]));
+    let mut pods = Vec::new();
+    for (id, pod) in old {
+        let pod = world.stored(pod);
+        let uid = pod.metadata.uid.clone();
+        world.finish(id, CommandResult::PodCreated(Ok(uid)));
+        pods.push(pod);
+    }
+    assert!(world.commands.is_empty(), "{:?}", world.commands);
+    world.pull(&pods);
+    let new = world.create_all();
+    assert_eq!(nodes_of(&new), ["n001", "n002", "n003"]);
+    assert!(new.iter().all(|pod| image_count(pod) == 1), "{new:?}");
+    world.pull(&new);
+    assert_eq!((world.pending(), world.take_creates().len()), (0, 0));
+}

@@ -2,7 +2,7 @@
 
 use super::kubelet::*;
 use super::world::*;
-use crate::controller::command::{CreatePermission, Event};
+use crate::controller::command::{CommandResult, CreatePermission, Event, EventRecord};
 use crate::controller::{ControllerConfig, PullLimits};
 use crate::event::EventReason;
 use k8s_openapi::api::core::v1::Pod;
@@ -250,4 +250,85 @@ fn no_more_creates_are_in_flight_than_allowed() {
         world.store_pod(id, pod);
     }
     assert_eq!(world.take_creates().len(), 3);
+}
+
+#[test]
+fn a_small_deployment_that_comes_last_is_done_early() {
+    let mut world = World::with(ControllerConfig {
+        max_writes: 4,
+        ..config()
+    });
+    world.nodes(8);
+    world.namespace("many", "enabled");
+    for index in 0..20 {
+        let mut one = web(&format!("web-{index}"), &["a:1"]);
+        one["metadata"]["namespace"] = json!("many");
+        world.deploy(one);
+    }
+    world.deploy(web("small", &["a:1"]));
+    let (mut created, mut done_after) = (0, None);
+    loop {
+        let pods = world.create_all();
+        if pods.is_empty() {
+            break;
+        }
+        created += pods.len();
+        world.pull(&pods);
+        let prefetched = |event: &EventRecord| {
+            event.reason == EventReason::Prefetched && event.workload.key == key("small")
+        };
+        if done_after.is_none() && world.events.iter().any(prefetched) {
+            done_after = Some(created);
+        }
+    }
+    assert_eq!(created, 21 * 8);
+    // A half of each round is the small one's, after the creates that were in flight before it came.
+    assert!(
+        done_after.is_some_and(|after| after <= 4 + 2 * 8),
+        "{done_after:?} of {created}"
+    );
+}
+
+#[test]
+fn a_missing_tag_costs_two_pods_on_each_architecture_and_a_fix_goes_everywhere() {
+    let mut world = World::new();
+    world.nodes(10);
+    for index in 0..10 {
+        let arm = json!({"metadata": {"labels": {"kubernetes.io/arch": "arm64"}}});
+        world.node_with(&format!("arm{index}"), &arm);
+    }
+    world.deploy(web("web", &["a:missing"]));
+    let canary = world.create_all();
+    world.fail_pulls(&canary, NOT_FOUND);
+    let notes = world.take_events(EventReason::PrefetchFailed);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    for part in ["a:missing", "not found", "16 nodes not tried"] {
+        assert!(notes[0].contains(part), "{part:?} is missing in {notes:?}");
+    }
+    world.advance(secs(60));
+    assert!(world.take_creates().is_empty());
+    let arm = canary.iter().filter(|pod| node_of(pod).starts_with("arm"));
+    assert_eq!((canary.len(), arm.count()), (4, 2));
+
+    let amd =
+        json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "amd64"}}}}});
+    world.deploy(merged(web("web", &["a:2"]), &amd));
+    let deletes = world.take_deletes();
+    assert_eq!(deletes.len(), 4, "the pods that failed");
+    for (id, _) in deletes {
+        world.finish(id, CommandResult::PodDeleted(Ok(())));
+    }
+    for pod in &canary {
+        world.hide(pod);
+    }
+    let mut fixed = Vec::new();
+    while world.pending() > 0 {
+        let pods = world.create_all();
+        assert!(!pods.is_empty(), "{} nodes stay pending", world.pending());
+        world.pull(&pods);
+        fixed.extend(pods);
+    }
+    let nodes: Vec<String> = (1..=10).map(|index| format!("n{index:03}")).collect();
+    assert_eq!(nodes_of(&fixed), nodes);
+    assert_eq!(world.take_events(EventReason::Prefetched).len(), 1);
 }

@@ -1,6 +1,7 @@
 //! Each test builds a controller, feeds it objects through the store and events with their times, and asserts on what comes
 //! out. Nothing here waits.
 
+mod budgets;
 mod creates;
 mod dispatch;
 mod fake_cluster;

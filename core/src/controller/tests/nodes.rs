@@ -170,3 +170,52 @@ fn a_prefetch_is_finished_when_its_last_node_is_cordoned_before_its_turn() {
     assert_eq!(take_resumes(&mut world).len(), 1);
     assert_eq!(world.take_events(EventReason::Prefetched).len(), 1);
 }
+
+#[test]
+fn a_node_that_becomes_ready_gets_its_pod_and_no_other_when_it_flaps() {
+    let mut world = World::new();
+    world.nodes(2);
+    let not_ready = json!({
+        "spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]},
+        "status": {"conditions": [{"type": "Ready", "status": "False"}]},
+    });
+    world.node_with("flaps", &not_ready);
+    world.deploy(web("web", &["a:1"]));
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["n001", "n002"]);
+    world.pull(&pods);
+    world.node("flaps");
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["flaps"]);
+    world.pull(&pods);
+    for _ in 0..20 {
+        world.node_with("flaps", &not_ready);
+        world.advance(secs(3));
+        world.node("flaps");
+    }
+    assert!(world.commands.is_empty(), "{:?}", world.commands);
+}
+
+#[test]
+fn a_node_that_is_made_again_during_a_rollout_gets_its_pod() {
+    let mut world = World::new();
+    world.nodes(3);
+    world.deploy(web("web", &["a:1"]));
+    let pods = world.create_all();
+    world.delete_node("n002");
+    for pod in &pods {
+        if node_of(pod) == "n002" {
+            world.hide(pod);
+        } else {
+            world.pull(std::slice::from_ref(pod));
+        }
+    }
+    assert_eq!(world.pending(), 0, "the others are done");
+    world.advance(secs(1));
+    let again = json!({"metadata": {"uid": "another", "creationTimestamp": world.now.wall}});
+    world.node_with("n002", &again);
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["n002"]);
+    world.pull(&pods);
+    assert_eq!((world.pending(), world.take_creates().len()), (0, 0));
+}

@@ -208,3 +208,31 @@ fn a_list_that_fails_defers_nothing() {
     world.fail_list();
     assert_eq!(world.create_all().len(), 3);
 }
+
+#[test]
+fn a_node_that_refuses_its_pod_is_tried_again_after_pauses_and_the_others_are_not() {
+    let mut world = World::new();
+    world.nodes(3);
+    world.deploy(web("web", &["a:1"]));
+    let mut pods = world.create_all();
+    let mut refused = pods.remove(0);
+    world.pull(&pods);
+    let moment = std::time::Duration::from_millis(1);
+    for pause in [5, 10] {
+        world.reject(std::slice::from_ref(&refused));
+        world.advance(secs(pause) - moment);
+        assert!(world.commands.is_empty(), "{:?}", world.commands);
+        world.advance(secs(pause) + moment);
+        let deletes = world.take_deletes();
+        assert_eq!(deletes.len(), 1, "the pod that was refused");
+        world.hide(&refused);
+        let deleted = crate::controller::CommandResult::PodDeleted(Ok(()));
+        world.finish(deletes[0].0, deleted);
+        let again = world.create_all();
+        assert_eq!(nodes_of(&again), [node_of(&refused)]);
+        refused = again.into_iter().next().unwrap();
+    }
+    world.pull(&[refused]);
+    let notes = world.take_events(EventReason::Prefetched);
+    assert!(notes[0].contains("on 3 nodes"), "{notes:?}");
+}

@@ -3,6 +3,7 @@
 use super::kubelet::*;
 use super::world::*;
 use crate::controller::ControllerConfig;
+use crate::controller::command::CommandResult;
 use crate::event::EventReason;
 use crate::testing::settings;
 use k8s_openapi::jiff::SignedDuration;
@@ -179,4 +180,31 @@ fn with_the_workloads_own_account_no_account_is_read() {
     world.nodes(1);
     world.deploy(merged(web("web", &["a:1"]), &account("builder")));
     assert_eq!(world.create_all().len(), 1);
+}
+
+#[test]
+fn each_node_is_refreshed_once_when_its_time_has_come() {
+    let mut world = World::with(ControllerConfig {
+        refresh: Some(SignedDuration::from_hours(1)),
+        ..config()
+    });
+    world.nodes(3);
+    world.deploy(web("web", &["a:1"]));
+    let first = world.create_all();
+    world.pull(&first);
+    world.advance(secs(3590));
+    assert!(world.commands.is_empty(), "not before their time");
+    let mut again = Vec::new();
+    // The nodes are spread over a tenth of the time.
+    for _ in 0..60 {
+        world.advance(secs(10));
+        for (id, _) in world.take_deletes() {
+            world.finish(id, CommandResult::PodDeleted(Ok(())));
+        }
+        let pods = world.create_all();
+        world.pull(&pods);
+        again.extend(pods);
+    }
+    assert_eq!(nodes_of(&again), nodes_of(&first));
+    assert_eq!(world.pending(), 0);
 }
