@@ -23,8 +23,6 @@ use crate::scale::cluster::TestCluster;
 pub(crate) enum Manner {
     /// Passes the request on, and the answer back.
     Pass,
-    /// Passes the request on after a while, even if its sender no longer waits.
-    Late(Duration),
     /// Answers so after a while, and does not pass the request on.
     Refuse(u16, Duration),
     /// Passes the request on, and cuts the answer off after a while.
@@ -85,14 +83,6 @@ async fn pass(
 ) -> Result<Response, Infallible> {
     let response = match (passing.manners)(&request) {
         Manner::Pass => forward(&passing.client, request).await,
-        Manner::Late(pause) => {
-            let client = passing.client.clone();
-            let late = tokio::spawn(async move {
-                tokio::time::sleep(pause).await;
-                forward(&client, request).await
-            });
-            late.await.unwrap()
-        }
         Manner::Refuse(code, pause) => {
             tokio::time::sleep(pause).await;
             let response = Response::builder()
