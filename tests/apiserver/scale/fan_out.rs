@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use kube::api::DeleteParams;
+use testbed::FakeNodes;
+
 use crate::scale::cluster::{RETAIN, answered, cluster, deployment, nodes, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,6 +31,19 @@ async fn every_node_gets_one_pod_and_loses_it_again() {
         started.elapsed().as_secs_f64()
     );
 
+    // A node joins, which is not ready at first.
+    let one = FakeNodes {
+        count: 1,
+        ..FakeNodes::default()
+    };
+    cluster.plane.add_fake_nodes(one, |_, _| {}).await.unwrap();
+    let joined = format!("fake-{nodes}");
+    let nodes = nodes + 1;
+    until("the node that joined to get its pod", async || {
+        cluster.asked_for("fan-out").len() == nodes
+    })
+    .await;
+
     // By what was asked, not by what is there: on a slow machine the first have gone before the last have come. A pod's
     // name says its node.
     let creates = cluster.writes("fan-out", "create");
@@ -49,4 +65,9 @@ async fn every_node_gets_one_pod_and_loses_it_again() {
     assert_eq!(deletes(), nodes, "two writes per node and rollout");
     cluster.clear("fan-out").await;
     assert_eq!(cluster.writes("fan-out", "create").len(), creates.len());
+    cluster
+        .nodes()
+        .delete(&joined, &DeleteParams::default())
+        .await
+        .unwrap();
 }

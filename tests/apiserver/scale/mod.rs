@@ -6,7 +6,6 @@ mod failover;
 mod fan_out;
 mod flags;
 mod hostile;
-mod machines;
 mod memory;
 mod outages;
 mod proxy;
