@@ -14,6 +14,5 @@ mod refresh;
 mod refusals;
 mod rejected;
 mod soak;
-mod wrong_tag;
 
 pub(crate) use cluster::TestCluster;
