@@ -9,10 +9,7 @@ mod hostile;
 mod memory;
 mod outages;
 mod proxy;
-mod quota;
 mod refresh;
-mod refusals;
-mod rejected;
 mod soak;
 
 pub(crate) use cluster::TestCluster;
