@@ -403,7 +403,7 @@ pub(crate) fn node(pod: &Pod) -> String {
 }
 
 /// The images that a prefetch pod pulls.
-pub(crate) fn images(pod: &Pod) -> Vec<String> {
+fn images(pod: &Pod) -> Vec<String> {
     let volumes = pod
         .spec
         .iter()
@@ -420,13 +420,4 @@ fn retain() -> String {
 /// How many of these were answered so.
 pub(crate) fn answered(events: &[AuditEvent], code: u64) -> usize {
     events.iter().filter(|event| event.code == code).count()
-}
-
-/// How often each pod was made, by its name.
-pub(crate) fn made_by_name(creates: &[AuditEvent]) -> BTreeMap<&str, usize> {
-    let mut made = BTreeMap::new();
-    for create in creates.iter().filter(|create| create.code == 201) {
-        *made.entry(create.name.as_str()).or_default() += 1;
-    }
-    made
 }

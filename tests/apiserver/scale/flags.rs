@@ -1,119 +1,13 @@
-//! What flags promise: limits that are kept, namespaces that are left alone, nodes that are believed.
+//! What settings promise: namespaces that are left alone, nodes that are believed, images that are pulled again.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use futures::TryStreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::watcher::{Config, Event, watcher};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::scale::cluster::{
-    TestCluster, answered, cluster, deployment, images, node, phase, slice,
+    TestCluster, answered, cluster, deployment, node, phase, slice, until,
 };
-
-/// Counts prefetch pods that wait for their images, all and by registry, at each event of a watch: what is under way is
-/// never more than what the API server has stored, in the order in which it did.
-struct Watch {
-    most: Arc<Mutex<BTreeMap<String, usize>>>,
-    task: JoinHandle<()>,
-}
-
-/// Not a registry: all of them.
-const ALL: &str = "";
-
-impl Watch {
-    fn start(cluster: &TestCluster, namespace: &str) -> Self {
-        let most = Arc::new(Mutex::new(BTreeMap::new()));
-        let (api, counted) = (cluster.api::<Pod>(namespace), most.clone());
-        let task = tokio::spawn(async move {
-            let mut waiting: BTreeMap<String, String> = BTreeMap::new();
-            let mut events = std::pin::pin!(watcher(api, Config::default()));
-            while let Some(event) = events.try_next().await.unwrap() {
-                match event {
-                    Event::Apply(pod) | Event::InitApply(pod) => {
-                        if ["", "Pending"].contains(&phase(&pod)) {
-                            let image = images(&pod).remove(0);
-                            let registry = image.split('/').next().unwrap_or_default();
-                            waiting.insert(pod.name_any(), registry.to_owned());
-                        } else {
-                            waiting.remove(&pod.name_any());
-                        }
-                    }
-                    Event::Delete(pod) => drop(waiting.remove(&pod.name_any())),
-                    Event::Init | Event::InitDone => {}
-                }
-                let mut now = BTreeMap::from([(ALL.to_owned(), waiting.len())]);
-                for registry in waiting.values() {
-                    *now.entry(registry.clone()).or_default() += 1;
-                }
-                let mut most = counted.lock().unwrap();
-                for (registry, count) in now {
-                    let highest = most.entry(registry).or_default();
-                    *highest = count.max(*highest);
-                }
-            }
-        });
-        Self { most, task }
-    }
-
-    fn end(self) -> BTreeMap<String, usize> {
-        assert!(!self.task.is_finished(), "the watch ended early");
-        self.task.abort();
-        self.most.lock().unwrap().clone()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_more_nodes_pull_at_once_than_allowed() {
-    let mut turn = cluster().await;
-    let cluster = &mut *turn;
-    cluster.only(&["--max-pulling-nodes=7"]).await;
-    cluster.namespace("pulling").await;
-    let watch = Watch::start(cluster, "pulling");
-    for (name, slice) in [("web", "slice=3"), ("api", "slice=4")] {
-        cluster
-            .apply(&deployment("pulling", name, slice, &["acme/web:1"]))
-            .await;
-    }
-    for name in ["web", "api"] {
-        cluster.event("pulling", name, "Prefetched").await;
-    }
-    let most = watch.end();
-    // On a busy machine the first may be done before the last is there.
-    assert!((4..=7).contains(&most[ALL]), "kept, and used: {most:?}");
-    cluster.clear("pulling").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_more_nodes_pull_from_one_registry_than_allowed() {
-    let mut turn = cluster().await;
-    let cluster = &mut *turn;
-    cluster.only(&["--max-pulls-per-registry=4"]).await;
-    cluster.namespace("registries").await;
-    let watch = Watch::start(cluster, "registries");
-    for (name, slice, image) in [
-        ("web", "slice=3", "one.example/acme/web:1"),
-        ("api", "slice=4", "one.example/acme/api:1"),
-        ("jobs", "slice=5", "two.example/acme/jobs:1"),
-    ] {
-        cluster
-            .apply(&deployment("registries", name, slice, &[image]))
-            .await;
-    }
-    for name in ["web", "api", "jobs"] {
-        cluster.event("registries", name, "Prefetched").await;
-    }
-    let most = watch.end();
-    for registry in ["one.example", "two.example"] {
-        assert!((3..=4).contains(&most[registry]), "kept, used: {most:?}");
-    }
-    assert!(most[ALL] > 4, "one does not wait for the other: {most:?}");
-    cluster.clear("registries").await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_named_namespaces_are_looked_at() {
@@ -139,6 +33,47 @@ async fn only_the_named_namespaces_are_looked_at() {
     for namespace in ["outside", "inside", "inside-too"] {
         cluster.clear(namespace).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refresh_replaces_a_pod_by_one_of_the_same_name() {
+    let mut turn = cluster().await;
+    let cluster = &mut *turn;
+    cluster.keep_pods().await;
+    cluster.namespace("refresh").await;
+    let mut web = deployment(
+        "refresh",
+        "web",
+        "kubernetes.io/hostname=fake-9",
+        &["acme/web:1"],
+    );
+    cluster.apply(&web).await;
+    // Its images may be there before it has ended.
+    until("the pod to end", async || {
+        let pods = cluster.pods("refresh", None).await;
+        pods.iter().any(|pod| phase(pod) == "Succeeded")
+    })
+    .await;
+    let first = cluster.pods("refresh", None).await.remove(0);
+    // It says that it ended before it did: more than a refresh ago, and less than two, after which it is deleted in any case.
+    let then = (Timestamp::now() - SignedDuration::from_secs(90)).to_string();
+    let mut status = serde_json::to_value(&first.status).unwrap();
+    for container in status["containerStatuses"].as_array_mut().unwrap() {
+        container["state"]["terminated"]["finishedAt"] = json!(then);
+    }
+    let containers = &status["containerStatuses"];
+    cluster
+        .set_pod_status(&first, json!({ "containerStatuses": containers }))
+        .await;
+    web["metadata"]["annotations"]["headstart.dev/refresh"] = json!("1m");
+    cluster.apply(&web).await;
+    until("the node to be prefetched again", async || {
+        let pods = cluster.pods("refresh", None).await;
+        let mut others = pods.iter().filter(|pod| pod.uid() != first.uid());
+        others.any(|pod| phase(pod) == "Succeeded" && pod.name_any() == first.name_any())
+    })
+    .await;
+    cluster.clear("refresh").await;
 }
 
 async fn report_images(cluster: &TestCluster, nodes: &[String], images: Value) {

@@ -9,7 +9,6 @@ mod hostile;
 mod memory;
 mod outages;
 mod proxy;
-mod refresh;
 mod soak;
 
 pub(crate) use cluster::TestCluster;
