@@ -1,16 +1,16 @@
 //! Tests on nodes where images cannot be mounted: a prefetch pod has a container for each image.
 //!
-//! These tests are together because each change of the method is a rolling update of headstart.
+//! These tests follow each other, because each change of the method is a rolling update of headstart.
 
 use testbed::harness::lock::Alone;
 
-use crate::cluster::{Cluster, alone_with};
+use crate::cluster::{BY_CONTAINER, Cluster, alone_with};
 use crate::{every_image, limits, offline};
 
 const METHOD: &str = "container";
 
 async fn by_container() -> Option<Alone<Cluster>> {
-    alone_with(Some("HEADSTART_PULL_METHOD=container")).await
+    alone_with(Some(BY_CONTAINER)).await
 }
 
 #[tokio::test]

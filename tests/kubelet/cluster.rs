@@ -10,22 +10,21 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use testbed::control_plane::Options;
-use testbed::harness::lock::{Alone, ClusterLock, Shared};
 use testbed::harness::{PATIENCE, audit};
 pub(crate) use testbed::harness::{deployment, until};
 use testbed::headstart::{Installed, Profile};
 use testbed::process::Wait;
 use testbed::writes::Writes;
-use testbed::{ControlPlane, Image, Nodes, nodes, progress};
+use testbed::{ControlPlane, Image, Nodes};
 use tokio::sync::Mutex;
+
+pub(crate) use crate::turns::{
+    AFFINITY, BY_CONTAINER, HOLDS_OFF, alone, alone_until, alone_with, shared,
+};
 
 /// A short retention, so that a test sees finished pods go; a short drain, as many tests end a replica; and room on each node
 /// for the prefetch pods of several tests: a held rollout whose image cannot be pulled would keep the others' waiting.
 pub(crate) const FLAGS: [&str; 3] = ["--retain=3s", "--drain=4s", "--pods-per-node=8"];
-
-/// Pulls and their reports take a kubelet seconds, and little of the machine: several tests that stay in their own namespaces
-/// run at a time.
-static CLUSTER: ClusterLock<Cluster> = ClusterLock::new(4);
 
 /// Three real nodes with headstart.
 pub(crate) struct Cluster {
@@ -37,40 +36,6 @@ pub(crate) struct Cluster {
 
 /// The names of the nodes.
 pub(crate) const EVERY_NODE: [&str; 3] = ["node-1", "node-2", "node-3"];
-
-/// A turn on the cluster for a test that stays in its own namespaces and counts nothing else; `None` where there can be no
-/// cluster.
-pub(crate) async fn shared() -> Option<Shared<Cluster>> {
-    is_possible().then_some(())?;
-    let cluster = CLUSTER.shared(Cluster::start).await;
-    cluster.has_option(None).await;
-    Some(cluster)
-}
-
-/// A turn alone on the cluster for a test that restarts something, changes what all namespaces have in common, or counts
-/// calls; `None` where there can be no cluster.
-pub(crate) async fn alone() -> Option<Alone<Cluster>> {
-    alone_with(None).await
-}
-
-/// As [`alone`], with this option of headstart's environment, such as `HEADSTART_PIN=affinity`. It stays until a test asks for
-/// another: each change is a rolling update of headstart.
-pub(crate) async fn alone_with(option: Option<&'static str>) -> Option<Alone<Cluster>> {
-    is_possible().then_some(())?;
-    let cluster = CLUSTER.alone(Cluster::start).await;
-    cluster.has_option(option).await;
-    Some(cluster)
-}
-
-fn is_possible() -> bool {
-    let reason = nodes::unavailable();
-    if let Some(reason) = &reason {
-        progress::say(&format!(
-            "SKIPPED, nothing on real nodes was tested: {reason}"
-        ));
-    }
-    reason.is_none()
-}
 
 /// The pod spec of one container that only waits.
 pub(crate) fn waiting(image: &str) -> Value {
@@ -85,7 +50,7 @@ pub(crate) fn waiting_with_secret(image: &str) -> Value {
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let options = Options {
             audit: true,
             ..Options::default()

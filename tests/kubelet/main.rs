@@ -18,5 +18,6 @@ mod offline;
 mod pull_secrets;
 mod race;
 mod samples;
+mod turns;
 mod uninstall;
 mod upgrade;

@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::cluster::{EVERY_NODE, alone_with, deployment, shared, until, waiting};
+use crate::cluster::{AFFINITY, EVERY_NODE, alone_with, deployment, shared, until, waiting};
 
 #[tokio::test]
 async fn prefetch_pods_can_go_through_the_scheduler() {
-    let Some(turn) = alone_with(Some("HEADSTART_PIN=affinity")).await else {
+    let Some(turn) = alone_with(Some(AFFINITY)).await else {
         return;
     };
     let cluster = &*turn;

@@ -3,7 +3,7 @@
 use testbed::control_plane::Component;
 
 use super::{UNREACHABLE, Web};
-use crate::cluster::{Cluster, alone, until};
+use crate::cluster::{Cluster, HOLDS_OFF, alone, alone_until, until};
 
 pub(super) async fn until_back(cluster: &Cluster) {
     let ready = cluster.headstart.wait_until_ready(cluster.control_plane());
@@ -74,12 +74,14 @@ async fn a_hold_outlives_the_api_server() {
 
 #[tokio::test]
 async fn switching_holds_off_ends_them() {
-    let Some(turn) = alone().await else { return };
+    let Some(turn) = alone_until(HOLDS_OFF).await else {
+        return;
+    };
     let cluster = &*turn;
     let web = Web::new(cluster, "hold-off").await;
     cluster.apply(&web.manifest(UNREACHABLE)).await;
     web.until_said("RolloutHeld", 1).await;
-    cluster.has_option(Some("HEADSTART_HOLD=off")).await;
+    cluster.has_option(Some(HOLDS_OFF)).await;
     web.until_resumed("--hold=off").await;
     cluster.until_none_drains().await;
     web.kubectl(&["delete", "deployment", "web"]).await;
