@@ -41,7 +41,7 @@ async fn two_behind_a_service(
     let forwarder = Forwarder::start().await;
     let one = installation.replica("one", flags);
     let two = installation.replica("two", flags);
-    installation.register(forwarder.port).await;
+    installation.call_at(forwarder.port).await;
     one.ready().await;
     two.ready().await;
     forwarder.add(&one);

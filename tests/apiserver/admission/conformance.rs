@@ -40,7 +40,7 @@ async fn settled(deployments: &Api<Deployment>) {
 async fn the_api_server_asks_when_it_should_and_understands_the_answers() {
     let installation = Installation::new().await;
     let replica = installation.replica("replica", &[]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     served(&installation, replica.port).await;
     let failed = installation.failed_open().await;
@@ -150,7 +150,7 @@ async fn with_a_client_ca_only_its_clients_are_answered() {
     let file = installation.cluster.dir().join("client-ca.pem");
     std::fs::write(&file, ours.cert()).unwrap();
     let replica = installation.replica("replica", &["--client-ca", file.to_str().unwrap()]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     let bundle = installation.bundles().await.swap_remove(0);
     let body = client::review("web", 10);

@@ -49,7 +49,7 @@ async fn pods_of(installation: &Installation, namespace: &str, deployment: &str)
 async fn a_deployment_opts_in_by_itself_where_its_namespace_allows_it() {
     let installation = Installation::new().await;
     let replica = installation.replica("replica", &["--retain=60s"]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     served(&installation, replica.port).await;
     let [silent, refusing, allowing] = ["consent-none", "consent-disabled", "consent-allowed"];
@@ -209,7 +209,7 @@ async fn pods_of_others_live_and_take_no_place_whatever_their_labels() {
     }
 
     let replica = installation.replica("replica", &["--retain=60s"]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     served(&installation, replica.port).await;
     let pods: Api<Pod> = Api::namespaced(installation.client.clone(), SHOP);

@@ -57,7 +57,7 @@ async fn ask(bundle: &str, replica: &Replica) -> Answer {
 async fn while_the_leader_hangs_nothing_is_held_until_a_standby_leads() {
     let installation = Installation::new().await;
     let leader = installation.replica("leader", &[]);
-    installation.register(leader.port).await;
+    installation.call_at(leader.port).await;
     leader.ready().await;
     until_it_leads(&leader).await;
     let standby = installation.replica("standby", &[]);
@@ -128,7 +128,7 @@ fn held(name: &str, since: i64, until: i64) -> Deployment {
 async fn overdue_holds_end_without_any_replica_and_others_stay() {
     let installation = Installation::new().await;
     let replicas = ["one", "two"].map(|name| installation.replica(name, &[]));
-    installation.register(replicas[0].port).await;
+    installation.call_at(replicas[0].port).await;
     for replica in &replicas {
         replica.ready().await;
     }

@@ -25,7 +25,7 @@ async fn label_namespace(installation: &Installation, mode: &str) {
 async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
     let installation = Installation::new().await;
     let replica = installation.replica("replica", &[]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     label_namespace(&installation, "hold").await;
     served(&installation, replica.port).await;
@@ -86,7 +86,7 @@ async fn the_api_server_takes_a_hold_with_and_without_labels_and_annotations() {
 async fn a_rollout_with_marks_of_a_time_that_cannot_be_is_resumed_at_once() {
     let installation = Installation::new().await;
     let replica = installation.replica("replica", &[]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     served(&installation, replica.port).await;
     let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), SHOP);

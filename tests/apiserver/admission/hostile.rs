@@ -364,7 +364,7 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
         .replicas
         .iter()
         .for_each(|replica| forwarder.add(replica));
-    Local::register(&cluster.plane, forwarder.port)
+    Local::call_at(&cluster.plane, forwarder.port)
         .await
         .unwrap();
     let tls = cluster.tls().await;
@@ -376,9 +376,9 @@ async fn hostile_bodies_objects_and_connections_harm_nobody() {
     let before: Vec<u64> = cluster.replicas.iter().map(|r| r.memory("VmRSS")).collect();
     let lease = cluster.lease().await;
 
-    Local::register(&cluster.plane, 1).await.unwrap();
+    Local::apply_manifests(&cluster.plane).await.unwrap();
     cluster.store_hostile_objects().await;
-    Local::register(&cluster.plane, forwarder.port)
+    Local::call_at(&cluster.plane, forwarder.port)
         .await
         .unwrap();
 

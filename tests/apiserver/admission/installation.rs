@@ -12,7 +12,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use testbed::control_plane::Options;
@@ -83,13 +83,25 @@ impl Installation {
             kubeconfig,
             _only: only,
         };
-        installation.register(1).await;
+        installation.apply_manifests().await;
         installation.forget_state().await;
-        cluster
-            .kubectl(&["delete", "deployments", "--all", "-n", SHOP])
-            .await
-            .unwrap();
+        installation.delete_deployments().await;
         installation
+    }
+
+    async fn delete_deployments(&self) {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), SHOP);
+        let all = (DeleteParams::default(), ListParams::default());
+        deployments.delete_collection(&all.0, &all.1).await.unwrap();
+        until("no Deployment to be left", async || {
+            deployments
+                .list_metadata(&all.1)
+                .await
+                .unwrap()
+                .items
+                .is_empty()
+        })
+        .await;
     }
 
     /// Deletes what headstart keeps in the cluster: its CA, in the Secret and the configurations, and its lease.
@@ -104,8 +116,13 @@ impl Installation {
     }
 
     /// Has the API server call this port of the loopback interface.
-    pub(crate) async fn register(&self, port: u16) {
-        Local::register(self.cluster, port).await.unwrap();
+    pub(crate) async fn call_at(&self, port: u16) {
+        Local::call_at(self.cluster, port).await.unwrap();
+    }
+
+    /// Applies the manifests, with nobody called: what a test has changed of them is as before.
+    pub(crate) async fn apply_manifests(&self) {
+        Local::apply_manifests(self.cluster).await.unwrap();
     }
 
     /// Applies an object as the administrator.

@@ -33,7 +33,7 @@ pub(crate) async fn released() -> Command {
 /// One replica of that.
 pub(crate) async fn one_replica(installation: &Installation) -> (Replica, Tls) {
     let replica = installation.replica_by(released().await, "replica", &[]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     served(installation, replica.port).await;
     let bundle = installation.bundles().await.swap_remove(0);

@@ -83,7 +83,7 @@ async fn everything_is_prefetched(installation: &Installation) {
 async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls_in_flight() {
     let installation = Installation::new().await;
     let forwarder = Forwarder::start().await;
-    installation.register(forwarder.port).await;
+    installation.call_at(forwarder.port).await;
     let mut replicas = Vec::new();
     for _ in 0..2 {
         replicas.push(start(&installation, &forwarder).await);
@@ -145,7 +145,7 @@ async fn a_clean_stop_and_an_upgrade_are_not_noticed_and_a_crash_costs_the_calls
 async fn while_it_drains_it_answers_and_closes_and_a_second_signal_ends_it_at_once() {
     let installation = Installation::new().await;
     let replica = installation.replica("replica", &["--drain", "10m", "--lease-duration", "60s"]);
-    installation.register(replica.port).await;
+    installation.call_at(replica.port).await;
     replica.ready().await;
     let bundle = installation.bundles().await.swap_remove(0);
     let mut kept = Tls::trusting(&bundle).connect(replica.port).await.unwrap();

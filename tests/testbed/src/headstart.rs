@@ -1,6 +1,7 @@
 //! headstart itself, as its users get it: the static binary in an image, installed from its own manifests.
 
 mod build;
+mod calls;
 mod manifests;
 
 use std::path::{Path, PathBuf};
@@ -135,21 +136,30 @@ impl Local {
     /// # Errors
     /// Fails if they cannot be applied.
     pub async fn install(control_plane: &ControlPlane) -> Result<PathBuf> {
-        Self::register(control_plane, NOBODY).await?;
+        Self::apply_manifests(control_plane).await?;
         control_plane.service_account_kubeconfig(NAME, NAME).await
     }
 
-    /// Applies the manifests, with all webhooks called at this port.
+    /// Applies the manifests, with webhooks that call no replica.
     ///
     /// # Errors
     /// Fails if they cannot be applied.
-    pub async fn register(control_plane: &ControlPlane, port: u16) -> Result<()> {
+    pub async fn apply_manifests(control_plane: &ControlPlane) -> Result<()> {
         let directory = control_plane.dir().join("install");
-        Manifests::read()?.called_at(port)?.write(&directory)?;
+        Manifests::read()?.called_at(NOBODY)?.write(&directory)?;
         control_plane
             .kubectl(&["apply", "-k", &directory.display().to_string()])
             .await
             .map(drop)
+    }
+
+    /// Has all webhooks called at this port. The manifests have been applied. No kubectl does it, which takes a second of a
+    /// processor for all of them.
+    ///
+    /// # Errors
+    /// Fails if the API server refuses the patch.
+    pub async fn call_at(control_plane: &ControlPlane, port: u16) -> Result<()> {
+        calls::call_at(control_plane.client()?, port).await
     }
 
     /// Applies the manifests as an overlay of a user would, by another name and in another namespace, with webhooks that call
@@ -192,7 +202,7 @@ impl Local {
     }
 
     /// Starts one replica that reaches the API server as this kubeconfig says, and has the API server call it. The
-    /// binary that `cargo test` built is enough where only its behaviour counts.
+    /// manifests have been applied. The binary that `cargo test` built is enough where only its behaviour counts.
     ///
     /// # Errors
     /// Fails if it does not become ready.
@@ -204,7 +214,7 @@ impl Local {
     ) -> Result<Self> {
         let command = Command::new(binary);
         let local = Self::spawn(control_plane, NAME, command, kubeconfig, flags)?;
-        Self::register(control_plane, local.port).await?;
+        Self::call_at(control_plane, local.port).await?;
         let wait = Wait::new(
             format!("headstart ({})", local.process.log().display()),
             READY_LIMIT,

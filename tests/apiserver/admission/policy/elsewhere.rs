@@ -89,5 +89,5 @@ async fn policy_follows_headstart_to_another_namespace_and_name() {
         .await
         .unwrap();
     // The policies are this installation's again.
-    installation.register(1).await;
+    installation.apply_manifests().await;
 }

@@ -89,7 +89,7 @@ async fn policy_that_is_missing_is_found_by_the_self_test_and_stops_pods_and_hol
     .await;
 
     // It is there again: the self-test finds that out, and the prefetch goes on.
-    installation.register(1).await;
+    installation.apply_manifests().await;
     replica
         .says("", "the API server enforces headstart's policies")
         .await;
