@@ -34,6 +34,8 @@ const TASKS: [&str; 13] = [
     "webhook server",
     "controller",
 ];
+/// How many replicas start at once.
+const AT_ONCE: usize = 5;
 /// Of the lease, whose end the standby waits for. Its holder cannot give it up.
 const ELECTION: &str = "leader election";
 /// From when the API server is back.
@@ -48,40 +50,50 @@ fn panics(task: &str) -> Command {
     command
 }
 
-async fn until_it_leads(replica: &Replica) -> Duration {
-    let started = Instant::now();
-    let wait = Wait::new("the replica to lead", PATIENCE);
-    while !replica.leads().await {
-        assert!(replica.runs(), "{}", replica.log());
-        if let Err(error) = wait.pause().await {
-            panic!("{error}: {}", replica.log());
+/// Waits until one of these replicas leads; which.
+async fn leader_of(replicas: &[(&str, Replica)]) -> usize {
+    let wait = Wait::new("a replica to lead", PATIENCE);
+    loop {
+        for (index, (task, replica)) in replicas.iter().enumerate() {
+            assert!(replica.runs(), "{task}: {}", replica.log());
+            if replica.leads().await {
+                return index;
+            }
         }
+        wait.pause().await.unwrap();
     }
-    started.elapsed()
 }
 
 #[tokio::test]
 async fn an_essential_task_that_panics_ends_its_replica_and_another_leads() {
     let installation = Installation::new().await;
-    let tasks = TASKS.into_iter().chain([ELECTION]);
-    let mut before: Option<(&str, Replica)> = None;
-    for task in tasks.chain(["none"]) {
-        let standby = installation.replica_by(panics(task), "replica", &[]);
-        standby.ready().await;
-        if let Some((task, leader)) = before {
+    let tasks: Vec<&str> = TASKS.into_iter().chain([ELECTION]).collect();
+    let mut replicas: Vec<(&str, Replica)> = Vec::new();
+    for next in tasks.chunks(AT_ONCE).chain([&["none"][..]]) {
+        let started = next.iter().map(|task| {
+            let replica = installation.replica_by(panics(task), "replica", &[]);
+            (*task, replica)
+        });
+        replicas.extend(started);
+        for (_, replica) in &replicas {
+            replica.ready().await;
+        }
+        // The one that is left leads when the next are started, and is the first of them to end.
+        while replicas.len() > 1 {
+            let (task, leader) = replicas.swap_remove(leader_of(&replicas).await);
             leader.signal("-USR2").await;
             let status = leader.ended().await;
             let log = leader.log();
             assert_eq!(status.code(), Some(1), "{status}: {log}");
             let error = format!("headstart: the {task} panicked: HEADSTART_PANIC_TASK says so");
             assert!(log.contains(&error), "{log}");
-            let takeover = until_it_leads(&standby).await;
-            println!("{task}: another leads after {takeover:?}");
-            assert!(standby.is_ready().await);
+            let begun = Instant::now();
+            let next = leader_of(&replicas).await;
+            println!("{task}: another leads after {:?}", begun.elapsed());
+            assert!(replicas[next].1.is_ready().await);
         }
-        until_it_leads(&standby).await;
-        before = Some((task, standby));
     }
+    assert_eq!(replicas[0].0, "none", "each of the others has ended");
 }
 
 async fn is_live(replica: &Replica) -> bool {
