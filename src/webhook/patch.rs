@@ -10,6 +10,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, patch};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use headstart_core::api::hold_mark::is_mark;
 use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
 
 /// The part of an object that a patch touches.
@@ -46,15 +47,11 @@ impl PatchBase {
         if self.paused == Some(true) && !keep_pause {
             operations.push(remove(&["spec", "paused"]));
         }
-        let marks = [
-            ("labels", &self.labels, HELD_LABEL),
-            ("annotations", &self.annotations, HELD_SINCE),
-            ("annotations", &self.annotations, HELD_UNTIL),
-        ];
-        for (map, own, key) in marks {
-            if own.as_ref().is_some_and(|own| own.contains_key(key)) {
-                operations.push(remove(&["metadata", map, key]));
-            }
+        let maps = [("labels", &self.labels), ("annotations", &self.annotations)];
+        for (map, own) in maps {
+            let keys = own.iter().flat_map(BTreeMap::keys);
+            let marks = keys.filter(|key| is_mark(key));
+            operations.extend(marks.map(|key| remove(&["metadata", map, key])));
         }
         self.apply_check(operations)
     }
@@ -172,6 +169,32 @@ mod tests {
     fn what_is_held_already_needs_no_patch() {
         assert!(base(&held()).hold_patch(at(10), at(60)).is_none());
         assert!(base(&json!({"spec": {}})).release_patch(false).is_none());
+    }
+
+    #[test]
+    fn a_hold_ends_with_the_marks_of_other_versions_too() {
+        let mut object = held();
+        let later = json!({
+            "metadata": {
+                "labels": { "headstart.dev/held-by": "a", "headstart.dev/prefetch": "hold" },
+                "annotations": { "headstart.dev/held-x": "b", "headstart.dev/hold-until": "90%" },
+            },
+        });
+        json_patch::merge(&mut object, &later);
+        let extended = patched(&object, base(&object).hold_patch(at(10), at(90)));
+        assert_eq!(
+            extended["metadata"]["annotations"]["headstart.dev/held-x"],
+            "b"
+        );
+        let ended = patched(&object, base(&object).release_patch(false));
+        let wanted = json!({
+            "metadata": {
+                "labels": { "headstart.dev/prefetch": "hold" },
+                "annotations": { "headstart.dev/hold-until": "90%" },
+            },
+            "spec": {},
+        });
+        assert_eq!(ended, wanted);
     }
 
     fn optional_map(own: &'static [&'static str]) -> impl Strategy<Value = Option<Value>> {

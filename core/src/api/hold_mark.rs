@@ -7,6 +7,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
 
+/// Returns whether a label or annotation is a mark of a hold, of this version or of another. A version may add marks. Each takes all
+/// of them away with the hold, and headstart's policies allow that.
+pub fn is_mark(key: &str) -> bool {
+    key.starts_with(HELD_LABEL)
+}
+
 /// Tells one hold from all others: a Deployment has one after another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldId {

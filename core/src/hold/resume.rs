@@ -1,11 +1,12 @@
 //! Plans the write that ends a hold: the one write of a user's object that headstart makes.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::pause::is_paused_by_user;
-use crate::api::hold_mark::{HoldId, HoldMark};
-use crate::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
+use crate::api::hold_mark::{HoldId, HoldMark, is_mark};
 use crate::image::ImageSetId;
 use crate::workload::Workload;
 
@@ -83,8 +84,8 @@ pub fn plan_resume(
         "metadata": {
             // The API server answers 409 if it has another.
             "resourceVersion": deployment.metadata.resource_version,
-            "labels": { HELD_LABEL: null },
-            "annotations": { HELD_SINCE: null, HELD_UNTIL: null },
+            "labels": without_marks(deployment.metadata.labels.as_ref()),
+            "annotations": without_marks(deployment.metadata.annotations.as_ref()),
         },
     });
     if outcome == ResumeOutcome::Resumed {
@@ -93,9 +94,17 @@ pub fn plan_resume(
     ResumePlan::Write { patch, outcome }
 }
 
+/// Returns the change that takes all marks away, of this version and of others.
+fn without_marks(map: Option<&BTreeMap<String, String>>) -> Value {
+    let keys = map.into_iter().flat_map(BTreeMap::keys);
+    let marks = keys.filter(|key| is_mark(key));
+    marks.map(|key| (key.clone(), Value::Null)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL};
 
     const SINCE: &str = "2026-01-01T00:00:00Z";
 
@@ -135,6 +144,22 @@ mod tests {
             let planned = plan_resume(&held(&change), None, None);
             assert_eq!(planned, ResumePlan::Write { patch, outcome });
         }
+    }
+
+    #[test]
+    fn the_marks_of_other_versions_go_too_and_other_keys_stay() {
+        let later = json!({"metadata": {
+            "labels": {"headstart.dev/held-by": "a", "headstart.dev/prefetch": "hold", "app": "web"},
+            "annotations": {"headstart.dev/held-x": "b", "headstart.dev/hold-until": "90%"},
+        }});
+        let marks = json!({
+            "resourceVersion": "7", "labels": {HELD_LABEL: null, "headstart.dev/held-by": null},
+            "annotations": {HELD_SINCE: null, HELD_UNTIL: null, "headstart.dev/held-x": null},
+        });
+        let planned = plan_resume(&held(&later), None, None);
+        let patch = json!({ "metadata": marks, "spec": { "paused": null } });
+        let outcome = ResumeOutcome::Resumed;
+        assert_eq!(planned, ResumePlan::Write { patch, outcome });
     }
 
     #[test]
