@@ -7,6 +7,7 @@ use crate::hash::short_hash;
 
 /// Identifies a set of images in any order. Two templates with the same images have the same set, and between them
 /// nothing needs to be pulled.
+/// Prefetch pods of other versions carry the value too, so it stays the same for the same images from version to version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageSetId(String);
 

@@ -63,6 +63,18 @@ mod tests {
         assert_ne!(pod_name(&v1, "n1"), pod_name(&v2, "n1"));
     }
 
+    /// Stored pods have them. If they change, each upgrade pulls what is `Always` pulled again, and beside a pull that runs.
+    #[test]
+    fn the_name_and_the_revision_are_those_of_the_previous_release() {
+        let mut web = workload(json!({
+            "initContainers": [{"name": "i", "image": "init:1"}],
+            "containers": [{"name": "a", "image": "registry.example/app:v1.2"}, {"name": "b", "image": "app"}],
+        }));
+        web.uid = "705ab4f5-6393-11e8-b7cc-42010a800002".into();
+        assert_eq!(web.image_set.to_string(), "9b190e5bc42db456");
+        assert_eq!(pod_name(&web, "n1"), "prefetch-web-f68fee08244b9b9d");
+    }
+
     #[test]
     fn a_long_name_fits_a_host_name_and_a_label() {
         let mut long = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
