@@ -19,4 +19,5 @@ mod load;
 mod policy;
 mod replica;
 mod replicas;
+mod skew;
 mod supervision;

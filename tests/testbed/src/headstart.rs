@@ -3,6 +3,7 @@
 mod build;
 mod calls;
 mod manifests;
+mod previous;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,7 @@ use crate::nodes::Nodes;
 use crate::process::{Process, READY_LIMIT, Wait, ignore_proxies};
 pub use build::{Profile, binary};
 use manifests::Manifests;
+pub use previous::{Availability, PREVIOUS_RELEASE, PreviousRelease};
 
 /// Its namespace, and the name of all its objects.
 pub const NAME: &str = "headstart";
@@ -145,8 +147,33 @@ impl Local {
     /// # Errors
     /// Fails if they cannot be applied.
     pub async fn apply_manifests(control_plane: &ControlPlane) -> Result<()> {
+        Self::apply(control_plane, Manifests::read()?.called_at(NOBODY)?).await
+    }
+
+    /// Applies the manifests, with webhooks that are called at this port.
+    ///
+    /// # Errors
+    /// Fails if they cannot be applied.
+    pub async fn register(control_plane: &ControlPlane, port: u16) -> Result<()> {
+        Self::apply(control_plane, Manifests::read()?.called_at(port)?).await
+    }
+
+    /// Applies the manifests of the previous release. Objects that only the newer manifests have stay.
+    ///
+    /// # Errors
+    /// Fails if they cannot be applied.
+    pub async fn register_previous(
+        control_plane: &ControlPlane,
+        release: &PreviousRelease,
+        port: u16,
+    ) -> Result<()> {
+        let manifests = Manifests::read_from(&release.manifests())?;
+        Self::apply(control_plane, manifests.called_at(port)?).await
+    }
+
+    async fn apply(control_plane: &ControlPlane, manifests: Manifests) -> Result<()> {
         let directory = control_plane.dir().join("install");
-        Manifests::read()?.called_at(NOBODY)?.write(&directory)?;
+        manifests.write(&directory)?;
         control_plane
             .kubectl(&["apply", "-k", &directory.display().to_string()])
             .await
@@ -252,9 +279,11 @@ impl Local {
                 &format!("--listen=127.0.0.1:{port}"),
                 &format!("--probe-listen=127.0.0.1:{probe_port}"),
                 "--tls-san=127.0.0.1",
-                &format!("--noop-image={LOCAL_IMAGE}"),
             ])
             .args(flags);
+        if !flags.iter().any(|flag| flag.starts_with("--noop-image")) {
+            command.arg(format!("--noop-image={LOCAL_IMAGE}"));
+        }
         Ok(Self {
             process: Process::spawn(control_plane.run(), name, command)?,
             port,

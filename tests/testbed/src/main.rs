@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use testbed::assets::Assets;
 use testbed::control_plane::Options;
 use testbed::demo::{self, Demo};
-use testbed::headstart::{self, Profile};
+use testbed::headstart::{self, Availability, PreviousRelease, Profile};
 use testbed::persistent::{self, PersistentCluster};
 use testbed::{ControlPlane, FakeNodes, Nodes, nodes};
 
@@ -35,7 +35,7 @@ enum Command {
     Show,
     /// End every cluster that was left running
     Down,
-    /// Build what clusters and tests need: their programs, and headstart's static binary
+    /// Build what clusters and tests need: their programs, headstart's static binary, and its previous release
     Build,
     /// Show what headstart does for a rollout
     Demo(Demo),
@@ -71,6 +71,9 @@ async fn build() -> Result<String> {
         match nodes::unavailable() {
             Some(reason) => eprintln!("without the programs of real nodes: {reason}"),
             None => drop(Assets::nodes()?),
+        }
+        if let Availability::NoHistory(reason) = PreviousRelease::build()? {
+            eprintln!("without the previous release: {reason}");
         }
         headstart::binary(Profile::Ci)
     };

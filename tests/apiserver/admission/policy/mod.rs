@@ -39,7 +39,7 @@ async fn bounded(installation: &Installation) -> Client {
 }
 
 /// A client with a ServiceAccount's token.
-async fn client_of(installation: &Installation, namespace: &str, name: &str) -> Client {
+pub(crate) async fn client_of(installation: &Installation, namespace: &str, name: &str) -> Client {
     let accounts = installation.cluster;
     let path = accounts.service_account_kubeconfig(namespace, name).await;
     let file = Kubeconfig::read_from(path.unwrap()).unwrap();

@@ -49,8 +49,7 @@ pub fn binary(profile: Profile) -> Result<PathBuf> {
         "another process that builds headstart",
     )?;
     let host = host()?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
         .current_dir(workspace_root())
         .args([
@@ -68,6 +67,18 @@ pub fn binary(profile: Profile) -> Result<PathBuf> {
         .args(["--target", &host])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_TARGET_DIR", &directory);
+    let takes = profile.takes();
+    let progress = Progress::start(format!(
+        "building headstart's static binary ({takes} the first time)"
+    ));
+    run(&mut command, progress)?;
+    Ok(directory.join(host).join(profile.name()).join("headstart"))
+}
+
+/// The cargo that runs this, or the one on `PATH`.
+pub(super) fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
     // The cargo that runs us describes our package in its environment, and build scripts that look at such
     // variables (ring's does) would make all that depends on them build again for each caller.
     for (variable, _) in std::env::vars_os() {
@@ -85,12 +96,7 @@ pub fn binary(profile: Profile) -> Result<PathBuf> {
             command.env_remove(&variable);
         }
     }
-    let takes = profile.takes();
-    let progress = Progress::start(format!(
-        "building headstart's static binary ({takes} the first time)"
-    ));
-    run(&mut command, progress)?;
-    Ok(directory.join(host).join(profile.name()).join("headstart"))
+    command
 }
 
 /// The target triple of this machine.

@@ -1,7 +1,7 @@
 //! The repository's manifests, with the changes that a test cluster needs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -18,18 +18,25 @@ pub(super) const BASE: &str = "base";
 
 /// A copy of `manifests/` whose kustomization is changed, as a user would change it, and an overlay over it.
 pub(super) struct Manifests {
+    source: PathBuf,
     kustomization: Value,
     overlay: Vec<Value>,
 }
 
 impl Manifests {
     pub(super) fn read() -> Result<Self> {
-        let path = workspace_root().join("manifests/kustomization.yaml");
+        Self::read_from(&workspace_root().join("manifests"))
+    }
+
+    /// Reads those in this directory, such as a previous release's.
+    pub(super) fn read_from(source: &Path) -> Result<Self> {
+        let path = source.join("kustomization.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let mut kustomization: Value =
             serde_saphyr::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
         kustomization["patches"] = json!([]);
         let manifests = Self {
+            source: source.to_owned(),
             kustomization,
             overlay: Vec::new(),
         };
@@ -64,7 +71,7 @@ impl Manifests {
             "Deployment",
             vec![json!({ "op": "replace", "path": "/spec/replicas", "value": 0 })],
         )?;
-        let path = workspace_root().join("manifests/webhook.yaml");
+        let path = self.source.join("webhook.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let configurations: Vec<Value> = serde_saphyr::from_multiple(&text)
             .with_context(|| format!("parse {}", path.display()))?;
@@ -111,7 +118,11 @@ impl Manifests {
     /// Writes them for `kubectl apply -k DIRECTORY`.
     pub(super) fn write(self, directory: &Path) -> Result<()> {
         let base = directory.join(BASE);
-        copy(&workspace_root().join("manifests"), &base)?;
+        // Nothing stays of another version's.
+        if base.exists() {
+            fs::remove_dir_all(&base)?;
+        }
+        copy(&self.source, &base)?;
         write_kustomization(&base, &self.kustomization)?;
         let overlay = json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
