@@ -82,11 +82,11 @@ struct Terms {
 
 /// The Deployment in the store, compared with its prefetch.
 pub(super) enum StoredDeployment {
-    /// It is as the prefetch has it.
+    /// The same images, on the same terms.
     Same,
     /// The same images are pulled on other terms.
     OtherTerms(Arc<Workload>),
-    /// It is gone or not enabled, or it has other images.
+    /// No enabled Deployment with these images.
     Other,
 }
 

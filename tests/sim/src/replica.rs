@@ -38,7 +38,7 @@ pub(crate) struct Lease {
     holder: Option<Life>,
     version: u64,
     terms: u64,
-    /// Whether the leader can resume rollouts, as it says.
+    /// The leader's word on whether it can resume rollouts.
     resumes: ResumeHealth,
 }
 
