@@ -1,7 +1,7 @@
 //! What a command does at the API server, as headstart's driver sends it, and what may go wrong on the way.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use headstart_core::api::hold_mark::HoldId;
 use headstart_core::controller::command::{
@@ -221,9 +221,9 @@ fn resume(
 }
 
 /// Returns an object without what tells that other clients pause it: a mutation.
-fn without_pausers(object: &Object) -> Rc<Object> {
+fn without_pausers(object: &Object) -> Arc<Object> {
     let mut value = object.value.clone();
     let none = json!({"metadata": {"managedFields": null, "annotations": {LAST_APPLIED: null}}});
     json_patch::merge(&mut value, &none);
-    Rc::new(Object::new(value))
+    Arc::new(Object::new(value))
 }

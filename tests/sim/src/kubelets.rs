@@ -340,7 +340,7 @@ fn sync(node: &str, node_uid: &str, pod: &str) -> Step {
 }
 
 /// Returns the images of a pod: those that its containers mount or run.
-pub(crate) fn pod_images(spec: &PodSpec) -> impl Iterator<Item = String> + '_ {
+pub fn pod_images(spec: &PodSpec) -> impl Iterator<Item = String> + '_ {
     let mounted = move |name: &str| {
         let mut volumes = spec.volumes.iter().flatten();
         let volume = volumes.find(|volume| volume.name == name)?;

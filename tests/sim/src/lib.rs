@@ -16,7 +16,7 @@ mod node_images;
 mod nodes;
 pub mod options;
 mod queue;
-mod random;
+pub mod random;
 mod registry;
 mod replica;
 mod shrink;
@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 
 use actions::Action;
 pub use invariants::Violation;
+pub use kubelets::pod_images;
 use mutation::Mutation;
 use options::Options;
 use world::World;

@@ -14,7 +14,7 @@ impl Random {
     }
 
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
@@ -22,17 +22,17 @@ impl Random {
     /// Returns a number of the range.
     pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (first, last) = (*range.start(), *range.end());
-        first + self.next() % (last - first + 1)
+        first + self.number() % (last - first + 1)
     }
 
     /// Returns a number below the bound.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
+        usize::try_from(self.number() % bound.max(1) as u64).unwrap_or(0)
     }
 
     /// Returns true in so many of 1,000 cases.
     pub fn per_mille(&mut self, cases: u64) -> bool {
-        self.next() % 1000 < cases
+        self.number() % 1000 < cases
     }
 
     /// Returns one of the values.
@@ -60,14 +60,14 @@ pub(crate) fn hash(parts: &[&str]) -> u64 {
 
 /// Draws for decisions that have a name. The n-th draw of a name is the same whatever else is drawn.
 #[derive(Debug)]
-pub(crate) struct Draws {
+pub struct Draws {
     seed: u64,
     drawn: BTreeMap<u64, u64>,
 }
 
 impl Draws {
     /// Returns the draws of a seed.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self {
             seed,
             drawn: BTreeMap::new(),
@@ -75,7 +75,7 @@ impl Draws {
     }
 
     /// Returns the generator for the next decision of this name.
-    pub(crate) fn of(&mut self, name: &[&str]) -> Random {
+    pub fn of(&mut self, name: &[&str]) -> Random {
         let name = hash(name);
         let count = self.drawn.entry(name).or_default();
         *count += 1;
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn draws_of_one_name_do_not_depend_on_draws_of_others() {
         let (mut one, mut other) = (Draws::new(7), Draws::new(7));
-        let first = one.of(&["create", "a"]).next();
-        other.of(&["create", "b"]).next();
-        assert_eq!(other.of(&["create", "a"]).next(), first);
-        assert_ne!(other.of(&["create", "a"]).next(), first);
-        assert_ne!(Draws::new(8).of(&["create", "a"]).next(), first);
+        let first = one.of(&["create", "a"]).number();
+        other.of(&["create", "b"]).number();
+        assert_eq!(other.of(&["create", "a"]).number(), first);
+        assert_ne!(other.of(&["create", "a"]).number(), first);
+        assert_ne!(Draws::new(8).of(&["create", "a"]).number(), first);
     }
 }

@@ -1,7 +1,7 @@
 //! Users of Deployments: they apply manifests, and do what they should not.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use headstart_core::api::well_known::{
     DEPLOYMENT_LABEL, HELD_LABEL, HELD_SINCE, HELD_UNTIL, MANAGED_BY_LABEL, MANAGER,
@@ -339,7 +339,7 @@ fn update_admitted(
     before: &Object,
     sent: Value,
     world: &mut World<'_>,
-) -> Result<Rc<Object>, Status> {
+) -> Result<Arc<Object>, Status> {
     let before = Some(&before.value);
     let object = admit(sent.clone(), before, world.replicas, world.cluster);
     let api = &mut world.cluster.api;

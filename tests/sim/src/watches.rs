@@ -4,7 +4,7 @@ use headstart_core::api::mode::namespace_mode;
 use headstart_core::store::{Change, NodeName, NodeRecord, ObservedPod, PodId, Store, Update};
 use headstart_core::workload::Workload;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api_server::{Kind, LogEntry, Object, ObjectKey};
 use crate::cluster::Cluster;
@@ -127,7 +127,7 @@ fn bounds(kind: Kind, store: &mut Store, end: bool) -> Vec<Change> {
         Kind::Node => store.apply_node(&None, update!()),
         Kind::Deployment => store.apply_deployment(&None, update!()),
         Kind::Pod => store.apply_pod(&None, update!()),
-        Kind::ServiceAccount => Vec::new(),
+        Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
     }
 }
 
@@ -173,12 +173,12 @@ fn apply(kind: Kind, store: &mut Store, cluster: &Cluster, entry: &LogEntry) -> 
             };
             store.apply_pod(&None, update)
         }
-        Kind::ServiceAccount => Vec::new(),
+        Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
     }
 }
 
 fn applied_namespace(
-    object: &Rc<Object>,
+    object: &Arc<Object>,
 ) -> Update<String, Option<headstart_core::api::mode::NamespaceMode>> {
     let labels: BTreeMap<String, String> = object.value["metadata"]["labels"]
         .as_object()

@@ -1,19 +1,22 @@
 //! An API server, as far as headstart, kubelets and users of Deployments need one: objects with versions and UIDs,
 //! preconditions, quota on pods, field owners of `spec.paused`, and a log of changes for watches.
 
+mod changes;
 pub mod http;
 mod managed_fields;
 mod object;
+mod selection;
 mod status;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use json_patch::merge;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub use object::{Kind, Object, ObjectKey};
+pub use selection::Selection;
 pub use status::Status;
 
 /// A change of an object.
@@ -21,10 +24,12 @@ pub use status::Status;
 pub struct LogEntry {
     /// When it was stored, in milliseconds.
     pub at: u64,
+    /// The resourceVersion of the change.
+    pub revision: u64,
     /// The object.
     pub key: ObjectKey,
     /// The new version; the last one if the object is gone.
-    pub object: Rc<Object>,
+    pub object: Arc<Object>,
     /// True if the object is gone.
     pub deleted: bool,
 }
@@ -32,10 +37,12 @@ pub struct LogEntry {
 /// The API server and what it stores.
 #[derive(Debug, Default)]
 pub struct ApiServer {
-    objects: BTreeMap<ObjectKey, Rc<Object>>,
-    /// The changes of each watched kind, oldest first.
-    pub log: [Vec<LogEntry>; 4],
+    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// The changes of each kind, oldest first.
+    pub log: [Vec<LogEntry>; Kind::ALL.len()],
     revision: u64,
+    /// The changes up to this one are forgotten.
+    compacted: u64,
     uids: u64,
     /// The time in milliseconds, and by the wall clock.
     pub now: (u64, Timestamp),
@@ -57,13 +64,13 @@ impl ApiServer {
     ///
     /// # Errors
     /// 404.
-    pub fn get(&self, key: &ObjectKey) -> Result<Rc<Object>, Status> {
+    pub fn get(&self, key: &ObjectKey) -> Result<Arc<Object>, Status> {
         let found = self.objects.get(key).cloned();
         found.ok_or_else(|| Status::not_found(key))
     }
 
     /// Returns all objects of a kind, in the order of their names.
-    pub fn list(&self, kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Rc<Object>)> {
+    pub fn list(&self, kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Arc<Object>)> {
         let first = ObjectKey::new(kind, "", "");
         let objects = self.objects.range(first..);
         objects.take_while(move |(key, _)| key.kind == kind)
@@ -74,7 +81,7 @@ impl ApiServer {
         &self,
         kind: Kind,
         namespace: &str,
-    ) -> impl Iterator<Item = (&ObjectKey, &Rc<Object>)> {
+    ) -> impl Iterator<Item = (&ObjectKey, &Arc<Object>)> {
         let first = ObjectKey::new(kind, namespace, "");
         let namespace = namespace.to_owned();
         let objects = self.objects.range(first..);
@@ -90,7 +97,7 @@ impl ApiServer {
         kind: Kind,
         value: Value,
         manager: &str,
-    ) -> Result<Rc<Object>, Status> {
+    ) -> Result<Arc<Object>, Status> {
         let admitted = value.clone();
         self.create_admitted(kind, (value, admitted), manager)
     }
@@ -105,7 +112,7 @@ impl ApiServer {
         kind: Kind,
         (mut sent, mut value): (Value, Value),
         manager: &str,
-    ) -> Result<Rc<Object>, Status> {
+    ) -> Result<Arc<Object>, Status> {
         let text = |value: &Value, field: &str| {
             let text = value["metadata"][field].as_str();
             text.unwrap_or_default().to_owned()
@@ -169,7 +176,7 @@ impl ApiServer {
         key: &ObjectKey,
         patch: &Value,
         manager: &str,
-    ) -> Result<Rc<Object>, Status> {
+    ) -> Result<Arc<Object>, Status> {
         let before = self.get(key)?;
         let version = patch["metadata"]["resourceVersion"].as_str();
         if version.is_some_and(|version| version != before.metadata("resourceVersion")) {
@@ -191,7 +198,7 @@ impl ApiServer {
         key: &ObjectKey,
         value: Value,
         manager: &str,
-    ) -> Result<Rc<Object>, Status> {
+    ) -> Result<Arc<Object>, Status> {
         let admitted = value.clone();
         self.update_admitted(key, (value, admitted), manager)
     }
@@ -205,7 +212,7 @@ impl ApiServer {
         key: &ObjectKey,
         (sent, mut value): (Value, Value),
         manager: &str,
-    ) -> Result<Rc<Object>, Status> {
+    ) -> Result<Arc<Object>, Status> {
         let before = self.get(key)?;
         let version = sent["metadata"]["resourceVersion"].as_str();
         if version.is_some_and(|version| version != before.metadata("resourceVersion")) {
@@ -223,7 +230,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// 404.
-    pub fn patch_status(&mut self, key: &ObjectKey, status: &Value) -> Result<Rc<Object>, Status> {
+    pub fn patch_status(&mut self, key: &ObjectKey, status: &Value) -> Result<Arc<Object>, Status> {
         let before = self.get(key)?;
         let mut value = before.value.clone();
         merge(&mut value, &json!({ "status": status }));
@@ -236,10 +243,10 @@ impl ApiServer {
     fn replace_value(
         &mut self,
         key: &ObjectKey,
-        before: &Rc<Object>,
+        before: &Arc<Object>,
         (mut sent, mut value): (Value, Value),
         manager: &str,
-    ) -> Rc<Object> {
+    ) -> Arc<Object> {
         value["metadata"]["resourceVersion"] = before.value["metadata"]["resourceVersion"].clone();
         if key.kind == Kind::Deployment {
             if value["spec"] != before.value["spec"] {
@@ -259,7 +266,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// 404, and 409 if it is not the one that the preconditions name.
-    pub fn delete(&mut self, key: &ObjectKey, only: &Preconditions) -> Result<Rc<Object>, Status> {
+    pub fn delete(&mut self, key: &ObjectKey, only: &Preconditions) -> Result<Arc<Object>, Status> {
         let object = self.get(key)?;
         let differs = |wanted: &Option<String>, field: &str| {
             let found = object.metadata(field);
@@ -292,24 +299,23 @@ impl ApiServer {
         Ok(object)
     }
 
-    fn commit(&mut self, key: ObjectKey, mut value: Value) -> Rc<Object> {
+    fn commit(&mut self, key: ObjectKey, mut value: Value) -> Arc<Object> {
         self.revision += 1;
         value["metadata"]["resourceVersion"] = json!(self.revision.to_string());
-        let object = Rc::new(Object::new(value));
+        let object = Arc::new(Object::new(value));
         self.objects.insert(key.clone(), object.clone());
         self.record(&key, object.clone(), false);
         object
     }
 
-    fn record(&mut self, key: &ObjectKey, object: Rc<Object>, deleted: bool) {
-        if let Some(log) = self.log.get_mut(key.kind.index()) {
-            log.push(LogEntry {
-                at: self.now.0,
-                key: key.clone(),
-                object,
-                deleted,
-            });
-        }
+    fn record(&mut self, key: &ObjectKey, object: Arc<Object>, deleted: bool) {
+        self.log[key.kind.index()].push(LogEntry {
+            at: self.now.0,
+            revision: self.revision,
+            key: key.clone(),
+            object,
+            deleted,
+        });
     }
 }
 

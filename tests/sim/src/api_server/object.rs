@@ -1,6 +1,6 @@
 //! Stored objects.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -20,11 +20,25 @@ pub enum Kind {
     Pod,
     /// ServiceAccounts.
     ServiceAccount,
+    /// Leases.
+    Lease,
+    /// Events.
+    Event,
 }
 
 impl Kind {
     /// The kinds that headstart watches.
     pub const WATCHED: [Self; 4] = [Self::Namespace, Self::Node, Self::Deployment, Self::Pod];
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Deployment,
+        Self::Pod,
+        Self::ServiceAccount,
+        Self::Lease,
+        Self::Event,
+    ];
 
     /// Returns the name in messages and paths.
     pub fn resource(self) -> &'static str {
@@ -34,6 +48,8 @@ impl Kind {
             Self::Deployment => "deployments",
             Self::Pod => "pods",
             Self::ServiceAccount => "serviceaccounts",
+            Self::Lease => "leases",
+            Self::Event => "events",
         }
     }
 
@@ -41,7 +57,22 @@ impl Kind {
     pub fn qualified(self) -> String {
         match self {
             Self::Deployment => "deployments.apps".to_owned(),
+            Self::Lease => "leases.coordination.k8s.io".to_owned(),
+            Self::Event => "events.events.k8s.io".to_owned(),
             kind => kind.resource().to_owned(),
+        }
+    }
+
+    /// Returns the group and version in paths, and the name of the kind.
+    pub fn api(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Namespace => ("v1", "Namespace"),
+            Self::Node => ("v1", "Node"),
+            Self::Deployment => ("apps/v1", "Deployment"),
+            Self::Pod => ("v1", "Pod"),
+            Self::ServiceAccount => ("v1", "ServiceAccount"),
+            Self::Lease => ("coordination.k8s.io/v1", "Lease"),
+            Self::Event => ("events.k8s.io/v1", "Event"),
         }
     }
 
@@ -50,7 +81,7 @@ impl Kind {
         !matches!(self, Self::Namespace | Self::Node)
     }
 
-    /// Returns the position among the watched kinds.
+    /// Returns the position among all kinds.
     pub fn index(self) -> usize {
         self as usize
     }
@@ -83,9 +114,9 @@ impl ObjectKey {
 pub struct Object {
     /// The object as JSON.
     pub value: Value,
-    deployment: OnceCell<Option<Deployment>>,
-    pod: OnceCell<Option<Pod>>,
-    node: OnceCell<Option<Node>>,
+    deployment: OnceLock<Option<Deployment>>,
+    pod: OnceLock<Option<Pod>>,
+    node: OnceLock<Option<Node>>,
 }
 
 impl Object {
@@ -93,9 +124,9 @@ impl Object {
     pub fn new(value: Value) -> Self {
         Self {
             value,
-            deployment: OnceCell::new(),
-            pod: OnceCell::new(),
-            node: OnceCell::new(),
+            deployment: OnceLock::new(),
+            pod: OnceLock::new(),
+            node: OnceLock::new(),
         }
     }
 

@@ -92,6 +92,24 @@ impl Status {
         }
     }
 
+    /// The API server is about to stop, or cannot reach etcd.
+    pub fn unavailable() -> Self {
+        Self {
+            code: 503,
+            reason: "ServiceUnavailable",
+            message: "the server is currently unable to handle the request".to_owned(),
+        }
+    }
+
+    /// The changes since a version are forgotten.
+    pub fn expired(version: u64, oldest: u64) -> Self {
+        Self {
+            code: 410,
+            reason: "Expired",
+            message: format!("too old resource version: {version} ({oldest})"),
+        }
+    }
+
     /// Returns the refusal as the API server answers it.
     pub fn to_json(&self) -> Value {
         let Self {
