@@ -3,17 +3,26 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::body::{Bytes, HttpBody};
+use http::{Request, Response};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::client::ClientBuilder;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tower::timeout::TimeoutLayer;
+use tower::{BoxError, Service};
 
 use crate::metrics::Metrics;
 use crate::request_metrics::RequestMetricsLayer;
 use headstart_core::hash::short_hash;
+
+/// The longest time until an answer begins. The API server ends each request but a watch within 60 s by itself
+/// (`--request-timeout`), and begins to answer a watch at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// The two signals that ask the process to stop.
 pub(super) struct Signals {
@@ -51,10 +60,23 @@ pub(super) async fn client_with_metrics(
     let mut config = client_config(kubeconfig).await?;
     // Each caller has its own retries with a limit, which retries in the client would multiply.
     config.default_retry = false;
-    let client = ClientBuilder::try_from(config)?;
-    Ok(client
+    Ok(with_layers(ClientBuilder::try_from(config)?, metrics))
+}
+
+/// Returns a client whose requests are counted, and fail when the API server says nothing. The watches have no other limit
+/// until they are answered: a request that is lost on the way would keep a cache old until the next list.
+pub(super) fn with_layers<S, B>(client: ClientBuilder<S>, metrics: &Arc<Metrics>) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    client
+        .with_layer(&TimeoutLayer::new(ANSWER_TIMEOUT))
         .with_layer(&RequestMetricsLayer(metrics.clone()))
-        .build())
+        .build()
 }
 
 async fn client_config(kubeconfig: Option<PathBuf>) -> Result<kube::Config> {
@@ -105,7 +127,38 @@ pub(super) fn random_identity() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+
+    use futures::StreamExt;
+    use k8s_openapi::api::core::v1::Node;
+    use kube::Api;
+    use kube::runtime::watcher::{self, watcher};
+    use tokio::time::Instant;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_not_answered_fails_after_a_minute() {
+        let silent = tower::service_fn(|_: Request<Body>| async {
+            pending::<()>().await;
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let client = with_layers(ClientBuilder::new(silent, "default"), &Arc::default());
+        for config in [
+            watcher::Config::default(),
+            watcher::Config::default().streaming_lists(),
+        ] {
+            let started = Instant::now();
+            let nodes = watcher(Api::<Node>::all(client.clone()), config);
+            let mut failures = std::pin::pin!(nodes.filter(|event| {
+                let failed = event.is_err();
+                async move { failed }
+            }));
+            assert!(failures.next().await.is_some());
+            assert!(started.elapsed() <= ANSWER_TIMEOUT + Duration::from_secs(1));
+        }
+    }
 
     #[test]
     fn several_kubeconfigs_are_merged_and_missing_ones_passed_over() {
