@@ -147,7 +147,7 @@ impl Metrics {
             nodes,
             pulling,
             held,
-            creates: _,
+            creates,
             resumes,
         } = stats;
         let gauge = |gauge: &Gauge, value: usize| {
@@ -156,6 +156,7 @@ impl Metrics {
         gauge(&self.queue.queue_depth, deployments);
         gauge(&self.queue.places, nodes);
         gauge(&self.queue.pulling, pulling);
+        gauge(&self.queue.creates, creates);
         gauge(&self.queue.held, held);
         let failing = resumes == ResumeHealth::Failing;
         self.queue.resumes_failing.set(i64::from(failing));

@@ -15,6 +15,7 @@ pub(super) struct QueueMetrics {
     pub(super) queue_oldest: Gauge<f64, AtomicU64>,
     pub(super) places: Gauge,
     pub(super) pulling: Gauge,
+    pub(super) creates: Gauge,
     pub(super) held: Gauge,
     pub(super) resumes_failing: Gauge,
     pub(super) held_seconds: Family<HoldEndLabel, Histogram, fn() -> Histogram>,
@@ -46,6 +47,12 @@ impl QueueMetrics {
             "Nodes on which a prefetch pod pulls",
             pulling.clone(),
         );
+        let creates = Gauge::default();
+        registry.register(
+            "creates_in_flight",
+            "Creates of prefetch pods that are not finished",
+            creates.clone(),
+        );
         let held = Gauge::default();
         registry.register(
             "held_deployments",
@@ -72,6 +79,7 @@ impl QueueMetrics {
             queue_oldest,
             places,
             pulling,
+            creates,
             held,
             resumes_failing,
             held_seconds,
