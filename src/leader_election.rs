@@ -19,15 +19,15 @@ mod tests;
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::fence::Fence;
 use crate::heartbeat::{CONTROLLER, Heartbeats, may_renew};
 use crate::hold_gate::HoldGate;
-use crate::watch_stream::watch_stream;
+use crate::watch_stream::{Spread, watch_stream};
 use futures::StreamExt;
 use headstart_core::hold::RENEW_DEADLINE;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
@@ -55,6 +55,8 @@ pub(crate) struct LeaderElector {
     pub identity: String,
     /// The duration for which a lease is valid after its last renewal.
     pub duration: Duration,
+    /// Tells the time that the Lease says it was renewed at. No decision reads it.
+    pub clock: Clock,
     /// Closed when the lease runs out, so that this replica writes nothing after it.
     pub fence: Fence,
     /// The loops of this process: a leader whose controller hangs does not renew.
@@ -82,7 +84,8 @@ impl LeaderElector {
         let deadline = self.duration * RENEW_DEADLINE.0 / RENEW_DEADLINE.1;
         let mut observed = ObservedLease::new(self.gate.clone());
         let watch = || watch_object(api.clone(), &self.name);
-        let mut changes = std::pin::pin!(watch_stream(watch));
+        let spread = Spread::of(&self.identity, "lease");
+        let mut changes = std::pin::pin!(watch_stream(watch, spread));
         let heartbeat = self.heartbeats.begin("leader election");
         let mut renewed = Instant::now();
         let mut leading_since = None;
@@ -234,7 +237,7 @@ impl LeaderElector {
         transitions: i32,
         leading_since: Option<Instant>,
     ) -> Lease {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.timestamp());
         let fresh = || ObjectMeta {
             name: Some(self.name.clone()),
             ..ObjectMeta::default()

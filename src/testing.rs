@@ -15,6 +15,7 @@ pub use crate::cli::uninstall::kinds as uninstalled_kinds;
 pub use crate::clock::Clock;
 pub use crate::hold_gate::HoldGate;
 pub use crate::metrics::Metrics;
+pub use crate::run::{ApiServer, ReplicaWithoutServers};
 pub use crate::server::Shutdown;
 pub use crate::tls::ca_controller::{CaController, CaSettings, Channels};
 pub use crate::tls::files::CertFiles;

@@ -4,7 +4,7 @@
 //! restored etcd goes back, so that a watch waits silently for a version in the future. So each watch lists anew every half an
 //! hour.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStream, stream};
@@ -22,9 +22,42 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that has run this long starts with the first pause again. A watch that fails after each list does not.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
+/// Spreads pauses, so that watches that begin or fail together do not all return together.
+#[derive(Clone, Debug)]
+pub(crate) struct Spread {
+    hasher: DefaultHasher,
+    drawn: u32,
+}
+
+impl Spread {
+    /// Returns the spread of a watch: the same each time for this replica and watch, and another for others.
+    pub(crate) fn of(replica: &str, watch: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (replica, watch).hash(&mut hasher);
+        Self { hasher, drawn: 0 }
+    }
+
+    /// Returns one that is another each time.
+    pub(crate) fn random() -> Self {
+        let mut hasher = DefaultHasher::new();
+        RandomState::new().hash_one(()).hash(&mut hasher);
+        Self { hasher, drawn: 0 }
+    }
+
+    /// Returns a part of a duration, another each time.
+    fn part(&mut self, whole: Duration) -> Duration {
+        self.drawn += 1;
+        let mut hasher = self.hasher.clone();
+        self.drawn.hash(&mut hasher);
+        let percent = u32::try_from(hasher.finish() % 100).unwrap_or_default();
+        whole * percent / 100
+    }
+}
+
 /// Returns the items of a watch. The stream never ends: after a failure it continues, and from time to time it lists anew.
 pub(crate) fn watch_stream<S, F>(
     begin: F,
+    mut spread: Spread,
 ) -> impl Stream<Item = Result<S::Ok, S::Error>> + Send + use<S, F>
 where
     S: TryStream + Send,
@@ -32,8 +65,8 @@ where
     S::Error: Send,
     F: Fn() -> S + Send,
 {
-    let start = move || Box::pin(begin().backoff(PauseAfterFailure::default()));
-    let relist = Instant::now() + random_part(RELIST_PERIOD);
+    let relist = Instant::now() + spread.part(RELIST_PERIOD);
+    let start = move || Box::pin(begin().backoff(PauseAfterFailure::new(spread.clone())));
     let state = (start(), start, relist);
     stream::unfold(state, |(mut items, start, mut relist)| async move {
         loop {
@@ -49,24 +82,19 @@ where
     })
 }
 
-/// Returns a random part of a duration.
-fn random_part(whole: Duration) -> Duration {
-    let random = RandomState::new().hash_one(());
-    let percent = u32::try_from(random % 100).unwrap_or_default();
-    whole * percent / 100
-}
-
 /// The pauses of one watch.
 struct PauseAfterFailure {
     next: Duration,
     failed: Option<Instant>,
+    spread: Spread,
 }
 
-impl Default for PauseAfterFailure {
-    fn default() -> Self {
+impl PauseAfterFailure {
+    fn new(spread: Spread) -> Self {
         Self {
             next: FIRST_PAUSE,
             failed: None,
+            spread,
         }
     }
 }
@@ -82,8 +110,7 @@ impl Iterator for PauseAfterFailure {
         }
         let pause = self.next;
         self.next = (pause * 2).min(LONGEST_PAUSE);
-        // Random, so that watches that fail together do not all return together.
-        Some(pause - random_part(pause / 4))
+        Some(pause - self.spread.part(pause / 4))
     }
 }
 
@@ -102,10 +129,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watch_begins_anew_every_half_an_hour() {
         let begun = AtomicU32::new(0);
-        let watch = watch_stream(|| {
+        let begin = || {
             let number = begun.fetch_add(1, Ordering::Relaxed);
             stream::iter([Ok::<_, ()>(number)]).chain(stream::pending())
-        });
+        };
+        let watch = watch_stream(begin, Spread::random());
         let mut watch = pin!(watch);
         let started = Instant::now();
         assert_eq!(watch.next().await, Some(Ok(0)));
@@ -119,10 +147,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_fails_goes_on_after_pauses_of_at_most_five_seconds() {
-        let watch = watch_stream(|| {
+        let begin = || {
             let healthy = stream::iter([Ok(())]);
             healthy.chain(stream::repeat(Err::<(), _>("no API server")))
-        });
+        };
+        let watch = watch_stream(begin, Spread::random());
         let mut watch = pin!(watch);
         let mut pauses = Vec::new();
         watch.next().await.unwrap().unwrap();
@@ -142,12 +171,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_pauses_begin_again_after_a_minute_without_a_failure() {
-        let mut pauses = PauseAfterFailure::default();
+        let mut pauses = PauseAfterFailure::new(Spread::random());
         for _ in 0..5 {
             pauses.next();
         }
         tokio::time::advance(HEALTHY_AFTER).await;
         assert!(pauses.next().unwrap() <= FIRST_PAUSE);
         assert!(pauses.next().unwrap() > FIRST_PAUSE);
+    }
+
+    #[test]
+    fn watches_are_spread_the_same_each_time() {
+        let parts = |replica, watch| {
+            let mut spread = Spread::of(replica, watch);
+            [(); 8].map(|()| spread.part(Duration::from_secs(100)))
+        };
+        assert_eq!(parts("a", "pods"), parts("a", "pods"));
+        assert_ne!(parts("a", "pods"), parts("b", "pods"));
+        assert_ne!(parts("a", "pods"), parts("a", "nodes"));
+        let [first, second, ..] = parts("a", "pods");
+        assert_ne!(first, second);
     }
 }

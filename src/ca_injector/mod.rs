@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::hold_gate::HoldGate;
 use crate::tls::trust::TrustedRoots;
-use crate::watch_stream::watch_stream;
+use crate::watch_stream::{Spread, watch_stream};
 use bundle::Configuration;
 
 /// The limit for one answer of the API server.
@@ -121,7 +121,7 @@ fn watch<K: Configuration>(
     name: &str,
 ) -> impl Stream<Item = watcher::Result<Option<K>>> + use<K> {
     let (api, name) = (api.clone(), name.to_owned());
-    watch_stream(move || watch_object(api.clone(), &name))
+    watch_stream(move || watch_object(api.clone(), &name), Spread::random())
 }
 
 /// Records a change. Returns whether there was one.

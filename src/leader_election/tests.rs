@@ -87,6 +87,7 @@ fn elector(server: &Server, identity: &str) -> LeaderElector {
         name: "headstart".to_owned(),
         identity: identity.to_owned(),
         duration: Duration::from_secs(6),
+        clock: Clock::system(),
         fence: Fence::default(),
         heartbeats: Heartbeats::default(),
         report: ControllerReport::default(),

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use super::replica::Replica;
 use super::start_retry::until_answered;
 use crate::ca_injector::CaInjector;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::tls::ca::Validity;
 use crate::tls::ca_controller::{self, CaController};
@@ -95,7 +94,7 @@ async fn signed(
         bundle,
         registered: registered.clone(),
     };
-    let (client, clock) = (replica.client.clone(), Clock::system());
+    let (client, clock) = (replica.client.clone(), replica.clock.clone());
     let metrics = replica.metrics.clone();
     let (supervisor, injecting) = (&replica.supervisor, ca_injector.run(client.clone()));
     supervisor.spawn("CA injector", injecting);

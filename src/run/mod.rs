@@ -1,6 +1,7 @@
 //! `headstart serve`: makes the parts from the configuration, starts them, and stops them in order.
 //!
 //! - `certificate`: the serving certificate, from files or signed by headstart's CA
+//! - `control`: watches, election and controller
 //! - `last_replica`: resumes every held rollout, if no other replica is left
 //! - `leader_loop`: the controller, while this replica leads
 //! - `servers`: the ports of the webhook and of the probes
@@ -8,12 +9,14 @@
 //! - `shutdown`: the causes that end the process, and the order in which its parts end
 //! - `start_retry`: requests of the start, repeated until the API server answers
 //! - `settings`: the settings of pods and of the controller, from the configuration
+//! - `without_servers`: a replica for tests, which has no ports
 //! - `log`, `process`, `rbac_check`: the log, the process around the server, and its rights
 //!
 //! The parts run on separate threads, so that load on the webhook delays neither the lease nor a probe. One thread is for all
 //! requests to the API server, one for the probes, and some for the webhook.
 
 mod certificate;
+mod control;
 mod last_replica;
 mod leader_loop;
 mod log;
@@ -25,39 +28,32 @@ mod servers;
 mod settings;
 mod shutdown;
 mod start_retry;
+mod without_servers;
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use kube::Client;
 use tokio::runtime::{Builder, Handle};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::driver::{Driver, DriverClock, Executor};
 use crate::event_recorder::EventRecorder;
-use crate::leader_election::{ControllerReport, LeaderElector};
 use crate::self_test::{Permit, SelfTest};
 use crate::supervisor::Supervisor;
-use crate::watch::{SharedStore, Watches};
 use certificate::Certificate;
+use control::{Control, start_watches};
 use headstart_core::hold;
 use headstart_core::self_test::Address;
-use last_replica::LastReplica;
-use leader_loop::run_controller_while_leading;
 use log::init_tracing;
 use process::Signals;
 pub(crate) use process::client;
 use replica::{Replica, Shared};
 use servers::{Listeners, Probes, Servers};
-use settings::{controller_config, pod_settings};
-use shutdown::{EssentialTasks, Running};
+use settings::pod_settings;
+use shutdown::Running;
 use start_retry::until_answered;
-
-/// The name of the task that takes and renews the lease.
-const ELECTION: &str = "leader election";
+pub use without_servers::{ApiServer, ReplicaWithoutServers};
 
 /// Serves until told to stop.
 pub fn run(config: Config) -> Result<()> {
@@ -109,10 +105,6 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         answers = answers => answers?,
     };
 
-    let controller_done = CancellationToken::new();
-    let report = ControllerReport::default();
-    let elector = elector(&replica, &config, &report);
-    let election = start_election(&replica, elector.clone(), controller_done.clone());
     let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
     let (recorder, event_writer) = EventRecorder::new(client, identity, metrics);
     let event_writer = replica.supervisor.spawn("event recorder", event_writer);
@@ -124,33 +116,16 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         permit,
         hold_limits,
     };
-    let last_replica = hold_limits.map(|_| LastReplica {
-        elector,
-        client: replica.client.clone(),
-        namespaces: config.scope.namespaces.clone(),
-        store: shared.store.clone(),
-        recorder: recorder.clone(),
-    });
-    let controller = run_controller_while_leading(
-        driver(&replica, &config, &shared, recorder, report),
-        replica.leading.subscribe(),
-        replica.stop.clone(),
-    );
-    let controller = replica.supervisor.spawn("controller", controller);
+    let control = Control::start(&replica, &config, &shared, recorder);
     let namespaces = &config.scope.namespaces;
     let servers = Servers::start(&replica, probes, certificate, shared, namespaces);
     let running = Running {
-        essential: EssentialTasks {
-            controller,
-            election,
-        },
+        control,
         servers,
         event_writer,
         first_end,
-        controller_done,
         stop: replica.stop.clone(),
         gate: replica.gate.clone(),
-        last_replica,
         drain: config.process.drain,
     };
     running.until_stopped(&mut signals).await
@@ -178,54 +153,6 @@ async fn hold_limits_if_resumable(
     Ok(limits)
 }
 
-fn start_watches(replica: &Replica, config: &Config, noop_image: &str) -> Arc<SharedStore> {
-    let store = SharedStore::new(&replica.namespace);
-    let watches = Watches {
-        client: replica.client.clone(),
-        store: store.clone(),
-        metrics: replica.metrics.clone(),
-        namespaces: config.scope.namespaces.clone(),
-        noop_image: noop_image.to_owned(),
-        node_images: config.scope.trust_node_images,
-    };
-    watches.spawn(&replica.supervisor, &replica.heartbeats);
-    store
-}
-
-fn elector(replica: &Replica, config: &Config, report: &ControllerReport) -> LeaderElector {
-    LeaderElector {
-        client: replica.client.clone(),
-        namespace: replica.namespace.clone(),
-        name: "headstart".to_owned(),
-        identity: replica.identity.clone(),
-        duration: config.process.lease_duration,
-        fence: replica.fence.clone(),
-        heartbeats: replica.heartbeats.clone(),
-        report: report.clone(),
-        gate: replica.gate.clone(),
-    }
-}
-
-/// Starts the leader election. It gives the lease up when `controller_done` is cancelled.
-fn start_election(
-    replica: &Replica,
-    elector: LeaderElector,
-    controller_done: CancellationToken,
-) -> JoinHandle<()> {
-    let election = elector.run(
-        replica.leading.clone(),
-        replica.stop.clone(),
-        controller_done,
-    );
-    let supervisor = replica.supervisor.clone();
-    let election = async move {
-        if let Err(error) = election.await {
-            supervisor.fail(ELECTION, &error);
-        }
-    };
-    replica.supervisor.spawn(ELECTION, election)
-}
-
 /// Starts the self-test. Returns the permit that it grants.
 fn start_self_test(replica: &Replica, config: &Config, recorder: EventRecorder) -> Permit {
     let installation = config.installation.clone();
@@ -251,31 +178,4 @@ fn start_self_test(replica: &Replica, config: &Config, recorder: EventRecorder) 
     };
     replica.supervisor.spawn("self-test", self_test);
     permit
-}
-
-/// Returns the driver, which runs a controller in each term.
-fn driver(
-    replica: &Replica,
-    config: &Config,
-    shared: &Shared,
-    recorder: EventRecorder,
-    report: ControllerReport,
-) -> Driver {
-    Driver {
-        store: shared.store.clone(),
-        reviews: shared.reviews.clone(),
-        executor: Executor {
-            client: replica.client.clone(),
-            metrics: replica.metrics.clone(),
-            fence: replica.fence.clone(),
-        },
-        recorder,
-        metrics: replica.metrics.clone(),
-        permit: shared.permit.clone(),
-        config: controller_config(config, shared.hold_limits, shared.settings.clone()),
-        clock: DriverClock::start(),
-        heartbeats: replica.heartbeats.clone(),
-        report,
-        gate: replica.gate.clone(),
-    }
 }

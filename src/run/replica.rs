@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::process::{client_with_metrics, random_identity};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::fence::Fence;
 use crate::heartbeat::Heartbeats;
@@ -43,6 +44,8 @@ pub(super) struct Replica {
     pub(super) heartbeats: Heartbeats,
     /// Open while the webhook may hold a rollout.
     pub(super) gate: HoldGate,
+    /// Tells the time of day.
+    pub(super) clock: Clock,
 }
 
 impl Replica {
@@ -54,20 +57,38 @@ impl Replica {
     ) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let kubeconfig = config.process.kubeconfig.clone();
-        let pod_name = config.installation.pod_name.clone();
+        let client = client_with_metrics(kubeconfig, &metrics).await?;
+        let clock = Clock::system();
+        let replica = Self::new(client, metrics, clock, config, supervisor);
         Ok(Self {
-            client: client_with_metrics(kubeconfig, &metrics).await?,
+            webhook_threads,
+            ..replica
+        })
+    }
+
+    /// Makes the channels. All threads are those of the runtime that this is called in.
+    pub(super) fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        config: &Config,
+        supervisor: Supervisor,
+    ) -> Self {
+        let pod_name = config.installation.pod_name.clone();
+        Self {
+            client,
             metrics,
             namespace: config.installation.namespace.clone(),
             identity: pod_name.unwrap_or_else(random_identity),
             supervisor,
-            webhook_threads,
+            webhook_threads: Handle::current(),
             leading: watch::Sender::new(false),
             stop: CancellationToken::new(),
             fence: Fence::default(),
             heartbeats: Heartbeats::default(),
             gate: HoldGate::default(),
-        })
+            clock,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::last_replica::LastReplica;
+use super::control::Control;
 use super::process::Signals;
 use super::servers::Servers;
 use crate::hold_gate::HoldGate;
@@ -15,19 +15,15 @@ use crate::supervisor::FirstEnd;
 
 /// The tasks of a running replica, and the handles that end them.
 pub(super) struct Running {
-    pub(super) essential: EssentialTasks,
+    pub(super) control: Control,
     pub(super) servers: Servers,
     pub(super) event_writer: JoinHandle<()>,
     /// The first essential task that ends.
     pub(super) first_end: FirstEnd,
-    /// Cancelled when the controller has ended: the election gives up the lease.
-    pub(super) controller_done: CancellationToken,
     /// Cancelled when the process is told to stop.
     pub(super) stop: CancellationToken,
     /// Closed at once: this replica may be the last, and would not resume a new hold.
     pub(super) gate: HoldGate,
-    /// `None` if rollouts are not held.
-    pub(super) last_replica: Option<LastReplica>,
     /// The duration for which reviews are still served after a signal.
     pub(super) drain: Duration,
 }
@@ -50,25 +46,27 @@ impl Running {
 
     /// Becomes not ready but still serves, because the API server takes a while to notice. Meanwhile the controller ends under
     /// the lease, and the lease is given up at once for a standby. The last replica resumes every held rollout.
-    async fn stop_in_order(self, drained: bool) {
-        let EssentialTasks {
+    pub(super) async fn stop_in_order(self, drained: bool) {
+        let Control {
             controller,
             election,
-        } = self.essential;
+            controller_done,
+            last_replica,
+        } = self.control;
         self.gate.stop();
         self.stop.cancel();
         end_of(controller).await;
-        self.controller_done.cancel();
+        controller_done.cancel();
         end_of(election).await;
         if drained {
             let drain = tokio::time::sleep(self.drain);
-            match &self.last_replica {
+            match &last_replica {
                 Some(last_replica) => last_replica.resume_if_last(drain).await,
                 None => drain.await,
             }
         }
         // It has the last event recorder, which keeps the writer running.
-        drop(self.last_replica);
+        drop(last_replica);
         end_of(self.event_writer).await;
         self.servers.closing.cancel();
         end_of(self.servers.webhook).await;
@@ -78,12 +76,6 @@ impl Running {
 /// Waits until the task has ended.
 async fn end_of(task: JoinHandle<()>) {
     let _ = task.await;
-}
-
-/// Tasks that end in order.
-pub(super) struct EssentialTasks {
-    pub(super) controller: JoinHandle<()>,
-    pub(super) election: JoinHandle<()>,
 }
 
 #[cfg(test)]
@@ -110,9 +102,11 @@ mod tests {
         let [controller_done, stop, closing] = [(); 3].map(|()| CancellationToken::new());
         let (supervisor, first_end) = Supervisor::new();
         let running = Running {
-            essential: EssentialTasks {
+            control: Control {
                 controller: supervisor.spawn("controller", async {}),
                 election: task(&log, "election", &controller_done),
+                controller_done,
+                last_replica: None,
             },
             servers: Servers {
                 webhook: task(&log, "webhook", &closing),
@@ -120,10 +114,8 @@ mod tests {
             },
             event_writer: task(&log, "events", &stop),
             first_end,
-            controller_done,
             stop,
             gate: HoldGate::default(),
-            last_replica: None,
             // Reviews are served on after a signal only.
             drain: Duration::from_secs(3600),
         };

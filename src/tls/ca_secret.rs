@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::TlsError;
 use super::trust::CaState;
-use crate::watch_stream::watch_stream;
+use crate::watch_stream::{Spread, watch_stream};
 use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
 
 /// The limit for one answer of the API server.
@@ -78,7 +78,7 @@ impl CaSecret {
     /// Watches the Secret, by a list and watch of this one name, to which RBAC can be limited.
     pub(super) fn watch(&self) -> impl Stream<Item = watcher::Result<SecretState>> + use<> {
         let (api, secret) = (self.api.clone(), self.secret.clone());
-        watch_stream(move || watch_object(api.clone(), &secret))
+        watch_stream(move || watch_object(api.clone(), &secret), Spread::random())
             .map(|change| change.map(SecretState::from))
     }
 

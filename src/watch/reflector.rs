@@ -24,7 +24,7 @@ use super::slim::{Slim, into_object};
 use crate::heartbeat::{Heartbeat, Heartbeats};
 use crate::metrics::{Metrics, WatchedResource};
 use crate::supervisor::Supervisor;
-use crate::watch_stream::watch_stream;
+use crate::watch_stream::{Spread, watch_stream};
 
 /// The watches of this replica.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub(crate) struct Watches {
     pub(crate) client: Client,
     pub(crate) store: Arc<SharedStore>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The name of this replica.
+    pub(crate) identity: String,
     /// The namespaces that are watched; none for all.
     pub(crate) namespaces: Vec<String>,
     /// headstart's own image, which prefetch pods run.
@@ -128,6 +130,7 @@ impl Watches {
             list_method: tasks.list_method.clone(),
             store: self.store.clone(),
             metrics: self.metrics.clone(),
+            identity: self.identity.clone(),
             what,
             scope: scope.clone(),
         }
@@ -155,10 +158,7 @@ impl Tasks<'_> {
         K: Send + 'static,
         V: Send + 'static,
     {
-        let name = match &reflector.scope {
-            Some(namespace) => format!("watch of {:?} in {namespace}", reflector.what),
-            None => format!("watch of {:?}", reflector.what),
-        };
+        let name = reflector.name();
         let heartbeat = self.heartbeats.begin(name.clone());
         let run = reflector.run(events, parse, apply, heartbeat);
         self.supervisor.spawn(name, run);
@@ -181,11 +181,19 @@ struct Reflector {
     list_method: Arc<ListMethod>,
     store: Arc<SharedStore>,
     metrics: Arc<Metrics>,
+    identity: String,
     what: WatchedResource,
     scope: Scope,
 }
 
 impl Reflector {
+    fn name(&self) -> String {
+        match &self.scope {
+            Some(namespace) => format!("watch of {:?} in {namespace}", self.what),
+            None => format!("watch of {:?}", self.what),
+        }
+    }
+
     /// Runs until the process ends. `parse` reduces an object before the store is locked, and returns `None` for an object to
     /// ignore.
     async fn run<S, T, K, V>(
@@ -201,7 +209,9 @@ impl Reflector {
         let what = self.what;
         let config = self.list_method.config(&self.client);
         let config = heartbeat.during(config).await;
-        let mut events = std::pin::pin!(watch_stream(|| events(config.clone())));
+        let spread = Spread::of(&self.identity, &self.name());
+        let events = watch_stream(|| events(config.clone()), spread);
+        let mut events = std::pin::pin!(events);
         let mut complete = false;
         while let Some(event) = heartbeat.during(events.next()).await {
             let event = match event {
