@@ -249,9 +249,6 @@ impl Server {
     ) -> io::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        if !link.wait_until_up_or_dead().await {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         let Some(selection) = Selection::read(path, query) else {
             panic!(
@@ -262,6 +259,10 @@ impl Server {
         let watch = if selection.is_watch() { " watch" } else { "" };
         let what = format!("{process} {} {path}{watch}", parts.method);
         let (mut random, late) = self.with(|state| (state.draws.of(&[&what]), state.faults.late));
+        // Drawn before: those that wait are woken in any order.
+        if !link.wait_until_up_or_dead().await {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let delay = |random: &mut Random| {
             let most = if random.per_mille(late) { 40_000 } else { 50 };
             Duration::from_millis(random.within(1..=most))
