@@ -2,10 +2,11 @@
 //!
 //! `admission` asks whether a platform team can trust the webhook: certificates, callers, policies, holds. `scale` asks what
 //! the worker does with hundreds of nodes and under everything that happens to a controller. `HEADSTART_LONG=1` runs each
-//! test at the size that a release is judged by.
+//! test at the size that a release is judged by. `fake_api` compares the simulator's API server with a real one.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod admission;
+mod fake_api;
 mod scale;
 
 use testbed::harness::lock::{Alone, ClusterLock};

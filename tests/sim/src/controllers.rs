@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use headstart_core::plan::{PlacementContext, plan};
-use headstart_core::pod::node_of;
 use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::workload::Workload;
 use k8s_openapi::jiff::Timestamp;
@@ -207,11 +206,16 @@ impl Controllers {
         let pods = cluster.api.list(Kind::Pod);
         let pods = pods.map(|(key, pod)| (key.clone(), pod.clone()));
         let bound: Vec<_> = pods
-            .filter_map(|(key, pod)| Some((key, node_of(pod.pod())?.to_owned())))
+            .filter_map(|(key, pod)| {
+                let node = pod.value["spec"]["nodeName"].as_str()?.to_owned();
+                Some((key, node))
+            })
             .collect();
         for (key, node) in bound {
             if cluster.node_uid(&node).is_none() {
-                let _ = cluster.api.delete(&key, &Preconditions::default());
+                // No kubelet is there to end it.
+                let any = Preconditions::default();
+                let _ = cluster.api.delete_within(&key, &any, Some(0));
             }
         }
     }

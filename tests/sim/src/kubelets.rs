@@ -6,7 +6,9 @@ use headstart_core::pod::node_of;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
-use crate::api_server::{Kind, LogEntry, Object, ObjectKey, is_finished};
+use crate::api_server::{
+    Kind, LogEntry, Object, ObjectKey, Preconditions, is_finished, is_terminating,
+};
 use crate::cluster::Cluster;
 use crate::queue::Step;
 use crate::registry::Answer;
@@ -107,15 +109,14 @@ impl Kubelets {
             return;
         };
         let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-        let gated = pod["spec"]["schedulingGates"].is_array();
-        let Some(kubelet) = self
-            .nodes
-            .get_mut(node)
-            .filter(|_| !gated && !is_finished(pod))
-        else {
+        let Some(kubelet) = self.nodes.get_mut(node).filter(|_| !is_finished(pod)) else {
             return;
         };
         if kubelet.pods.contains_key(uid) {
+            if is_terminating(pod) {
+                let delay = cluster.draw(&["kill", node, uid]).within(20..=1000);
+                cluster.queue.after(delay, sync(node, &kubelet.uid, uid));
+            }
             return;
         }
         let key = ObjectKey::new(
@@ -173,6 +174,12 @@ impl Kubelets {
             kubelet.pods.remove(pod);
             return;
         };
+        if is_terminating(&stored.value) {
+            let any = Preconditions::default();
+            let _ = cluster.api.delete_within(&work.key, &any, Some(0));
+            kubelet.pods.remove(pod);
+            return;
+        }
         let now = cluster.now();
         if work.started_at == 0 {
             if let Some(status) = refusal(kubelet.full_until > now, node, &stored.value, cluster) {

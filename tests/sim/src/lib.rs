@@ -7,6 +7,7 @@
 pub mod actions;
 pub mod api_server;
 mod cluster;
+pub mod conformance;
 mod controllers;
 mod executor;
 mod invariants;

@@ -125,7 +125,10 @@ impl Users {
             mode: None,
             paused: None,
             secret: None,
-            pool: None,
+            // No node is in the last one.
+            pool: random
+                .per_mille(150)
+                .then(|| format!("p{}", random.below(3))),
             annotations: Vec::new(),
         };
         self.create(n, manifest, world);
@@ -259,15 +262,15 @@ impl Users {
     }
 
     fn strip_marks(&mut self, n: usize, random: &mut Random, world: &mut World<'_>) {
-        let Some(key) = self.manifests.get(&n).map(Manifest::key) else {
+        let held = |n: &usize| {
+            let key = self.manifests.get(n)?.key();
+            let before = world.cluster.api.get(&key).ok()?;
+            is_held(&before.value).then_some((key, before))
+        };
+        let found = held(&n).or_else(|| self.manifests.keys().find_map(held));
+        let Some((key, before)) = found else {
             return;
         };
-        let Ok(before) = world.cluster.api.get(&key) else {
-            return;
-        };
-        if !is_held(&before.value) {
-            return;
-        }
         world.cluster.count("fault: marks removed");
         let patch = match random.below(3) {
             0 => json!({"metadata": {"annotations": {HELD_SINCE: null}}}),
@@ -303,6 +306,8 @@ impl Users {
             headstart_core::pod::prefetch_pod(&workload, "n0", PullMethod::ImageVolume, &settings);
         let mut pod = serde_json::to_value(pod).unwrap_or_default();
         pod["metadata"]["name"] = json!(format!("prefetch-gated-{n}"));
+        // A pod that is bound may not have a gate. The annotation names its node.
+        pod["spec"]["nodeName"] = Value::Null;
         pod["spec"]["schedulingGates"] = json!([{"name": "forged"}]);
         world.cluster.count("fault: gated pod");
         let _ = world.cluster.api.create(Kind::Pod, pod, KUBECTL);

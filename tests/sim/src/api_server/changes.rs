@@ -35,8 +35,11 @@ impl ApiServer {
             .map(|entry| {
                 let mut object = typed(&entry.key, &entry.object.value);
                 object["metadata"]["resourceVersion"] = json!(entry.revision.to_string());
-                // A client takes a new object and a change alike.
-                let kind = if entry.deleted { "DELETED" } else { "MODIFIED" };
+                let kind = match (entry.created, entry.deleted) {
+                    (_, true) => "DELETED",
+                    (true, false) => "ADDED",
+                    (false, false) => "MODIFIED",
+                };
                 json!({"type": kind, "object": object})
             })
             .collect()

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::changes::typed;
-use super::{ApiServer, Preconditions, Selection, Status};
+use super::{ApiServer, Kind, Preconditions, Selection, Status};
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -55,7 +55,13 @@ impl ApiServer {
                     uid: of("uid"),
                     resource_version: of("resourceVersion"),
                 };
-                self.delete(key, &only)?
+                let grace = body["gracePeriodSeconds"].as_u64();
+                let deleted = self.delete_within(key, &only, grace)?;
+                // Of the other kinds the answer is no object.
+                if !matches!(key.kind, Kind::Pod | Kind::ServiceAccount | Kind::Namespace) {
+                    return Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+                }
+                deleted
             }
             _ => {
                 return Err(Status {

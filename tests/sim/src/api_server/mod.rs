@@ -1,12 +1,16 @@
 //! An API server, as far as headstart, kubelets and users of Deployments need one: objects with versions and UIDs,
 //! preconditions, quota on pods, field owners of `spec.paused`, and a log of changes for watches.
+//!
+//! [`crate::conformance`] compares it with a real one.
 
 mod changes;
+mod deletion;
 pub mod http;
 mod managed_fields;
 mod object;
 mod selection;
 mod status;
+mod strategy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use json_patch::merge;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub use deletion::Preconditions;
 pub use object::{Kind, Object, ObjectKey};
 pub use selection::Selection;
 pub use status::Status;
@@ -28,8 +33,10 @@ pub struct LogEntry {
     pub revision: u64,
     /// The object.
     pub key: ObjectKey,
-    /// The new version; the last one if the object is gone.
+    /// The new version; the last one, with the version of the delete, if the object is gone.
     pub object: Arc<Object>,
+    /// True if the object was not there before.
+    pub created: bool,
     /// True if the object is gone.
     pub deleted: bool,
 }
@@ -48,15 +55,6 @@ pub struct ApiServer {
     pub now: (u64, Timestamp),
     /// The most pods in each namespace.
     pub quota: BTreeMap<String, usize>,
-}
-
-/// Preconditions of a delete.
-#[derive(Clone, Debug, Default)]
-pub struct Preconditions {
-    /// Only this object, not a later one by the same name.
-    pub uid: Option<String>,
-    /// Only this version.
-    pub resource_version: Option<String>,
 }
 
 impl ApiServer {
@@ -134,12 +132,20 @@ impl ApiServer {
                 return Err(Status::no_namespace(&key.namespace));
             }
         }
-        if self.objects.contains_key(&key) {
-            return Err(Status::already_exists(&key));
-        }
+        strategy::validate(&key, &value)?;
+        // Quota is part of admission, and the name is looked up only then.
         if kind == Kind::Pod {
             self.check_quota(&key)?;
         }
+        match self.objects.get(&key) {
+            Some(found) if is_terminating(&found.value) => {
+                return Err(Status::is_being_deleted(&key));
+            }
+            Some(_) => return Err(Status::already_exists(&key)),
+            None => {}
+        }
+        strategy::before_create(kind, &mut sent);
+        strategy::before_create(kind, &mut value);
         self.uids += 1;
         let metadata = &mut value["metadata"];
         metadata["uid"] = json!(format!("{}-{}", kind.resource(), self.uids));
@@ -178,11 +184,7 @@ impl ApiServer {
         manager: &str,
     ) -> Result<Arc<Object>, Status> {
         let before = self.get(key)?;
-        let version = patch["metadata"]["resourceVersion"].as_str();
-        if version.is_some_and(|version| version != before.metadata("resourceVersion")) {
-            let why = "the object has been modified; please apply your changes to the latest version and try again";
-            return Err(Status::conflict(key, why));
-        }
+        check_version(key, patch, &before)?;
         let mut value = before.value.clone();
         merge(&mut value, patch);
         let sent = value.clone();
@@ -210,19 +212,21 @@ impl ApiServer {
     pub fn update_admitted(
         &mut self,
         key: &ObjectKey,
-        (sent, mut value): (Value, Value),
+        (sent, value): (Value, Value),
         manager: &str,
     ) -> Result<Arc<Object>, Status> {
         let before = self.get(key)?;
-        let version = sent["metadata"]["resourceVersion"].as_str();
-        if version.is_some_and(|version| version != before.metadata("resourceVersion")) {
-            let why = "the object has been modified; please apply your changes to the latest version and try again";
-            return Err(Status::conflict(key, why));
+        let uid = sent["metadata"]["uid"].as_str();
+        if let Some(uid) = uid.filter(|uid| *uid != before.uid()) {
+            let found = before.uid();
+            let (resource, namespace, name) = (key.kind.resource(), &key.namespace, &key.name);
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: /registry/{resource}/{namespace}/{name}, ResourceVersion: 0, \
+                 AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+            );
+            return Err(Status::conflict(key, &why));
         }
-        for field in ["uid", "creationTimestamp", "generation", "managedFields"] {
-            value["metadata"][field] = before.value["metadata"][field].clone();
-        }
-        value["status"] = before.value["status"].clone();
+        check_version(key, &sent, &before)?;
         Ok(self.replace_value(key, &before, (sent, value), manager))
     }
 
@@ -247,12 +251,9 @@ impl ApiServer {
         (mut sent, mut value): (Value, Value),
         manager: &str,
     ) -> Arc<Object> {
-        value["metadata"]["resourceVersion"] = before.value["metadata"]["resourceVersion"].clone();
+        strategy::before_update(key.kind, &mut sent, &before.value);
+        strategy::before_update(key.kind, &mut value, &before.value);
         if key.kind == Kind::Deployment {
-            if value["spec"] != before.value["spec"] {
-                let generation = before.value["metadata"]["generation"].as_u64().unwrap_or(0);
-                value["metadata"]["generation"] = json!(generation + 1);
-            }
             managed_fields::on_write(&mut sent, &before.value, manager);
             managed_fields::on_write(&mut value, &sent, "");
         }
@@ -262,61 +263,35 @@ impl ApiServer {
         self.commit(key.clone(), value)
     }
 
-    /// Removes an object.
-    ///
-    /// # Errors
-    /// 404, and 409 if it is not the one that the preconditions name.
-    pub fn delete(&mut self, key: &ObjectKey, only: &Preconditions) -> Result<Arc<Object>, Status> {
-        let object = self.get(key)?;
-        let differs = |wanted: &Option<String>, field: &str| {
-            let found = object.metadata(field);
-            let wanted = wanted.as_deref().filter(|wanted| *wanted != found)?;
-            Some(format!(
-                "the {} in the precondition ({wanted}) does not match the {} in record ({found}). \
-                 The object might have been deleted and then recreated",
-                if field == "uid" {
-                    "UID"
-                } else {
-                    "ResourceVersion"
-                },
-                if field == "uid" {
-                    "UID"
-                } else {
-                    "ResourceVersion"
-                },
-            ))
-        };
-        let version = differs(&only.resource_version, "resourceVersion");
-        if let Some(why) = differs(&only.uid, "uid").or(version) {
-            return Err(Status::conflict(
-                key,
-                &format!("Precondition failed: {why}"),
-            ));
-        }
-        self.objects.remove(key);
-        self.revision += 1;
-        self.record(key, object.clone(), true);
-        Ok(object)
-    }
-
     fn commit(&mut self, key: ObjectKey, mut value: Value) -> Arc<Object> {
         self.revision += 1;
         value["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         let object = Arc::new(Object::new(value));
-        self.objects.insert(key.clone(), object.clone());
-        self.record(&key, object.clone(), false);
+        let before = self.objects.insert(key.clone(), object.clone());
+        self.record(&key, object.clone(), (before.is_none(), false));
         object
     }
 
-    fn record(&mut self, key: &ObjectKey, object: Arc<Object>, deleted: bool) {
+    fn record(&mut self, key: &ObjectKey, object: Arc<Object>, (created, deleted): (bool, bool)) {
         self.log[key.kind.index()].push(LogEntry {
             at: self.now.0,
             revision: self.revision,
             key: key.clone(),
             object,
+            created,
             deleted,
         });
     }
+}
+
+/// Checks the version that a write names, if it names one.
+fn check_version(key: &ObjectKey, sent: &Value, before: &Object) -> Result<(), Status> {
+    let version = sent["metadata"]["resourceVersion"].as_str();
+    if version.is_none_or(|version| version == before.metadata("resourceVersion")) {
+        return Ok(());
+    }
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
+    Err(Status::conflict(key, why))
 }
 
 /// Returns whether a pod has ended.
@@ -325,4 +300,9 @@ pub fn is_finished(pod: &Value) -> bool {
         pod["status"]["phase"].as_str(),
         Some("Succeeded" | "Failed")
     )
+}
+
+/// Returns whether a pod has been deleted, and is not gone.
+pub fn is_terminating(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_string()
 }

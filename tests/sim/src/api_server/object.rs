@@ -76,6 +76,15 @@ impl Kind {
         }
     }
 
+    /// Returns the kind with its API group, as some error messages have it.
+    pub fn qualified_kind(self) -> String {
+        let (version, kind) = self.api();
+        match version.split_once('/') {
+            Some((group, _)) => format!("{kind}.{group}"),
+            None => kind.to_owned(),
+        }
+    }
+
     /// Returns whether objects of this kind are in namespaces.
     pub fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::Node)

@@ -35,6 +35,15 @@ impl Status {
         }
     }
 
+    /// The path names no resource.
+    pub fn no_such_resource() -> Self {
+        Self {
+            code: 404,
+            reason: "NotFound",
+            message: "the server could not find the requested resource".to_owned(),
+        }
+    }
+
     /// There is such an object already.
     pub fn already_exists(key: &ObjectKey) -> Self {
         let (resource, name) = (key.kind.qualified(), &key.name);
@@ -45,7 +54,26 @@ impl Status {
         }
     }
 
-    /// The object has another version or UID than the request says.
+    /// There is such an object still, which is being deleted.
+    pub fn is_being_deleted(key: &ObjectKey) -> Self {
+        let Self { message, .. } = Self::already_exists(key);
+        Self {
+            message: format!("object is being deleted: {message}"),
+            ..Self::already_exists(key)
+        }
+    }
+
+    /// The object has another version or UID than the preconditions of a delete.
+    pub fn precondition(key: &ObjectKey, why: &str) -> Self {
+        let (kind, name) = (key.kind.qualified_kind(), &key.name);
+        Self {
+            code: 409,
+            reason: "Conflict",
+            message: format!("Operation cannot be fulfilled on {kind} {name:?}: {why}"),
+        }
+    }
+
+    /// The object has another version or UID than the write says.
     pub fn conflict(key: &ObjectKey, why: &str) -> Self {
         let (resource, name) = (key.kind.qualified(), &key.name);
         Self {
@@ -70,7 +98,11 @@ impl Status {
         Self {
             code: 422,
             reason: "Invalid",
-            message: format!("{} {:?} is invalid: {why}", key.kind.qualified(), key.name),
+            message: format!(
+                "{} {:?} is invalid: {why}",
+                key.kind.qualified_kind(),
+                key.name
+            ),
         }
     }
 
