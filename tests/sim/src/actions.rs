@@ -49,7 +49,7 @@ pub enum ActionKind {
     Annotate(usize, usize),
     /// Marks of a hold that headstart did not set.
     ForgeMarks(usize),
-    /// Some of the marks of a hold are removed.
+    /// Some of the marks of a hold are removed: of this Deployment, or of another one that is held.
     StripMarks(usize),
     /// A pod of a user has the labels of a prefetch pod.
     LabelPod(usize),
@@ -184,7 +184,8 @@ fn fault_action(fault: Fault, random: &mut Random, options: &Options) -> Option<
         },
         Fault::NodeChurn => ActionKind::DeleteNode(node),
         Fault::Rejections => match random.below(2) {
-            0 => ActionKind::Full(node, long),
+            // Long enough, now and then, that a node refuses its pod five times.
+            0 => ActionKind::Full(node, random.within(1000..=400_000)),
             _ => ActionKind::Evict(node),
         },
         Fault::ImageGc => ActionKind::CollectImages(node),

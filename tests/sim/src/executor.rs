@@ -190,6 +190,7 @@ fn resume(
     monitor: &mut Monitor,
 ) -> Result<Result<ResumeOutcome, WriteError>, Violation> {
     let object = object_key(key);
+    monitor.before_resume(&object, cluster);
     let Ok(stored) = cluster.api.get(&object) else {
         return Ok(Ok(ResumeOutcome::NotHeld));
     };

@@ -7,6 +7,7 @@ pub(crate) mod liveness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use headstart_core::api::well_known::HELD_LABEL;
 use headstart_core::controller::Output;
 use headstart_core::controller::command::{CommandResult, ResumeOutcome, WriteError};
 use headstart_core::controller::log::LogLine;
@@ -20,6 +21,7 @@ use crate::api_server::{Object, ObjectKey};
 use crate::cluster::Cluster;
 use crate::options::Fault;
 use crate::queue::TermId;
+use crate::workloads::is_held;
 use holds::HeldSince;
 
 /// An invariant that does not hold.
@@ -200,6 +202,35 @@ impl Monitor {
             return Err(Violation::new("S1 deletes", name, detail));
         }
         Ok(())
+    }
+
+    /// Lets a user write while the request for a resume is on its way.
+    pub(crate) fn before_resume(&mut self, key: &ObjectKey, cluster: &mut Cluster) {
+        let mut random = cluster.draw(&["before resume", &key.name]);
+        if cluster.healed || !random.per_mille(150) {
+            return;
+        }
+        let Ok(stored) = cluster.api.get(key) else {
+            return;
+        };
+        if !is_held(&stored.value) {
+            return;
+        }
+        let patch = if cluster.options.has(Fault::WebhookSkipped) {
+            // No webhook sees it, so the marks stay.
+            let mut containers = stored.value["spec"]["template"]["spec"]["containers"].clone();
+            containers[0]["image"] = json!(crate::actions::image(0, random.within(4..=5)));
+            json!({"spec": {"template": {"spec": {"containers": containers}}}})
+        } else if cluster.options.has(Fault::Forgery) {
+            // Without the label it is a pause like any other.
+            self.pauses.set(stored.uid(), true);
+            json!({"metadata": {"labels": {HELD_LABEL: null}}})
+        } else {
+            return;
+        };
+        cluster.count("fault: write before a resume");
+        cluster.note(|| format!("user writes {} before its resume: {patch}", key.name));
+        let _ = cluster.api.patch(key, &patch, "kubectl");
     }
 
     /// Lets a user write between the read and the write of a resume.
