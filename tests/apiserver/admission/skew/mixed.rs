@@ -8,7 +8,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 
 use super::{Release, Skew, is_held, leads, previous_release};
-use crate::admission::certificates::served;
 use crate::admission::replica::Replica;
 
 /// Deployments that roll out at the same time, and how often each is updated.
@@ -42,8 +41,7 @@ async fn updates(skew: &Skew, round: &str) -> (usize, Duration) {
 
 /// Updates everything while one replica answers the API server and another leads.
 async fn hold_and_resume(skew: &Skew, what: &str, gate: &Replica, leader: &Replica) {
-    skew.apply(Release::This, gate.port).await;
-    served(&skew.installation, gate.port).await;
+    skew.register(Release::This, gate.port).await;
     let failed = skew.installation.failed_open().await;
     let (holds, least) = updates(skew, what).await;
     let failed = skew.installation.failed_open().await - failed;

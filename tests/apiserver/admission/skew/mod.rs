@@ -19,6 +19,7 @@ use testbed::harness;
 use testbed::headstart::{Availability, Local, PreviousRelease};
 use testbed::progress;
 
+use crate::admission::certificates::served;
 use crate::admission::installation::{Installation, OWN, until};
 use crate::admission::policy::client_of;
 use crate::admission::replica::Replica;
@@ -113,6 +114,21 @@ impl Skew {
         .await;
     }
 
+    /// The same, and waits until writes are held by what answers at this port: a gate opens when it has seen a leader's renewal.
+    async fn register(&self, release: Release, port: u16) {
+        self.apply(release, port).await;
+        served(&self.installation, port).await;
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let probe = deployment("probe", "app:1");
+        until("writes to be held", async || {
+            is_held(&self.deployments.create(&dry_run, &probe).await.unwrap())
+        })
+        .await;
+    }
+
     /// Starts a replica, and waits until it is ready and has found all policies in force. Its no-op is of its own tag.
     async fn replica(&self, release: Release) -> Replica {
         let (binary, name, tag) = match release {
@@ -134,7 +150,8 @@ impl Skew {
             &format!("--pod-name={name}"),
             &noop,
             "--drain=1s",
-            "--hold-timeout=60s",
+            // A busy machine does not lose it. A leader that stops hands it over at once.
+            "--lease-duration=20s",
             "--pods-per-node=25",
         ];
         let replica = self
@@ -149,10 +166,7 @@ impl Skew {
 
     /// Creates a Deployment with this image. Returns it as it is stored.
     async fn create(&self, name: &str, image: &str) -> Deployment {
-        let pod = json!({ "containers": [{ "name": "app", "image": image }] });
-        let object = harness::deployment(NAMESPACE, name, pod);
-        let object = serde_json::from_value(object).unwrap();
-        let params = PostParams::default();
+        let (params, object) = (PostParams::default(), deployment(name, image));
         self.deployments.create(&params, &object).await.unwrap()
     }
 
@@ -203,6 +217,11 @@ impl Skew {
         let own: Api<Pod> = Api::namespaced(self.installation.client.clone(), OWN);
         own.delete_collection(&now, &all).await.unwrap();
     }
+}
+
+fn deployment(name: &str, image: &str) -> Deployment {
+    let pod = json!({ "containers": [{ "name": "app", "image": image }] });
+    serde_json::from_value(harness::deployment(NAMESPACE, name, pod)).unwrap()
 }
 
 async fn leads(replica: &Replica) {

@@ -6,7 +6,6 @@ use serde_json::json;
 use testbed::FakeNodes;
 
 use super::{NODES, Release, Skew, is_held, leads, marks, previous_release};
-use crate::admission::certificates::served;
 use crate::admission::installation::until;
 use crate::admission::replica::Replica;
 
@@ -32,12 +31,10 @@ impl Skew {
         self.goes_on(name).await;
     }
 
-    /// Stops the leader while a hold is open. The next one ends it, which was there before the leader stopped.
+    /// Stops the leader while a hold is open. The next one was there before, and ends it.
     async fn takes_over(&self, leader: Replica, next: &Replica, held: &str) {
         leader.signal("-TERM").await;
         leads(next).await;
-        let stored = self.deployments.get(held).await.unwrap();
-        assert!(is_held(&stored), "{held} waits for the next leader");
         self.goes_on(held).await;
         assert!(leader.ended().await.success(), "{}", leader.log());
         let ends = |replica: &Replica| {
@@ -69,12 +66,11 @@ async fn an_upgrade_and_a_rollback_end_each_others_holds_and_prefetch_nothing_ag
     skew.apply(Release::Previous, 1).await;
     let old = skew.replica(Release::Previous).await;
     leads(&old).await;
-    skew.apply(Release::Previous, old.port).await;
-    served(&skew.installation, old.port).await;
+    skew.register(Release::Previous, old.port).await;
     skew.rolls_out("old").await;
 
     // The upgrade. The manifests come first: their policies allow what the previous release does, and their webhooks reach it.
-    skew.apply(Release::This, old.port).await;
+    skew.register(Release::This, old.port).await;
     skew.rolls_out("old-by-new-manifests").await;
     let new = skew.replica(Release::This).await;
     pulls(SLOW).await;
@@ -87,20 +83,18 @@ async fn an_upgrade_and_a_rollback_end_each_others_holds_and_prefetch_nothing_ag
     assert_eq!(marks(&marked).len(), 5, "{marked:?}");
     skew.takes_over(old, &new, "upgraded").await;
     pulls(FakeNodes::default().pull).await;
-    skew.apply(Release::This, new.port).await;
-    served(&skew.installation, new.port).await;
+    skew.register(Release::This, new.port).await;
     skew.rolls_out("new").await;
 
     // The rollback: the previous manifests first, while this release still leads.
-    skew.apply(Release::Previous, new.port).await;
+    skew.register(Release::Previous, new.port).await;
     skew.rolls_out("new-by-old-manifests").await;
     let old = skew.replica(Release::Previous).await;
     pulls(SLOW).await;
     skew.create_held("rolled-back").await;
     skew.takes_over(new, &old, "rolled-back").await;
     pulls(FakeNodes::default().pull).await;
-    skew.apply(Release::Previous, old.port).await;
-    served(&skew.installation, old.port).await;
+    skew.register(Release::Previous, old.port).await;
     skew.rolls_out("old-again").await;
 
     let failed = skew.installation.failed_open().await - failed;
