@@ -24,16 +24,16 @@ pub fn image_presence(
     if stored.too_large.is_some() {
         return ImagePresence::Unknown;
     }
+    // Which nodes are chosen out of many depends on where the Deployment's pods are, which no watch brings.
+    if reviewed.annotations.max_nodes.is_some() || nodes.len() > MAX_NODES {
+        return ImagePresence::Unknown;
+    }
     let workload = &Workload {
         images: reviewed.images.clone(),
         image_set: reviewed.image_set.clone(),
         annotations: reviewed.annotations.clone(),
         ..stored.clone()
     };
-    // Which nodes are chosen out of many depends on where the Deployment's pods are, which no watch brings.
-    if workload.annotations.max_nodes.is_some() || nodes.len() > MAX_NODES {
-        return ImagePresence::Unknown;
-    }
     let infos = nodes.values().map(|node| node.info.as_ref());
     let targets = plan(workload, infos, &PlacementContext::default(), settings).nodes;
     if targets.is_empty() {

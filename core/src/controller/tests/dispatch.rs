@@ -127,14 +127,20 @@ fn a_missing_tag_costs_only_the_canary_and_a_heal_lets_the_rest_go_on() {
     assert_eq!(world.take_creates().len(), 18);
 }
 
-#[test]
-fn a_wrong_platform_stops_the_nodes_of_its_architecture_only() {
+/// Returns a world with ten nodes of each of two architectures.
+fn with_two_architectures() -> World {
     let mut world = World::new();
     world.nodes(10);
     for index in 0..10 {
         let arm = json!({"metadata": {"labels": {"kubernetes.io/arch": "arm64"}}});
         world.node_with(&format!("arm{index}"), &arm);
     }
+    world
+}
+
+#[test]
+fn a_wrong_platform_stops_the_nodes_of_its_architecture_only() {
+    let mut world = with_two_architectures();
     world.deploy(web("web", &["a:1"]));
     let (arm, amd): (Vec<Pod>, Vec<Pod>) = world
         .create_all()
@@ -291,12 +297,7 @@ fn a_small_deployment_that_comes_last_is_done_early() {
 
 #[test]
 fn a_missing_tag_costs_two_pods_on_each_architecture_and_a_fix_goes_everywhere() {
-    let mut world = World::new();
-    world.nodes(10);
-    for index in 0..10 {
-        let arm = json!({"metadata": {"labels": {"kubernetes.io/arch": "arm64"}}});
-        world.node_with(&format!("arm{index}"), &arm);
-    }
+    let mut world = with_two_architectures();
     world.deploy(web("web", &["a:missing"]));
     let canary = world.create_all();
     world.fail_pulls(&canary, NOT_FOUND);
