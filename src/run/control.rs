@@ -61,6 +61,13 @@ impl Control {
     }
 }
 
+/// Starts the task that writes events. It ends when the last recorder is dropped.
+pub(super) fn start_event_recorder(replica: &Replica) -> (EventRecorder, JoinHandle<()>) {
+    let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
+    let (recorder, writer) = EventRecorder::new(client, &replica.identity, metrics);
+    (recorder, replica.supervisor.spawn("event recorder", writer))
+}
+
 /// Starts the watches. Returns the store that they feed.
 pub(super) fn start_watches(
     replica: &Replica,

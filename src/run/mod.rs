@@ -42,7 +42,7 @@ use crate::event_recorder::EventRecorder;
 use crate::self_test::{Permit, SelfTest};
 use crate::supervisor::Supervisor;
 use certificate::Certificate;
-use control::{Control, start_watches};
+use control::{Control, start_event_recorder, start_watches};
 use headstart_core::hold;
 use headstart_core::self_test::Address;
 use log::init_tracing;
@@ -105,9 +105,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
         answers = answers => answers?,
     };
 
-    let (client, metrics) = (replica.client.clone(), replica.metrics.clone());
-    let (recorder, event_writer) = EventRecorder::new(client, identity, metrics);
-    let event_writer = replica.supervisor.spawn("event recorder", event_writer);
+    let (recorder, event_writer) = start_event_recorder(&replica);
     let permit = start_self_test(&replica, &config, recorder.clone());
     let shared = Shared {
         store,

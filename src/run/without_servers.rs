@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 use tower::util::BoxService;
 
-use super::control::{Control, start_watches};
+use super::control::{Control, start_event_recorder, start_watches};
 use super::process::with_layers;
 use super::replica::{Replica, Shared};
 use super::servers::Servers;
@@ -19,7 +19,6 @@ use super::settings::pod_settings;
 use super::shutdown::Running;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::event_recorder::EventRecorder;
 use crate::metrics::Metrics;
 use crate::self_test::Permit;
 use crate::supervisor::Supervisor;
@@ -46,9 +45,7 @@ impl ReplicaWithoutServers {
         let client = with_layers(client, &metrics);
         let replica = Replica::new(client, metrics.clone(), clock, config, supervisor);
         let store = start_watches(&replica, config, &settings.noop_image);
-        let (recorder, event_writer) =
-            EventRecorder::new(replica.client.clone(), &replica.identity, metrics.clone());
-        let event_writer = replica.supervisor.spawn("event recorder", event_writer);
+        let (recorder, event_writer) = start_event_recorder(&replica);
         let shared = Shared {
             store,
             reviews: Arc::default(),
