@@ -116,6 +116,11 @@ pub struct Local {
     probe_port: u16,
 }
 
+/// Returns the URL of a webhook of a local process.
+fn local_url(port: u16, path: &str) -> String {
+    format!("https://127.0.0.1:{port}{path}")
+}
+
 impl Local {
     /// Applies the manifests, starts one replica of the static binary with these flags added, and waits until it is
     /// ready.

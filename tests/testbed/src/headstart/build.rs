@@ -102,15 +102,17 @@ pub(super) fn cargo() -> Command {
 /// The target triple of this machine.
 fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "host-tuple"])
-        .output()
-        .context("run rustc")?;
+    let host = output(Command::new(rustc).args(["--print", "host-tuple"]))?;
+    Ok(host.trim().to_owned())
+}
+
+/// Runs a command to its end. Returns its standard output.
+pub(super) fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("run {program}"))?;
     if !output.status.success() {
-        bail!(
-            "rustc --print host-tuple: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} failed ({}): {}", output.status, said.trim());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

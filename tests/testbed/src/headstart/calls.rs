@@ -1,4 +1,4 @@
-//! Where the API server calls the webhooks of a local process.
+//! Changes the port at which the API server calls the webhooks of a local process.
 
 use std::fmt::Debug;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::NAME;
+use super::{NAME, local_url};
 
 /// Has all webhooks called at this port of the loopback interface. They are called by URL already.
 pub(super) async fn call_at(client: Client, port: u16) -> Result<()> {
@@ -34,7 +34,7 @@ where
         Ok(json!({
             "op": "replace",
             "path": format!("/webhooks/{index}/clientConfig/url"),
-            "value": format!("https://127.0.0.1:{port}{}", url.path()),
+            "value": local_url(port, url.path()),
         }))
     };
     let operations: Result<Value> = webhooks.iter().enumerate().map(replace).collect();

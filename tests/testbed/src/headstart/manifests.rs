@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::LOCAL_IMAGE;
+use super::{LOCAL_IMAGE, local_url};
 use crate::assets::workspace_root;
 
 /// `timeoutSeconds` of the webhooks where headstart is a local process, which a busy machine may starve for longer than
@@ -83,7 +83,7 @@ impl Manifests {
             let call = |(index, webhook): (usize, &Value)| {
                 let path = &webhook["clientConfig"]["service"]["path"];
                 let path = path.as_str().context("a webhook without a path")?;
-                let by_url = json!({ "url": format!("https://127.0.0.1:{port}{path}") });
+                let by_url = json!({ "url": local_url(port, path) });
                 let of_webhook = |field: &str| format!("/webhooks/{index}/{field}");
                 Ok([
                     json!({ "op": "replace", "path": of_webhook("clientConfig"), "value": by_url }),

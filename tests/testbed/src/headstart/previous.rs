@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::build::cargo;
+use super::build::{cargo, output};
 use crate::assets::{lock, run, target_dir, workspace_root};
 use crate::progress::Progress;
 
@@ -37,7 +37,7 @@ impl PreviousRelease {
     /// Builds it, unless it was built on this machine before.
     ///
     /// # Errors
-    /// When it does not compile; the compiler's last lines are the message.
+    /// Fails if it does not compile; the compiler's last lines are the message.
     pub fn build() -> Result<Availability> {
         let all = target_dir().join("previous-release");
         let directory = all.join(PREVIOUS_RELEASE);
@@ -103,9 +103,9 @@ fn build(all: &Path, directory: &Path) -> Result<()> {
         .args(["archive", "--format=tar", "-o"])
         .arg(&archive)
         .arg(PREVIOUS_RELEASE);
-    done(&mut git)?;
+    output(&mut git)?;
     let mut tar = Command::new("tar");
-    done(tar.arg("-xf").arg(&archive).arg("-C").arg(&source))?;
+    output(tar.arg("-xf").arg(&archive).arg("-C").arg(&source))?;
     let mut cargo = cargo();
     cargo
         .current_dir(&source)
@@ -129,15 +129,4 @@ fn build(all: &Path, directory: &Path) -> Result<()> {
         .context("take the manifests out of the sources")?;
     fs::rename(&whole, directory).with_context(|| format!("create {}", directory.display()))?;
     fs::remove_dir_all(&aside).with_context(|| format!("remove {}", aside.display()))
-}
-
-/// Runs a command to its end.
-fn done(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("run {program}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} failed ({}): {}", output.status, said.trim());
-    }
-    Ok(())
 }
