@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headstart_core::api::well_known::{HELD_LABEL, REVISION_LABEL};
-use headstart_core::plan::{PlacementContext, plan};
 use headstart_core::pod::node_of;
-use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::testing::settings;
 use headstart_core::workload::Workload;
 use headstart_sim::api_server::{Kind, Object, ObjectKey, is_finished};
+use headstart_sim::planned_nodes;
 
 use crate::cluster::is_ours;
 use crate::server::State;
@@ -16,22 +15,12 @@ use crate::server::State;
 /// Returns the images of a Deployment that are missing on nodes where its pods could run.
 pub(crate) fn missing_images(state: &State, key: &ObjectKey, deployment: &Object) -> Vec<String> {
     let workload = Workload::from_deployment(deployment.deployment()).unwrap();
-    let nodes: Vec<(&str, NodeInfo)> = state
-        .api
-        .list(Kind::Node)
-        .filter_map(|(_, node)| Some((node.uid(), NodeInfo::from_node(node.node())?)))
-        .collect();
-    let context = PlacementContext::default();
-    let infos = nodes.iter().map(|(_, info)| info);
-    let planned = plan(&workload, infos, &context, &settings()).nodes;
     let mut missing = Vec::new();
-    for (name, _) in planned {
-        let node = nodes.iter().find(|(_, info)| info.name == name);
-        let (uid, _) = node.unwrap();
+    for node in planned_nodes(&state.api, &workload, &settings()) {
         for image in &workload.images {
-            let pulled = (uid.to_string(), image.as_written.to_string());
+            let pulled = (node.uid().to_owned(), image.as_written.to_string());
             if !state.pulled.contains(&pulled) {
-                let image = &image.as_written;
+                let (image, name) = (&image.as_written, node.metadata("name"));
                 missing.push(format!(
                     "{}/{}: {image} is not on {name}",
                     key.namespace, key.name
@@ -56,7 +45,7 @@ pub(crate) fn unfinished(state: &State) -> Vec<String> {
         }
     }
     for (key, pod) in state.api.list(Kind::Pod).filter(|(_, pod)| is_ours(pod)) {
-        let owner = pod.value["metadata"]["ownerReferences"][0]["uid"].as_str();
+        let owner = pod.owner_uid();
         let mut deployments = state.api.list(Kind::Deployment);
         if !deployments.any(|(_, deployment)| Some(deployment.uid()) == owner) {
             unfinished.push(format!("pod {}: its Deployment is gone", key.name));
@@ -75,7 +64,7 @@ pub(crate) fn duplicates(state: &State) -> Vec<String> {
     let log = state.api.log[Kind::Pod.index()].iter();
     for entry in log.filter(|entry| is_ours(&entry.object)) {
         let pod = &*entry.object;
-        let owner = pod.value["metadata"]["ownerReferences"][0]["uid"].as_str();
+        let owner = pod.owner_uid();
         let pull = (
             owner,
             pod.label(REVISION_LABEL),

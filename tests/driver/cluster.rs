@@ -126,7 +126,7 @@ async fn collect(server: Server, gone: LogEntry) {
     server.with(|state| {
         let is_of = |pod: &Object| match gone.key.kind {
             Kind::Node => pod.value["spec"]["nodeName"] == gone.key.name.as_str(),
-            _ => pod.value["metadata"]["ownerReferences"][0]["uid"] == uid,
+            _ => pod.owner_uid() == Some(uid),
         };
         let pods = state.api.list(Kind::Pod).filter(|(_, pod)| is_of(pod));
         let pods: Vec<ObjectKey> = pods.map(|(key, _)| key.clone()).collect();

@@ -85,7 +85,7 @@ impl Replicas {
                 if let Some(process) = self.running[n].take() {
                     self.count(&process, "crash");
                     process.link.kill();
-                    // What is left of it reaches nothing.
+                    // Its connection is dead: the tasks that still run reach no API server.
                     self.server.spawn(process.replica.stop());
                     self.restarts
                         .push((Instant::now() + Duration::from_millis(pause), n));

@@ -59,7 +59,6 @@ pub(crate) struct State {
     /// The number of times that each fault or event has happened.
     pub(crate) coverage: BTreeMap<String, u64>,
     trace: Vec<String>,
-    started: Instant,
 }
 
 /// The fate of a request.
@@ -81,7 +80,7 @@ impl State {
 
     /// Writes down what has happened.
     pub(crate) fn note(&mut self, text: &str) {
-        let at = self.started.elapsed().as_millis();
+        let (at, _) = self.api.now;
         self.trace.push(format!("{at:>8} {text}"));
     }
 
@@ -130,7 +129,6 @@ impl Server {
             down_until: started,
             coverage: BTreeMap::new(),
             trace: Vec::new(),
-            started,
         };
         Self(Arc::new(Shared {
             started,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
+use headstart_core::api::well_known::PREFETCH_LABEL;
 use headstart_sim::api_server::{Kind, ObjectKey, Preconditions};
+use headstart_sim::{hold, node_object};
 use k8s_openapi::jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Value, json};
 
@@ -141,30 +142,14 @@ fn with_marks(manifest: &Value, now: Timestamp) -> Value {
     let since = now.round(Unit::Second).unwrap();
     let until = since + SignedDuration::from_mins(5);
     let mut held = manifest.clone();
-    held["metadata"]["labels"][HELD_LABEL] = json!("true");
-    held["metadata"]["annotations"] =
-        json!({HELD_SINCE: since.to_string(), HELD_UNTIL: until.to_string()});
-    held["spec"]["paused"] = json!(true);
+    hold(&mut held, &since.to_string(), &until.to_string());
     held
 }
 
 fn join(state: &mut State, n: usize) {
-    let node = json!({
-        "metadata": {
-            "name": format!("n{n}"),
-            "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "pool": format!("p{}", n % 2)},
-        },
-        "spec": {},
-        "status": {
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "allocatable": {"pods": "110"},
-            "nodeInfo": {
-                "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "containerd://2.4.2",
-                "kernelVersion": "", "kubeProxyVersion": "", "machineID": "", "operatingSystem": "linux", "osImage": "",
-                "kubeletVersion": if n % 3 == 2 { "v1.31.0" } else { "v1.37.2" }, "systemUUID": "",
-            },
-        },
-    });
+    let old = n % 3 == 2;
+    let kubelet = if old { "v1.31.0" } else { "v1.37.2" };
+    let node = node_object(&format!("n{n}"), &format!("p{}", n % 2), "amd64", kubelet);
     state.note(&format!("n{n} joins"));
     state.api.create(Kind::Node, node, "").unwrap();
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use headstart_core::plan::{PlacementContext, plan};
-use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::workload::Workload;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api_server::{Kind, LogEntry, Object, ObjectKey, Preconditions};
 use crate::cluster::Cluster;
+use crate::nodes::planned_nodes;
 use crate::queue::Step;
 use crate::registry::Answer;
 use crate::workloads::{DeploymentId, images_of, is_paused};
@@ -257,13 +256,11 @@ pub(crate) fn eligible_nodes(object: &Object, cluster: &Cluster) -> Vec<String> 
     };
     // The scheduler does not know of headstart's annotations.
     workload.annotations = headstart_core::api::annotations::Annotations::default();
-    let nodes = cluster.api.list(Kind::Node);
-    let nodes: Vec<NodeInfo> = nodes
-        .filter_map(|(_, node)| NodeInfo::from_node(node.node()))
-        .collect();
-    let context = PlacementContext::default();
-    let planned = plan(&workload, &nodes, &context, &cluster.options.config.pods);
-    planned.nodes.into_iter().map(|(node, _)| node).collect()
+    let planned = planned_nodes(&cluster.api, &workload, &cluster.options.config.pods);
+    planned
+        .iter()
+        .map(|node| node.metadata("name").to_owned())
+        .collect()
 }
 
 fn status_of(

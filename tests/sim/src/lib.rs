@@ -34,7 +34,9 @@ use actions::Action;
 pub use invariants::Violation;
 pub use kubelets::pod_images;
 use mutation::Mutation;
+pub use nodes::{node_object, planned_nodes};
 use options::Options;
+pub use workloads::hold;
 use world::World;
 
 /// What a seed did that kept all invariants.

@@ -1,9 +1,13 @@
 //! Nodes: they join, go, and have troubles.
 
+use headstart_core::plan::{PlacementContext, plan};
+use headstart_core::pod::PodSettings;
+use headstart_core::scheduling::node::NodeInfo;
+use headstart_core::workload::Workload;
 use serde_json::{Value, json};
 
 use crate::actions::ActionKind;
-use crate::api_server::{Kind, ObjectKey, Preconditions};
+use crate::api_server::{ApiServer, Kind, Object, ObjectKey, Preconditions};
 use crate::cluster::Cluster;
 use crate::kubelets::Kubelets;
 use crate::queue::Step;
@@ -13,29 +17,49 @@ pub(crate) fn join(name: &str, kubelets: &mut Kubelets, cluster: &mut Cluster) {
     let number: u64 = name.trim_start_matches('n').parse().unwrap_or(0);
     let old = number % 4 == 3;
     let kubelet = if old { "v1.31.0" } else { "v1.37.2" };
-    let object = json!({
+    let architecture = if number % 5 == 4 { "arm64" } else { "amd64" };
+    let object = node_object(name, &format!("p{}", number % 2), architecture, kubelet);
+    if let Ok(node) = cluster.api.create(Kind::Node, object, "") {
+        cluster.note(|| format!("node {name} joins"));
+        kubelets.start(name, node.uid(), cluster);
+    }
+}
+
+/// Returns a node that is ready, as its kubelet of this version creates it.
+pub fn node_object(name: &str, pool: &str, architecture: &str, kubelet: &str) -> Value {
+    json!({
         "metadata": {
             "name": name,
-            "labels": {
-                "kubernetes.io/os": "linux", "kubernetes.io/arch": if number % 5 == 4 { "arm64" } else { "amd64" },
-                "pool": format!("p{}", number % 2),
-            },
+            "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": architecture, "pool": pool},
         },
         "spec": {},
         "status": {
             "conditions": [ready("True")],
             "allocatable": {"pods": "110"},
             "nodeInfo": {
-                "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "containerd://2.4.2",
+                "architecture": architecture, "bootID": "", "containerRuntimeVersion": "containerd://2.4.2",
                 "kernelVersion": "", "kubeProxyVersion": "", "kubeletVersion": kubelet, "machineID": "",
                 "operatingSystem": "linux", "osImage": "", "systemUUID": "",
             },
         },
-    });
-    if let Ok(node) = cluster.api.create(Kind::Node, object, "") {
-        cluster.note(|| format!("node {name} joins"));
-        kubelets.start(name, node.uid(), cluster);
-    }
+    })
+}
+
+/// Returns the nodes that a plan over all stored nodes chooses, in the order of their names.
+pub fn planned_nodes<'a>(
+    api: &'a ApiServer,
+    workload: &Workload,
+    settings: &PodSettings,
+) -> Vec<&'a Object> {
+    let nodes = api.list(Kind::Node).map(|(_, node)| &**node);
+    let nodes: Vec<(&Object, NodeInfo)> = nodes
+        .filter_map(|node| Some((node, NodeInfo::from_node(node.node())?)))
+        .collect();
+    let infos = nodes.iter().map(|(_, info)| info);
+    let planned = plan(workload, infos, &PlacementContext::default(), settings).nodes;
+    let named = |name: &str| nodes.iter().find(|(_, info)| info.name == name);
+    let planned = planned.iter().filter_map(|(name, _)| named(name));
+    planned.map(|(node, _)| *node).collect()
 }
 
 fn ready(status: &str) -> Value {

@@ -1,7 +1,6 @@
 //! The webhook: a replica reviews a write before it is stored.
 
 use headstart_core::api::mode::{Mode, effective_mode, namespace_mode};
-use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE};
 use headstart_core::hold::{HoldDecision, ImagePresence, decide, is_paused_by_user};
 use headstart_core::image_presence;
 use headstart_core::workload::Workload;
@@ -15,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::mutation::Mutation;
 use crate::options::Fault;
 use crate::replica::{Process, Replica};
-use crate::workloads::{images_of, is_held, without_marks};
+use crate::workloads::{hold, images_of, is_held, remove_marks};
 
 /// Returns the object as the webhook changes it.
 pub(crate) fn admit(
@@ -77,14 +76,7 @@ pub(crate) fn admit(
             let age = cluster.now() - cluster.lease_renewed;
             cluster.holds_begun.push((workload.key.to_string(), age));
             let mut held = new;
-            let marks = json!({
-                "metadata": {
-                    "labels": {HELD_LABEL: HELD_VALUE},
-                    "annotations": {HELD_SINCE: since.to_string(), HELD_UNTIL: until.to_string()},
-                },
-                "spec": {"paused": true},
-            });
-            json_patch::merge(&mut held, &marks);
+            hold(&mut held, &since.to_string(), &until.to_string());
             held
         }
         HoldDecision::Release => {
@@ -96,7 +88,7 @@ pub(crate) fn admit(
 
 /// Ends a hold in a write; `named` says that another client names the pause.
 fn released(mut object: Value, named: bool) -> Value {
-    json_patch::merge(&mut object, &without_marks());
+    remove_marks(&mut object);
     if !named {
         json_patch::merge(&mut object, &json!({"spec": {"paused": null}}));
     }

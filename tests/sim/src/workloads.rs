@@ -1,6 +1,9 @@
 //! The Deployments of users: their names, images and manifests.
 
-use headstart_core::api::well_known::{HELD_LABEL, HELD_SINCE, HELD_UNTIL, PREFETCH_LABEL};
+use headstart_core::api::hold_mark::is_mark;
+use headstart_core::api::well_known::{
+    HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE, PREFETCH_LABEL,
+};
 use headstart_core::hold::LAST_APPLIED;
 use headstart_core::workload::DeploymentKey;
 use serde_json::{Value, json};
@@ -143,11 +146,25 @@ pub(crate) fn is_paused_by_manifest(deployment: &Value) -> bool {
     applied.is_some_and(|applied| applied["spec"]["paused"] == true)
 }
 
-/// Returns the merge patch that removes the marks of a hold.
-pub(crate) fn without_marks() -> Value {
-    json!({"metadata": {
-        "labels": {HELD_LABEL: null}, "annotations": {HELD_SINCE: null, HELD_UNTIL: null},
-    }})
+/// Pauses a Deployment, and marks it as held.
+pub fn hold(deployment: &mut Value, since: &str, until: &str) {
+    let marks = json!({
+        "metadata": {
+            "labels": {HELD_LABEL: HELD_VALUE},
+            "annotations": {HELD_SINCE: since, HELD_UNTIL: until},
+        },
+        "spec": {"paused": true},
+    });
+    json_patch::merge(deployment, &marks);
+}
+
+/// Takes all marks of a hold away.
+pub(crate) fn remove_marks(deployment: &mut Value) {
+    for map in ["labels", "annotations"] {
+        if let Some(map) = deployment["metadata"][map].as_object_mut() {
+            map.retain(|key, _| !is_mark(key));
+        }
+    }
 }
 
 /// Returns headstart's name of a Deployment.

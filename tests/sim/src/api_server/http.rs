@@ -63,14 +63,7 @@ impl ApiServer {
                 }
                 deleted
             }
-            _ => {
-                return Err(Status {
-                    code: 405,
-                    reason: "MethodNotAllowed",
-                    message: "the server does not allow this method on the requested resource"
-                        .to_owned(),
-                });
-            }
+            _ => return Err(Status::method_not_allowed()),
         };
         Ok(typed(key, &object.value))
     }

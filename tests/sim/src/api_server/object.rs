@@ -170,6 +170,11 @@ impl Object {
         self.metadata("uid")
     }
 
+    /// Returns the UID of the first owner.
+    pub fn owner_uid(&self) -> Option<&str> {
+        self.value["metadata"]["ownerReferences"][0]["uid"].as_str()
+    }
+
     /// Returns a label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.value["metadata"]["labels"][key].as_str()

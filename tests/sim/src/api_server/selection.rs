@@ -53,11 +53,8 @@ impl Selection {
     /// Reads a path and a query; `None` if the API server does not know the path, or does not understand a selector.
     pub fn read(path: &str, query: &str) -> Option<Self> {
         let (key, status) = target(path)?;
-        let query: BTreeMap<String, String> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (decoded(name), decoded(value)))
-            .collect();
+        let query = form_urlencoded::parse(query.as_bytes());
+        let query: BTreeMap<String, String> = query.into_owned().collect();
         let labels = match query.get("labelSelector") {
             Some(labels) => Some(labels.parse().ok()?),
             None => None,
@@ -126,24 +123,6 @@ fn target(path: &str) -> Option<(ObjectKey, bool)> {
         (*resource == kind.resource()).then(|| (key, rest.get(1) == Some(&"status")))
     };
     Kind::ALL.into_iter().find_map(in_group)
-}
-
-/// Returns a part of a query without its percent encoding.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let (high, low) = (digit().unwrap_or(0), digit().unwrap_or(0));
-                bytes.extend(u8::try_from(high * 16 + low));
-            }
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -16,130 +16,137 @@ pub struct Status {
 }
 
 impl Status {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+        }
+    }
+
     /// No such object.
     pub fn not_found(key: &ObjectKey) -> Self {
         let (resource, name) = (key.kind.qualified(), &key.name);
-        Self {
-            code: 404,
-            reason: "NotFound",
-            message: format!("{resource} {name:?} not found"),
-        }
+        Self::new(404, "NotFound", format!("{resource} {name:?} not found"))
     }
 
     /// The namespace of a new object does not exist.
     pub fn no_namespace(namespace: &str) -> Self {
-        Self {
-            code: 404,
-            reason: "NotFound",
-            message: format!("namespaces {namespace:?} not found"),
-        }
+        Self::new(
+            404,
+            "NotFound",
+            format!("namespaces {namespace:?} not found"),
+        )
     }
 
     /// The path names no resource.
     pub fn no_such_resource() -> Self {
-        Self {
-            code: 404,
-            reason: "NotFound",
-            message: "the server could not find the requested resource".to_owned(),
-        }
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
     }
 
     /// There is such an object already.
     pub fn already_exists(key: &ObjectKey) -> Self {
         let (resource, name) = (key.kind.qualified(), &key.name);
-        Self {
-            code: 409,
-            reason: "AlreadyExists",
-            message: format!("{resource} {name:?} already exists"),
-        }
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{resource} {name:?} already exists"),
+        )
     }
 
     /// There is such an object still, which is being deleted.
     pub fn is_being_deleted(key: &ObjectKey) -> Self {
-        let Self { message, .. } = Self::already_exists(key);
-        Self {
-            message: format!("object is being deleted: {message}"),
-            ..Self::already_exists(key)
-        }
+        let mut status = Self::already_exists(key);
+        status.message.insert_str(0, "object is being deleted: ");
+        status
     }
 
     /// The object has another version or UID than the preconditions of a delete.
     pub fn precondition(key: &ObjectKey, why: &str) -> Self {
         let (kind, name) = (key.kind.qualified_kind(), &key.name);
-        Self {
-            code: 409,
-            reason: "Conflict",
-            message: format!("Operation cannot be fulfilled on {kind} {name:?}: {why}"),
-        }
+        Self::new(
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {kind} {name:?}: {why}"),
+        )
     }
 
     /// The object has another version or UID than the write says.
     pub fn conflict(key: &ObjectKey, why: &str) -> Self {
         let (resource, name) = (key.kind.qualified(), &key.name);
-        Self {
-            code: 409,
-            reason: "Conflict",
-            message: format!("Operation cannot be fulfilled on {resource} {name:?}: {why}"),
-        }
+        Self::new(
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {resource} {name:?}: {why}"),
+        )
     }
 
     /// Quota or a policy refuses the object.
     pub fn forbidden(key: &ObjectKey, why: &str) -> Self {
         let (resource, name) = (key.kind.qualified(), &key.name);
-        Self {
-            code: 403,
-            reason: "Forbidden",
-            message: format!("{resource} {name:?} is forbidden: {why}"),
-        }
+        Self::new(
+            403,
+            "Forbidden",
+            format!("{resource} {name:?} is forbidden: {why}"),
+        )
     }
 
     /// The object is not valid.
     pub fn invalid(key: &ObjectKey, why: &str) -> Self {
-        Self {
-            code: 422,
-            reason: "Invalid",
-            message: format!(
+        Self::new(
+            422,
+            "Invalid",
+            format!(
                 "{} {:?} is invalid: {why}",
                 key.kind.qualified_kind(),
                 key.name
             ),
-        }
+        )
+    }
+
+    /// The resource has no such method.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     /// Too many requests.
     pub fn too_many_requests() -> Self {
-        Self {
-            code: 429,
-            reason: "TooManyRequests",
-            message: "the server has received too many requests".to_owned(),
-        }
+        Self::new(
+            429,
+            "TooManyRequests",
+            "the server has received too many requests",
+        )
     }
 
     /// A failure inside the API server.
     pub fn internal() -> Self {
-        Self {
-            code: 500,
-            reason: "InternalError",
-            message: "etcdserver: leader changed".to_owned(),
-        }
+        Self::new(500, "InternalError", "etcdserver: leader changed")
     }
 
     /// The API server is about to stop, or cannot reach etcd.
     pub fn unavailable() -> Self {
-        Self {
-            code: 503,
-            reason: "ServiceUnavailable",
-            message: "the server is currently unable to handle the request".to_owned(),
-        }
+        Self::new(
+            503,
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        )
     }
 
     /// The changes since a version are forgotten.
     pub fn expired(version: u64, oldest: u64) -> Self {
-        Self {
-            code: 410,
-            reason: "Expired",
-            message: format!("too old resource version: {version} ({oldest})"),
-        }
+        Self::new(
+            410,
+            "Expired",
+            format!("too old resource version: {version} ({oldest})"),
+        )
     }
 
     /// Returns the refusal as the API server answers it.

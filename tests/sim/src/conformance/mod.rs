@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::api_server::http::Request as FakeRequest;
 use crate::api_server::{ApiServer, Selection, Status};
 use lines::Seen;
-use steps::{Act, Step};
+use steps::Step;
 
 /// The namespace that the script creates and uses.
 pub const NAMESPACE: &str = "conformance";
@@ -33,7 +33,7 @@ pub struct Request {
     pub manager: &'static str,
 }
 
-/// What is to be done for a step.
+/// The action that a step asks of the caller.
 #[derive(Clone, Debug)]
 pub enum Exchange {
     /// Send a request and pass its answer on.
@@ -73,24 +73,21 @@ impl Script {
     /// Returns what to do next.
     pub fn next_exchange(&self) -> Option<Exchange> {
         let step = self.steps.get(self.next)?;
-        Some(match &step.act {
-            Act::Request(request) => Exchange::Request(self.seen.fill_in(request)),
-            Act::Watch(request, until) => Exchange::Watch {
-                request: self.seen.fill_in(request),
-                until,
-            },
-            Act::Quota(most) => Exchange::Quota(*most),
-        })
+        let mut exchange = step.exchange.clone();
+        if let Exchange::Request(request) | Exchange::Watch { request, .. } = &mut exchange {
+            *request = self.seen.fill_in(request);
+        }
+        Some(exchange)
     }
 
     /// Takes the answer.
     pub fn on_answer(&mut self, code: u16, body: &Value) {
         if let Some(step) = self.steps.get(self.next) {
-            let answer = match &step.act {
-                Act::Request(request) | Act::Watch(request, _) => {
+            let answer = match &step.exchange {
+                Exchange::Request(request) | Exchange::Watch { request, .. } => {
                     self.seen.describe(step, request, code, body)
                 }
-                Act::Quota(_) => "done".to_owned(),
+                Exchange::Quota(_) => "done".to_owned(),
             };
             let answer = format!("{}: {answer}", step.name);
             self.lines.extend(answer.lines().map(str::to_owned));

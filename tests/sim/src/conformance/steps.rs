@@ -5,7 +5,7 @@ mod pods;
 
 use serde_json::{Value, json};
 
-use super::Request;
+use super::{Exchange, Request};
 
 /// One step.
 #[derive(Debug)]
@@ -14,18 +14,8 @@ pub(super) struct Step {
     pub(super) name: &'static str,
     /// The name by which later steps mean the object of the answer.
     pub(super) saved_as: Option<&'static str>,
-    /// What is done.
-    pub(super) act: Act,
-}
-
-/// What a step does.
-#[derive(Debug)]
-pub(super) enum Act {
-    Request(Request),
-    /// Watches until an event of the object with this name.
-    Watch(Request, &'static str),
-    /// Quota on the pods of the namespace.
-    Quota(Option<usize>),
+    /// The exchange, with places to fill in.
+    pub(super) exchange: Exchange,
 }
 
 const NODES: &str = "/api/v1/nodes";
@@ -51,7 +41,7 @@ fn step(
     Step {
         name,
         saved_as: None,
-        act: Act::Request(request),
+        exchange: Exchange::Request(request),
     }
 }
 
@@ -76,7 +66,7 @@ fn quota(name: &'static str, most: Option<usize>) -> Step {
     Step {
         name,
         saved_as: None,
-        act: Act::Quota(most),
+        exchange: Exchange::Quota(most),
     }
 }
 
@@ -90,7 +80,7 @@ fn watch(name: &'static str, path: String, until: &'static str) -> Step {
     Step {
         name,
         saved_as: None,
-        act: Act::Watch(request, until),
+        exchange: Exchange::Watch { request, until },
     }
 }
 

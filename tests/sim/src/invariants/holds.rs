@@ -109,7 +109,8 @@ fn nodes_in(note: &str) -> Option<usize> {
 }
 
 impl Monitor {
-    /// Checks that holds begin only while a replica leads (S13), and that none is overdue while a leader works (S8). `passed` is the time since the last check.
+    /// Checks that holds begin only while a replica leads (S14), and that none is overdue while a leader works (S8). `passed` is the
+    /// time since the last check.
     ///
     /// # Errors
     /// A hold is overdue, or began without a leader.
@@ -165,7 +166,7 @@ impl Monitor {
     }
 }
 
-/// Checks that a hold begins only while the lease is renewed (S13).
+/// Checks that a hold begins only while the lease is renewed (S14).
 fn check_begun(cluster: &mut Cluster) -> Result<(), Violation> {
     // A replica that could not read the lease for a while sees a renewal late.
     let late = [Fault::Stop, Fault::ApiServerDown];
@@ -173,7 +174,7 @@ fn check_begun(cluster: &mut Cluster) -> Result<(), Violation> {
     for (name, age) in cluster.holds_begun.drain(..) {
         if age > MOST_UNRENEWED && !is_late {
             let detail = format!("a hold began {age} ms after the last renewal of the lease");
-            return Err(Violation::new("S13 gate", &name, &detail));
+            return Err(Violation::new("S14 gate", &name, &detail));
         }
     }
     Ok(())

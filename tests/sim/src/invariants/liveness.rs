@@ -4,9 +4,7 @@ use headstart_core::api::annotations::MAX_NODES;
 use headstart_core::api::well_known::{HELD_LABEL, MANAGED_BY_LABEL};
 use headstart_core::controller::command::{Command, CreatePermission, Event};
 use headstart_core::controller::{Controller, Output};
-use headstart_core::plan::{PlacementContext, plan};
 use headstart_core::pod::node_of;
-use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::time::Now;
 use headstart_core::workload::Workload;
 use k8s_openapi::jiff::Timestamp;
@@ -15,6 +13,7 @@ use super::holds::is_paused_by_nobody;
 use super::{Monitor, Violation};
 use crate::api_server::{Kind, Object, ObjectKey, is_finished};
 use crate::cluster::Cluster;
+use crate::nodes::planned_nodes;
 use crate::options::Fault;
 use crate::replica::Replica;
 use crate::term::instant;
@@ -43,10 +42,6 @@ pub(crate) fn check(
 
 /// L1: all planned nodes have all images, or a failure was reported.
 fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Result<(), Violation> {
-    let nodes = cluster.api.list(Kind::Node);
-    let nodes: Vec<(&Object, NodeInfo)> = nodes
-        .filter_map(|(_, node)| Some((&**node, NodeInfo::from_node(node.node())?)))
-        .collect();
     for (object_key, deployment) in cluster.api.list(Kind::Deployment) {
         let key = core_key(object_key);
         let Some(stored) = Workload::from_deployment(deployment.deployment()) else {
@@ -67,9 +62,6 @@ fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resul
         if is_late(cluster) && monitor.rolled_out_before.contains(&key) {
             continue;
         }
-        let infos = nodes.iter().map(|(_, info)| info);
-        let context = PlacementContext::default();
-        let planned = plan(&stored, infos, &context, &cluster.options.config.pods).nodes;
         let failing = stored.images.iter().any(|image| {
             let answer = cluster.registry.answer(&image.as_written);
             answer.is_permanent()
@@ -78,11 +70,7 @@ fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resul
             || versions.iter().any(|version| version.limited)
             || monitor.reported.contains(&(key.clone(), "PrefetchFailed"))
             || monitor.reported.contains(&(key.clone(), "PrefetchBlocked"));
-        for (name, _) in planned {
-            let mut named = nodes.iter().filter(|(_, info)| info.name == name);
-            let Some((node, _)) = named.next() else {
-                continue;
-            };
+        for node in planned_nodes(&cluster.api, &stored, &cluster.options.config.pods) {
             if joined_after(node, &versions, cluster) || had_troubles(node, &versions, cluster) {
                 continue;
             }
@@ -92,10 +80,8 @@ fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resul
                 .iter()
                 .find(|image| !cluster.images.had(uid, &image.as_written, 0));
             if let Some(image) = missing.filter(|_| !excused) {
-                let detail = format!(
-                    "{} is not on {name}, and no failure was reported",
-                    image.as_written
-                );
+                let (image, name) = (&image.as_written, node.metadata("name"));
+                let detail = format!("{image} is not on {name}, and no failure was reported");
                 return Err(Violation::new("L1 images", &key.to_string(), &detail));
             }
         }
@@ -222,7 +208,7 @@ fn check_pods(leader: &Replica, cluster: &Cluster) -> Result<(), Violation> {
             continue;
         }
         let violated = |detail: &str| Err(Violation::new("L3 pods", &key.name, detail));
-        let owner = pod.value["metadata"]["ownerReferences"][0]["uid"].as_str();
+        let owner = pod.owner_uid();
         let deployments = cluster.api.list_in(Kind::Deployment, &key.namespace);
         let mut owners = deployments.filter(|(_, object)| Some(object.uid()) == owner);
         let Some((owner, _)) = owners.next() else {
