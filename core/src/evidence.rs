@@ -29,7 +29,8 @@ pub enum NodeImages {
     Present,
     /// A pod brings them.
     Pulling {
-        /// The pod pulls, or is about to; otherwise the kubelet waits for its next attempt.
+        /// A pod of the Deployment pulls, or is about to. Otherwise the pod is another Deployment's, or the kubelet waits for its
+        /// next attempt.
         active: bool,
         /// Failures that may pass, with the position of each image.
         failures: Vec<(usize, Failure)>,
@@ -49,25 +50,33 @@ pub enum NodeImages {
 enum ImageState {
     Present,
     Pulling(Option<Failure>),
+    /// By a pod of another Deployment.
+    PullingForOther(Option<Failure>),
     Failed(Failure),
     Missing(Option<Failure>),
 }
 
 /// Returns the images of a Deployment on a node, from the Deployment's prefetch pods there. Pods of an earlier image set
-/// count where they bring what this one wants: a common image is pulled once, and a rollback finds its images present.
+/// count where they bring what this one wants: a common image is pulled once, and a rollback finds its images present. So do
+/// `shared` pods, which other Deployments of the namespace made on the same terms.
 pub fn images_on_node(
     workload: &Workload,
     pods: &[&PrefetchPod],
+    shared: &[&PrefetchPod],
     window: EvidenceWindow,
 ) -> NodeImages {
     let (mut failed, mut failures, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     let (mut pulling, mut active) = (false, false);
     for (index, image) in workload.images.iter().enumerate() {
-        match image_state(image, workload, pods, window) {
+        match image_state(image, workload, (pods, shared), window) {
             ImageState::Present => {}
             ImageState::Pulling(failure) => {
                 pulling = true;
                 active |= failure.is_none();
+                failures.extend(failure.map(|failure| (index, failure)));
+            }
+            ImageState::PullingForOther(failure) => {
+                pulling = true;
                 failures.extend(failure.map(|failure| (index, failure)));
             }
             ImageState::Failed(failure) => failed.push((index, failure)),
@@ -94,11 +103,16 @@ pub fn images_on_node(
 fn image_state(
     image: &Image,
     workload: &Workload,
-    pods: &[&PrefetchPod],
+    (own, shared): (&[&PrefetchPod], &[&PrefetchPod]),
     window: EvidenceWindow,
 ) -> ImageState {
     let mut best = ImageState::Missing(None);
-    for pod in pods.iter().filter(|pod| belongs_to(pod, workload)) {
+    let own = own.iter().filter(|pod| belongs_to(pod, workload));
+    let shared = shared.iter().filter(|pod| !pod.deleting);
+    for (pod, own) in own
+        .map(|pod| (pod, true))
+        .chain(shared.map(|pod| (pod, false)))
+    {
         let wanted = |found: &Option<_>| found.as_ref() == Some(&image.reference);
         if window
             .node_created_at
@@ -109,7 +123,7 @@ fn image_state(
         let Some(position) = pod.images.iter().position(wanted) else {
             continue;
         };
-        let same_images = pod.revision == workload.image_set;
+        let same_images = own && pod.revision == workload.image_set;
         // A tag that is pulled each time may mean another image by now.
         if image.always && !same_images {
             continue;
@@ -121,9 +135,14 @@ fn image_state(
             Some(ImageStatus::Pulled) if !is_old(window.pulled_after) => {
                 return ImageState::Present;
             }
-            Some(ImageStatus::Pending) if !ended => best = ImageState::Pulling(None),
+            Some(ImageStatus::Pending) if !ended && own => best = ImageState::Pulling(None),
+            Some(ImageStatus::Pending) if !ended => {
+                if !matches!(best, ImageState::Pulling(None)) {
+                    best = ImageState::PullingForOther(None);
+                }
+            }
             Some(ImageStatus::Failed(failure)) if failure.kind.is_permanent() => {
-                let counts = same_images
+                let counts = (same_images || !own)
                     && !is_old(window.pulled_after)
                     && window
                         .failed_after
@@ -134,12 +153,16 @@ fn image_state(
             }
             // The kubelet tries again.
             Some(ImageStatus::Failed(failure)) if !ended => {
-                if !matches!(best, ImageState::Pulling(None)) {
-                    best = ImageState::Pulling(Some(failure.clone()));
+                let failure = Some(failure.clone());
+                match best {
+                    ImageState::Pulling(None) | ImageState::PullingForOther(None) => {}
+                    _ if own => best = ImageState::Pulling(failure),
+                    ImageState::Pulling(_) => {}
+                    _ => best = ImageState::PullingForOther(failure),
                 }
             }
             Some(ImageStatus::Failed(failure) | ImageStatus::Rejected(failure)) => {
-                if matches!(best, ImageState::Missing(None)) && same_images {
+                if matches!(best, ImageState::Missing(None)) && (same_images || !own) {
                     best = ImageState::Missing(Some(failure.clone()));
                 }
             }

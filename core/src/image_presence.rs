@@ -47,7 +47,7 @@ pub fn image_presence(
                 ..EvidenceWindow::default()
             };
             let pods: Vec<&PrefetchPod> = pods.iter().collect();
-            images_on_node(workload, &pods, window) == NodeImages::Present
+            images_on_node(workload, &pods, &[], window) == NodeImages::Present
         }
     };
     let mut targets = targets.iter().filter_map(|(name, _)| nodes.get(&**name));

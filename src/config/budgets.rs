@@ -29,8 +29,8 @@ pub struct BudgetConfig {
     )]
     pub max_pulls_per_registry: u32,
 
-    /// Most prefetch pods on one node that are not done. The default: a kubelet pulls one image after another, and what is
-    /// behind others in its queue cannot be called off
+    /// Most prefetch pods of one namespace on one node that are not done; of all namespaces, 3 or this number, whichever is more.
+    /// The default: a kubelet pulls one image after another, and what is behind others in its queue cannot be called off
     #[arg(long, env = "HEADSTART_PODS_PER_NODE", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..), value_name = "N")]
     pub pods_per_node: u8,
 }

@@ -10,6 +10,10 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::config::{Config, PodConfig, PullMethodFlag};
 
+/// Prefetch pods of all namespaces on one node that are not done, unless one namespace alone may have more. A pull that hangs in
+/// one namespace leaves room for those of others.
+const PODS_PER_NODE_IN_ALL: u8 = 3;
+
 /// Returns the settings of all prefetch pods.
 pub(super) fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
     let noop_image = pods.noop_image.clone();
@@ -43,6 +47,7 @@ pub(super) fn controller_config(
             nodes: to_usize(budgets.max_pulling_nodes),
             per_registry: to_usize(budgets.max_pulls_per_registry),
             per_node: usize::from(budgets.pods_per_node),
+            per_node_in_all: usize::from(budgets.pods_per_node.max(PODS_PER_NODE_IN_ALL)),
         },
         refresh: scope.refresh,
         new_node_deployments: usize::from(scope.new_node_deployments),
@@ -86,6 +91,7 @@ mod tests {
             nodes: 7,
             per_registry: 4,
             per_node: 3,
+            per_node_in_all: 3,
         };
         assert_eq!(config.limits, limits);
         assert_eq!((config.max_writes, config.new_node_deployments), (5, 6));

@@ -1,9 +1,10 @@
 //! Counts the pulls in progress, and decides whether one more may begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::store::DeploymentNode;
+use crate::workload::DeploymentKey;
 
 /// The limits for pulls at the same time. Zero is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,8 +13,10 @@ pub struct PullLimits {
     pub nodes: usize,
     /// Nodes that pull from one registry.
     pub per_registry: usize,
-    /// Prefetch pods on one node that are not done.
+    /// Prefetch pods of one namespace on one node that are not done.
     pub per_node: usize,
+    /// Prefetch pods of all namespaces on one node that are not done.
+    pub per_node_in_all: usize,
 }
 
 /// The limit that one more pull would exceed.
@@ -32,7 +35,7 @@ pub(super) enum LimitReached {
 pub(super) struct PullBudget {
     limits: PullLimits,
     reserved: BTreeMap<DeploymentNode, Arc<[Box<str>]>>,
-    nodes: BTreeMap<Arc<str>, usize>,
+    nodes: BTreeMap<Arc<str>, BTreeSet<DeploymentKey>>,
     registries: BTreeMap<Box<str>, usize>,
 }
 
@@ -52,18 +55,25 @@ impl PullBudget {
     }
 
     /// Returns the limit that a pull on this node from these registries would exceed.
-    pub(super) fn check(&self, node: &str, registries: &[Box<str>]) -> Option<LimitReached> {
-        let reached =
-            |limit: usize, now: Option<&usize>| limit > 0 && now.copied().unwrap_or(0) >= limit;
-        if reached(self.limits.per_node, self.nodes.get(node)) {
+    pub(super) fn check(
+        &self,
+        at: &DeploymentNode,
+        registries: &[Box<str>],
+    ) -> Option<LimitReached> {
+        let reached = |limit: usize, now: usize| limit > 0 && now >= limit;
+        let on_node = self.on_node(&at.node).count();
+        let of_namespace = |key: &&DeploymentKey| key.namespace == at.key.namespace;
+        let own = self.on_node(&at.node).filter(of_namespace).count();
+        if reached(self.limits.per_node, own) || reached(self.limits.per_node_in_all, on_node) {
             return Some(LimitReached::Node);
         }
-        if !self.nodes.contains_key(node) && !self.has_capacity() {
+        if on_node == 0 && !self.has_capacity() {
             return Some(LimitReached::Cluster);
         }
+        let from = |registry: &Box<str>| self.registries.get(registry).copied().unwrap_or(0);
         registries
             .iter()
-            .any(|registry| reached(self.limits.per_registry, self.registries.get(registry)))
+            .any(|registry| reached(self.limits.per_registry, from(registry)))
             .then_some(LimitReached::Registry)
     }
 
@@ -72,7 +82,8 @@ impl PullBudget {
         if self.reserved.contains_key(at) {
             return;
         }
-        *self.nodes.entry(at.node.clone()).or_default() += 1;
+        let on_node = self.nodes.entry(at.node.clone()).or_default();
+        on_node.insert(at.key.clone());
         for registry in registries.iter() {
             *self.registries.entry(registry.clone()).or_default() += 1;
         }
@@ -84,7 +95,12 @@ impl PullBudget {
         let Some(registries) = self.reserved.remove(at) else {
             return false;
         };
-        release_one(&mut self.nodes, &at.node);
+        if let Some(on_node) = self.nodes.get_mut(&at.node) {
+            on_node.remove(&at.key);
+            if on_node.is_empty() {
+                self.nodes.remove(&at.node);
+            }
+        }
         for registry in registries.iter() {
             release_one(&mut self.registries, registry);
         }
@@ -107,6 +123,11 @@ impl PullBudget {
                 "slots are {self:?}, and are {recount:?} by a recount"
             ))
         }
+    }
+
+    /// Returns the Deployments that pull on a node.
+    pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+        self.nodes.get(node).into_iter().flatten()
     }
 
     /// Returns how many nodes pull.
@@ -148,16 +169,20 @@ mod tests {
             nodes: 2,
             per_registry: 2,
             per_node: 1,
+            ..PullLimits::default()
         });
         let (a, b) = (registries(&["a"]), registries(&["b"]));
         budget.reserve(&at("web", "n1"), &a);
         budget.reserve(&at("web", "n1"), &a);
-        assert_eq!(budget.check("n1", &b), Some(LimitReached::Node));
-        assert_eq!(budget.check("n2", &a), None);
+        assert_eq!(budget.check(&at("web", "n1"), &b), Some(LimitReached::Node));
+        assert_eq!(budget.check(&at("web", "n2"), &a), None);
         budget.reserve(&at("web", "n2"), &a);
-        assert_eq!(budget.check("n3", &b), Some(LimitReached::Cluster));
+        assert_eq!(
+            budget.check(&at("web", "n3"), &b),
+            Some(LimitReached::Cluster)
+        );
         assert!(budget.release(&at("web", "n2")) && !budget.release(&at("web", "n2")));
-        assert_eq!(budget.check("n3", &b), None);
+        assert_eq!(budget.check(&at("web", "n3"), &b), None);
         assert_eq!(budget.nodes_pulling(), 1);
     }
 
@@ -169,10 +194,10 @@ mod tests {
         });
         budget.reserve(&at("web", "n1"), &registries(&["a"]));
         assert_eq!(
-            budget.check("n2", &registries(&["b", "a"])),
+            budget.check(&at("web", "n2"), &registries(&["b", "a"])),
             Some(LimitReached::Registry)
         );
-        assert_eq!(budget.check("n2", &registries(&["b"])), None);
+        assert_eq!(budget.check(&at("web", "n2"), &registries(&["b"])), None);
     }
 
     #[test]
@@ -180,9 +205,9 @@ mod tests {
         let mut budget = PullBudget::new(PullLimits::default());
         for node in 0..1000 {
             let node = node.to_string();
-            assert_eq!(budget.check(&node, &registries(&["a"])), None);
+            assert_eq!(budget.check(&at("web", &node), &registries(&["a"])), None);
             budget.reserve(&at("web", &node), &registries(&["a"]));
         }
-        assert_eq!(budget.check("1", &registries(&["a"])), None);
+        assert_eq!(budget.check(&at("web", "1"), &registries(&["a"])), None);
     }
 }

@@ -185,6 +185,7 @@ impl Creates {
     ) {
         let now = turn.now.monotonic;
         let Create { at, group, .. } = &create;
+        pulls.sharing.wake(at);
         let prefetch = pulls.prefetches.get_mut(&at.key);
         // The group that it was sent in: the node may be gone by now, and the others wait for this answer.
         let opens = prefetch

@@ -165,7 +165,7 @@ fn start_prefetch(
     prefetch.placement_context = context;
     prefetch.pull_secrets.want();
     refresh::schedule(&prefetch, turn);
-    pulls.prefetches.insert(key.clone(), prefetch);
+    pulls.insert_prefetch(prefetch);
     read_pull_secrets(pulls, lookups, &key, turn);
     for node in turn.store.nodes_with_pods(&key) {
         let key = key.clone();

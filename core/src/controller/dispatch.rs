@@ -13,6 +13,7 @@ use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::refusal::on_create_refused;
+use super::sharing::{follow, shared_pulls, wait_for_other_namespace};
 use super::terms::update_pull_terms;
 use super::turn::Turn;
 use crate::api::well_known::REVISION_LABEL;
@@ -124,21 +125,16 @@ impl Dispatcher {
         if pulls.state(at) != Some(PullState::Pending) || pulls.expectations.contains(at) {
             return DispatchOutcome::SkipNode;
         }
-        let Some(prefetch) = pulls.prefetches.get_mut(key) else {
-            return DispatchOutcome::Stop;
-        };
-        let pods = turn.store.pods_on_node(key, node);
-        let refresh = turn.config.refresh_interval(&prefetch.workload);
-        let window = prefetch.evidence_window(node, refresh, turn.now.wall);
-        let images = images_on_node(&prefetch.workload, &pods, window);
-        let NodeImages::Missing { images, .. } = images else {
-            sync_node(pulls, at, turn);
+        let Some(images) = images_to_pull(pulls, at, turn) else {
             return DispatchOutcome::SkipNode;
         };
         if let CreatePermission::Refused(reason) = &self.permission {
             on_create_refused(pulls, at, reason, turn);
             return DispatchOutcome::Stop;
         }
+        let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+            return DispatchOutcome::Stop;
+        };
         let set = prefetch.pull_set(&images);
         let Some(method) = current_method(pulls, at, turn) else {
             // The node is gone, or no longer eligible. If it becomes eligible again, it is added again.
@@ -159,6 +155,7 @@ impl Dispatcher {
             }
         }
         let name = pod_name(&set.workload, node);
+        let pods = turn.store.pods_on_node(key, node);
         let replaces = pods.into_iter().find(|pod| pod.name == name);
         let replaces = replaces.map(|pod| pod.uid.clone());
         let Some(prefetch) = pulls.prefetches.get_mut(key) else {
@@ -184,10 +181,37 @@ impl Dispatcher {
             pull.create_requested = true;
         }
         prefetch.nodes.groups[group].gate.on_create_sent();
-        pulls.expectations.expect_pod(at, name, replaces);
+        pulls
+            .expectations
+            .expect_pod(at, name, replaces, set.workload);
         self.creates.send(create, turn);
         DispatchOutcome::Created
     }
+}
+
+/// Returns the images that a node lacks; `None` if it lacks none, or gets them from a pod that there is or that is being
+/// created.
+fn images_to_pull(
+    pulls: &mut Pulls,
+    at: &DeploymentNode,
+    turn: &mut Turn<'_>,
+) -> Option<Vec<usize>> {
+    let shared = shared_pulls(pulls, at, turn);
+    let prefetch = pulls.prefetches.get(&at.key)?;
+    let pods = turn.store.pods_on_node(&at.key, &at.node);
+    let refresh = turn.config.refresh_interval(&prefetch.workload);
+    let window = prefetch.evidence_window(&at.node, refresh, turn.now.wall);
+    let images = images_on_node(&prefetch.workload, &pods, &shared.pods, window);
+    let NodeImages::Missing { images, .. } = images else {
+        sync_node(pulls, at, turn);
+        return None;
+    };
+    let images = shared.without_expected(&prefetch.workload, images);
+    if images.is_empty() {
+        follow(pulls, at, &shared);
+        return None;
+    }
+    (!wait_for_other_namespace(pulls, at, &images)).then_some(images)
 }
 
 /// Returns the pod. Its name is that of the images it pulls, its label that of the image set it is for.

@@ -4,10 +4,12 @@
 //! older than the create, and a second pod would be made for the same images.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::{DeploymentNode, PrefetchPod};
 use crate::time::Instant;
+use crate::workload::Workload;
 
 /// The time for which a created pod may stay invisible. After it the node is judged without the pod. A watch that was
 /// cut shows the pod within its own back-off; after that there is nothing left to show.
@@ -20,6 +22,8 @@ struct Expectation {
     name: String,
     /// The UID of the pod by the same name that is deleted first.
     replaces: Option<String>,
+    /// The Deployment with the images that the pod brings.
+    images: Arc<Workload>,
     /// The UID of the created pod, `None` if the pod existed, and the time at which the create was answered.
     created: Option<(Option<String>, Instant)>,
 }
@@ -48,10 +52,12 @@ impl Expectations {
         at: &DeploymentNode,
         name: String,
         replaces: Option<String>,
+        images: Arc<Workload>,
     ) {
         let expectation = Expectation {
             name,
             replaces,
+            images,
             created: None,
         };
         self.by_node.insert(at.clone(), expectation);
@@ -109,6 +115,11 @@ impl Expectations {
     /// Removes an expectation: no pod was created.
     pub(super) fn clear_expectation(&mut self, at: &DeploymentNode) {
         self.by_node.remove(at);
+    }
+
+    /// Returns the Deployment with the images of the pod that is expected on a node.
+    pub(super) fn images(&self, at: &DeploymentNode) -> Option<&Arc<Workload>> {
+        self.by_node.get(at).map(|expectation| &expectation.images)
     }
 
     /// Returns whether a pod is expected on a node.

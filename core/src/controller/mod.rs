@@ -41,6 +41,7 @@ mod pulls;
 mod refresh;
 mod refusal;
 mod resumes;
+mod sharing;
 mod starting_pods;
 mod terms;
 #[cfg(test)]

@@ -128,7 +128,7 @@ fn prefetch_on_new_node(
             prefetch.covers_all_nodes = false;
             prefetch.pull_secrets.want();
             refresh::schedule(&prefetch, turn);
-            pulls.prefetches.insert(key.clone(), prefetch);
+            pulls.insert_prefetch(prefetch);
             turn.mark_changed(&key);
         }
         let node = name.clone();

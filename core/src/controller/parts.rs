@@ -11,7 +11,7 @@ use super::nodes::SeenNodes;
 use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
-use super::{deployments, pull, refresh, starting_pods, terms};
+use super::{deployments, pull, refresh, sharing, starting_pods, terms};
 
 /// The parts that keep state between events.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl Parts {
             }
             Event::NodeChanged(name) => self.seen_nodes.sync_node(&mut self.pulls, &name, turn),
             Event::PodChanged(at) => {
+                self.pulls.sharing.wake(&at);
                 pull::sync_node(&mut self.pulls, &at, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
                 if self.holds.is_settling(&at.key) || !turn.store.has_pods(&at.key) {
@@ -206,9 +207,10 @@ impl Parts {
                 gc::remove_finished_prefetch(&mut self.pulls, &key, turn);
                 self.holds.sync_hold(&self.pulls, &key, turn);
             }
+            sharing::sync_followers(&mut self.pulls, turn);
             self.holds.start_waiting(&self.pulls, turn);
             self.dispatcher.dispatch(&mut self.pulls, turn);
-            if turn.changed.is_empty() {
+            if turn.changed.is_empty() && self.pulls.sharing.is_quiet() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ use super::pull_secrets::PullSecrets;
 use crate::evidence::EvidenceWindow;
 use crate::hold::Progress;
 use crate::plan::PlacementContext;
+use crate::pod::RunAs;
 use crate::store::{NodeName, NodeRecord, Store, same_pull_terms};
 use crate::time::Instant;
 use crate::workload::{PullTerms, Workload};
@@ -132,6 +133,27 @@ impl Prefetch {
         }
     }
 
+    /// Returns whether both pull with the same credentials, in the same way; false until the credentials of both are known.
+    pub(super) fn pulls_on_same_terms(&self, other: &Self, run_as: RunAs) -> bool {
+        let (a, b) = (&self.workload, &other.workload);
+        let (Some(own), Some(others)) = (self.secrets(), other.secrets()) else {
+            return false;
+        };
+        own == others
+            && a.terms.runtime_class == b.terms.runtime_class
+            && a.constraints.tolerations == b.constraints.tolerations
+            && (run_as == RunAs::Default || a.terms.service_account == b.terms.service_account)
+    }
+
+    /// Returns the pull secrets that a pod names, once they are known.
+    fn secrets(&self) -> Option<&[String]> {
+        match self.pull_secrets.names.as_deref()? {
+            // Where the secrets of the account apply, the template names none.
+            [] => Some(&self.workload.terms.image_pull_secrets),
+            names => Some(names),
+        }
+    }
+
     /// Adds a node, for a pull unless it reports the images. `planned` is the number of nodes in the plan.
     pub(super) fn add_node(&mut self, name: &NodeName, record: &NodeRecord, planned: usize) {
         if record.reports_all_images(&self.workload) {
@@ -184,7 +206,6 @@ impl Prefetch {
         } else {
             Arc::new(self.workload.with_images(positions))
         };
-        // Where the secrets of the account apply, the template names none.
         let workload = match self.pull_secrets.names.as_deref() {
             None | Some([]) => workload,
             Some(secrets) => Arc::new(Workload {

@@ -10,6 +10,7 @@ use super::observation::Observation;
 use super::prefetch::Prefetch;
 use super::pull_state::{PullState, failed_state};
 use super::pulls::Pulls;
+use super::sharing::{follow, shared_pulls};
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::event::EventReason;
@@ -39,6 +40,7 @@ pub(super) fn sync_node(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<
 /// Judges a node whose created pod should be visible by now.
 pub(super) fn on_expectation_timeout(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
     if pulls.expectations.on_timeout(at, turn.now.monotonic) {
+        pulls.sharing.wake(at);
         let pods = turn.store.pods_on_node(&at.key, &at.node);
         apply_evidence(pulls, at, &pods, CacheState::JustSynced(None), turn);
     }
@@ -53,6 +55,7 @@ fn apply_evidence(
     turn: &mut Turn<'_>,
 ) {
     let DeploymentNode { key, node } = at;
+    let shared = shared_pulls(pulls, at, turn);
     let Some(prefetch) = pulls.prefetches.get_mut(key) else {
         pulls.release_slot(at);
         return;
@@ -68,11 +71,17 @@ fn apply_evidence(
     }
     let refresh = turn.config.refresh_interval(&prefetch.workload);
     let window = prefetch.evidence_window(node, refresh, turn.now.wall);
-    let images = images_on_node(&prefetch.workload, pods, window);
+    let images = images_on_node(&prefetch.workload, pods, &shared.pods, window);
     let is_failed = matches!(state, PullState::Failed(_));
     if record_answers(prefetch, node, &images, is_failed, turn.now.monotonic) {
         turn.mark_changed(key);
     }
+    if images != NodeImages::Present {
+        follow(pulls, at, &shared);
+    }
+    let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+        return;
+    };
     match images {
         NodeImages::Present => {
             prefetch.nodes.transition(node, PullState::Present);

@@ -8,6 +8,7 @@ use super::expectations::Expectations;
 use super::fair_queue::FairQueue;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
+use super::sharing::Sharing;
 use crate::store::{DeploymentNode, NodeName};
 use crate::workload::DeploymentKey;
 
@@ -17,9 +18,10 @@ pub(super) struct Pulls {
     pub(super) prefetches: BTreeMap<DeploymentKey, Prefetch>,
     pub(super) expectations: Expectations,
     pub(super) queue: FairQueue,
+    pub(super) sharing: Sharing,
     budget: PullBudget,
     /// Deployments that wait for a node to have a free slot.
-    parked_on_node: BTreeMap<NodeName, Vec<DeploymentKey>>,
+    parked_on_node: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
     /// Deployments that wait for a registry to have a free slot.
     parked_on_registry: BTreeSet<DeploymentKey>,
 }
@@ -30,6 +32,7 @@ impl Pulls {
             prefetches: BTreeMap::new(),
             expectations: Expectations::default(),
             queue: FairQueue::default(),
+            sharing: Sharing::default(),
             budget: PullBudget::new(limits),
             parked_on_node: BTreeMap::new(),
             parked_on_registry: BTreeSet::new(),
@@ -57,6 +60,18 @@ impl Pulls {
         }
     }
 
+    /// Adds a prefetch, whose Deployment has none.
+    pub(super) fn insert_prefetch(&mut self, prefetch: Prefetch) {
+        self.sharing.add(&prefetch.workload);
+        let key = prefetch.workload.key.clone();
+        self.prefetches.insert(key, prefetch);
+    }
+
+    /// Returns the Deployments that pull on a node.
+    pub(super) fn pulling_on(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+        self.budget.on_node(node)
+    }
+
     /// Returns the nodes that pull.
     pub(super) fn nodes_pulling(&self) -> usize {
         self.budget.nodes_pulling()
@@ -74,14 +89,14 @@ impl Pulls {
         at: &DeploymentNode,
         registries: &Arc<[Box<str>]>,
     ) -> Result<(), LimitReached> {
-        let Some(limit) = self.budget.check(&at.node, registries) else {
+        let Some(limit) = self.budget.check(at, registries) else {
             self.budget.reserve(at, registries);
             return Ok(());
         };
         match limit {
             LimitReached::Node => {
                 let parked = self.parked_on_node.entry(at.node.clone()).or_default();
-                parked.push(at.key.clone());
+                parked.insert(at.key.clone());
             }
             LimitReached::Registry => {
                 self.parked_on_registry.insert(at.key.clone());
@@ -106,6 +121,7 @@ impl Pulls {
         if !self.budget.release(at) {
             return;
         }
+        self.sharing.wake(at);
         for key in self.parked_on_node.remove(&at.node).unwrap_or_default() {
             let node = at.node.clone();
             let waiting = DeploymentNode { key, node };
@@ -128,6 +144,7 @@ impl Pulls {
 
     /// Forgets which Deployments wait for a node that is gone.
     pub(super) fn forget_parked(&mut self, node: &str) {
+        self.sharing.forget_node(node);
         self.parked_on_node.remove(node);
     }
 
@@ -137,6 +154,7 @@ impl Pulls {
         let Some(prefetch) = self.prefetches.remove(key) else {
             return false;
         };
+        self.sharing.remove(&prefetch.workload);
         for node in prefetch.nodes.names() {
             let at = DeploymentNode {
                 key: key.clone(),
@@ -147,9 +165,23 @@ impl Pulls {
         true
     }
 
+    /// Has the nodes of a Deployment that wait for the pulls of others be looked at.
+    pub(super) fn wake_waiting(&mut self, key: &DeploymentKey) {
+        if let Some(prefetch) = self.prefetches.get(key) {
+            for node in prefetch.nodes.names() {
+                let at = DeploymentNode {
+                    key: key.clone(),
+                    node: node.clone(),
+                };
+                self.sharing.look_at(at);
+            }
+        }
+    }
+
     /// Records that no pod was created: frees the slot, and queues the node again if it is pending.
     pub(super) fn clear_expectation(&mut self, at: &DeploymentNode) {
         self.expectations.clear_expectation(at);
+        self.sharing.wake(at);
         self.release_slot(at);
         if self.state(at) == Some(PullState::Pending) {
             self.enqueue(at);
@@ -164,9 +196,10 @@ impl Pulls {
         self.budget.check_counts()
     }
 
-    /// Returns whether a Deployment waits for a slot.
+    /// Returns whether a Deployment waits for a slot, or for the pull of another.
     pub(super) fn is_parked(&self, at: &DeploymentNode) -> bool {
-        self.parked_on_registry.contains(&at.key)
+        self.sharing.is_waiting(at)
+            || self.parked_on_registry.contains(&at.key)
             || self
                 .parked_on_node
                 .get(&at.node)

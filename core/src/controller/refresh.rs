@@ -44,7 +44,7 @@ pub(super) fn refresh(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_
         }
         let pods = turn.store.pods_on_node(key, node);
         let window = prefetch.evidence_window(node, Some(every), turn.now.wall);
-        let images = images_on_node(&prefetch.workload, &pods, window);
+        let images = images_on_node(&prefetch.workload, &pods, &[], window);
         matches!(images, NodeImages::Missing { .. })
     });
     if due.is_empty() {

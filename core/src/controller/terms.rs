@@ -35,7 +35,11 @@ pub(super) fn update_pull_terms(pulls: &mut Pulls, workload: Arc<Workload>, turn
     }
     prefetch.pull_secrets.want();
     refresh::schedule(prefetch, turn);
-    if prefetch.covers_all_nodes {
+    let covers_all_nodes = prefetch.covers_all_nodes;
+    // Pulls that were shared on the former terms are not.
+    pulls.sharing.wake_all(&key);
+    pulls.wake_waiting(&key);
+    if covers_all_nodes {
         replan(pulls, &key, turn);
     }
     pulls.queue.push(&key);

@@ -15,7 +15,7 @@ fn at(second: i64) -> Option<Timestamp> {
 
 #[test]
 fn a_node_without_pods_lacks_everything() {
-    let found = images_on_node(&wants(&["a:1", "b:1"]), &[], EvidenceWindow::default());
+    let found = images_on_node(&wants(&["a:1", "b:1"]), &[], &[], EvidenceWindow::default());
     assert_eq!(found, missing(&[0, 1]));
 }
 
@@ -28,18 +28,18 @@ fn images_common_to_two_rollouts_are_not_pulled_again() {
         Some(120),
     );
     assert_eq!(
-        images_on_node(&new, &[&done], EvidenceWindow::default()),
+        images_on_node(&new, &[&done], &[], EvidenceWindow::default()),
         missing(&[0])
     );
     assert_eq!(
-        images_on_node(&old, &[&done], EvidenceWindow::default()),
+        images_on_node(&old, &[&done], &[], EvidenceWindow::default()),
         NodeImages::Present,
         "a rollback finds what is warm"
     );
     let half = pod(&old, vec![ImageStatus::Pending, ImageStatus::Pending], None);
     assert!(still_needed(&new, &half));
     assert!(matches!(
-        images_on_node(&new, &[&half], EvidenceWindow::default()),
+        images_on_node(&new, &[&half], &[], EvidenceWindow::default()),
         NodeImages::Pulling { active: true, .. }
     ));
 }
@@ -56,7 +56,7 @@ fn a_tag_that_may_move_is_asked_for_again_by_the_next_rollout() {
         Some(120),
     );
     assert_eq!(
-        images_on_node(&new, &[&done], EvidenceWindow::default()),
+        images_on_node(&new, &[&done], &[], EvidenceWindow::default()),
         missing(&[0, 1])
     );
 }
@@ -69,20 +69,24 @@ fn what_failed_in_an_earlier_rollout_or_on_other_terms_says_nothing() {
         images_on_node(
             &new,
             &[&pod(&old, refused(), None)],
+            &[],
             EvidenceWindow::default()
         ),
         missing(&[0, 1])
     );
     let failed = pod(&old, refused(), None);
     assert!(matches!(
-        images_on_node(&old, &[&failed], EvidenceWindow::default()),
+        images_on_node(&old, &[&failed], &[], EvidenceWindow::default()),
         NodeImages::Failed(_)
     ));
     let other_terms = EvidenceWindow {
         failed_after: at(101),
         ..EvidenceWindow::default()
     };
-    assert_eq!(images_on_node(&old, &[&failed], other_terms), missing(&[0]));
+    assert_eq!(
+        images_on_node(&old, &[&failed], &[], other_terms),
+        missing(&[0])
+    );
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn a_pod_that_was_rejected_leaves_its_images_to_another() {
         vec![ImageStatus::Rejected(rejected.clone())],
         Some(120),
     );
-    let found = images_on_node(&web, &[&pod], EvidenceWindow::default());
+    let found = images_on_node(&web, &[&pod], &[], EvidenceWindow::default());
     let expected = NodeImages::Missing {
         images: vec![0],
         failures: vec![(0, rejected)],
@@ -108,7 +112,7 @@ fn a_pull_that_the_kubelet_tries_again_is_under_way_but_pulls_nothing() {
     let failing = failure(FailureKind::Transient);
     let pod = pod(&web, vec![ImageStatus::Failed(failing.clone())], None);
     assert_eq!(
-        images_on_node(&web, &[&pod], EvidenceWindow::default()),
+        images_on_node(&web, &[&pod], &[], EvidenceWindow::default()),
         NodeImages::Pulling {
             active: false,
             failures: vec![(0, failing)]
@@ -125,7 +129,7 @@ fn refresh_asks_again_for_what_is_older() {
             pulled_after: at(limit),
             ..EvidenceWindow::default()
         };
-        assert_eq!(images_on_node(&web, &[&done], window), expected);
+        assert_eq!(images_on_node(&web, &[&done], &[], window), expected);
     }
 }
 
@@ -138,7 +142,7 @@ fn what_a_node_had_is_not_what_a_namesake_has() {
             node_created_at: at(joined),
             ..EvidenceWindow::default()
         };
-        assert_eq!(images_on_node(&web, &[&done], window), expected);
+        assert_eq!(images_on_node(&web, &[&done], &[], window), expected);
     }
 }
 
@@ -157,7 +161,7 @@ fn pods_of_a_namesake_and_pods_on_their_way_out_do_not_count() {
         },
     ] {
         assert_eq!(
-            images_on_node(&web, &[&other], EvidenceWindow::default()),
+            images_on_node(&web, &[&other], &[], EvidenceWindow::default()),
             missing(&[0])
         );
     }

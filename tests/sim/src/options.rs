@@ -118,12 +118,16 @@ impl Options {
             usize::try_from(if limited { limit } else { 0 }).unwrap_or(0)
         };
         let max = random.pick(&[120, 300, 600]);
+        let retain = seconds(random.pick(&[30, 120, 600]));
+        let (nodes, per_registry) = (limit(&mut random, 6), limit(&mut random, 4));
+        let per_node = limit(&mut random, 2);
         let config = ControllerConfig {
-            retain: seconds(random.pick(&[30, 120, 600])),
+            retain,
             limits: PullLimits {
-                nodes: limit(&mut random, 6),
-                per_registry: limit(&mut random, 4),
-                per_node: limit(&mut random, 2),
+                nodes,
+                per_registry,
+                per_node,
+                per_node_in_all: per_node * 2,
             },
             refresh: random.per_mille(100).then(|| seconds(60)),
             new_node_deployments: random.pick(&[0, 1, 10]),

@@ -231,7 +231,8 @@ fn creates_take_turns_over_namespaces() {
     world.namespace("many", "enabled");
     world.apply(Event::PermissionChanged(CreatePermission::Unknown));
     for index in 0..10 {
-        let mut one = web(&format!("web-{index}"), &["a:1"]);
+        let image = format!("a{index}:1");
+        let mut one = web(&format!("web-{index}"), &[&image]);
         one["metadata"]["namespace"] = json!("many");
         world.deploy(one);
     }
@@ -267,11 +268,12 @@ fn a_small_deployment_that_comes_last_is_done_early() {
     world.nodes(8);
     world.namespace("many", "enabled");
     for index in 0..20 {
-        let mut one = web(&format!("web-{index}"), &["a:1"]);
+        let image = format!("a{index}:1");
+        let mut one = web(&format!("web-{index}"), &[&image]);
         one["metadata"]["namespace"] = json!("many");
         world.deploy(one);
     }
-    world.deploy(web("small", &["a:1"]));
+    world.deploy(web("small", &["small:1"]));
     let (mut created, mut done_after) = (0, None);
     loop {
         let pods = world.create_all();

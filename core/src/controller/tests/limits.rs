@@ -37,7 +37,8 @@ fn twenty_lists() -> World {
     world.nodes(3);
     for index in 0..20 {
         let name = format!("web-{index:02}");
-        world.deploy(merged(web(&name, &["a:1"]), &max_nodes("1")));
+        let image = format!("a{index}:1");
+        world.deploy(merged(web(&name, &[&image]), &max_nodes("1")));
     }
     world
 }

@@ -18,5 +18,6 @@ mod namesakes;
 mod nodes;
 mod pulls;
 mod random;
+mod sharing;
 mod terms;
 mod world;

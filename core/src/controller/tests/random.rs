@@ -84,6 +84,7 @@ fn run(seed: u64) {
         nodes: [0, 1, 3][random.below(3)],
         per_registry: [0, 2][random.below(2)],
         per_node: [0, 1, 2][random.below(3)],
+        per_node_in_all: [0, 1, 3][random.below(3)],
     };
     let mut world = World::with(ControllerConfig {
         limits,

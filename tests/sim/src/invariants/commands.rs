@@ -27,7 +27,56 @@ pub(crate) fn on_command<'a>(
     let Command::CreatePod { pod, .. } = command else {
         return Ok(());
     };
-    check_create(pod, running, around)
+    let running: Vec<&Rc<Command>> = running.collect();
+    check_shared(pod, running.iter().copied(), around)?;
+    check_create(pod, running.into_iter(), around)
+}
+
+/// Checks that no other Deployment of the namespace is having the same image brought to the node on the same terms (S15).
+fn check_shared<'a>(
+    pod: &Pod,
+    running: impl Iterator<Item = &'a Rc<Command>>,
+    around: &Surroundings<'_>,
+) -> Result<(), Violation> {
+    let terms = |pod: &Pod| {
+        let spec = pod.spec.clone().unwrap_or_default();
+        (spec.image_pull_secrets, spec.tolerations)
+    };
+    for command in running {
+        let Command::CreatePod { pod: other, .. } = &**command else {
+            continue;
+        };
+        let same_place =
+            other.metadata.namespace == pod.metadata.namespace && node_of(other) == node_of(pod);
+        if !same_place || owner_of(other) == owner_of(pod) || terms(other) != terms(pod) {
+            continue;
+        }
+        let Some((key, uid)) = owner_of(other) else {
+            continue;
+        };
+        let images = references(other);
+        let shared = |image: &str| images.contains(image) && !image.ends_with(":latest");
+        let stored = around.store.enabled(&key);
+        let stored = stored.filter(|stored| stored.uid == uid);
+        let wanted = stored.iter().flat_map(|stored| &stored.images);
+        let mut wanted = wanted.map(|image| &*image.as_written);
+        if wanted.any(|image| shared(image) && references(pod).contains(image)) {
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            let detail = format!("{key} is having the same image brought there");
+            return Err(Violation::new("S15 shared pulls", &name, &detail));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the Deployment that owns a pod, and its UID.
+fn owner_of(pod: &Pod) -> Option<(DeploymentKey, String)> {
+    let owner = pod.metadata.owner_references.iter().flatten().next()?;
+    let key = DeploymentKey {
+        namespace: pod.metadata.namespace.clone()?,
+        name: owner.name.clone(),
+    };
+    Some((key, owner.uid.clone()))
 }
 
 /// Checks a create (S3, S4, S5).
@@ -38,13 +87,8 @@ pub(super) fn check_create<'a>(
 ) -> Result<(), Violation> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let violated = |invariant, detail: &str| Err(Violation::new(invariant, &name, detail));
-    let owner = pod.metadata.owner_references.iter().flatten().next();
-    let Some(owner) = owner else {
+    let Some((key, uid)) = owner_of(pod) else {
         return violated("S3 images", "the pod has no owner");
-    };
-    let key = DeploymentKey {
-        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-        name: owner.name.clone(),
     };
     let Some(workload) = around.store.enabled(&key) else {
         return violated(
@@ -52,7 +96,7 @@ pub(super) fn check_create<'a>(
             "the Deployment is not enabled in the sender's store",
         );
     };
-    if workload.uid != owner.uid {
+    if workload.uid != uid {
         return violated(
             "S3 images",
             "the owner is not the Deployment in the sender's store",
@@ -96,7 +140,8 @@ pub(super) fn check_create<'a>(
         return violated("S3 images", &detail);
     }
     check_single(&name, node.name(), workload, &images, around)?;
-    check_limits(&name, node.name(), running, around)
+    let namespace = &workload.key.namespace;
+    check_limits(&name, (node.name(), namespace), running, around)
 }
 
 /// Returns the images that a pod brings.
@@ -159,33 +204,38 @@ fn check_single(
 /// Checks the limits (S5): prefetch pods that are not finished, in the sender's store and on their way.
 fn check_limits<'a>(
     name: &str,
-    node: &str,
+    (node, namespace): (&str, &str),
     running: impl Iterator<Item = &'a Rc<Command>>,
     around: &Surroundings<'_>,
 ) -> Result<(), Violation> {
     let limits = around.cluster.options.config.limits;
     let creating = |command: &Rc<Command>| match &**command {
-        Command::CreatePod { pod, .. } => node_of(pod).map(str::to_owned),
+        Command::CreatePod { pod, .. } => {
+            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            Some((node_of(pod)?.to_owned(), namespace))
+        }
         _ => None,
     };
-    let creating: Vec<String> = running.filter_map(creating).collect();
+    let creating: Vec<(String, String)> = running.filter_map(creating).collect();
     let writes = creating.len() + 1;
     let most = around.cluster.options.config.max_writes;
     if writes > most {
         let detail = format!("{writes} creates are in flight, and {most} may be");
         return Err(Violation::new("S5 limits", name, &detail));
     }
-    let here = creating.iter().filter(|other| *other == node).count() + 1;
-    if limits.per_node > 0 && here > limits.per_node {
-        let detail = format!(
-            "{here} creates for {node} are in flight, the limit is {}",
-            limits.per_node
-        );
-        return Err(Violation::new("S5 limits", name, &detail));
+    let here = creating.iter().filter(|(other, _)| other == node);
+    let of_namespace = here.clone().filter(|(_, other)| other == namespace);
+    for (count, most) in [
+        (of_namespace.count() + 1, limits.per_node),
+        (here.count() + 1, limits.per_node_in_all),
+    ] {
+        if most > 0 && count > most {
+            let detail = format!("{count} creates for {node} are in flight, the limit is {most}");
+            return Err(Violation::new("S5 limits", name, &detail));
+        }
     }
-    let mut nodes: BTreeSet<&String> = creating.iter().collect();
-    let own = node.to_owned();
-    nodes.insert(&own);
+    let mut nodes: BTreeSet<&str> = creating.iter().map(|(node, _)| node.as_str()).collect();
+    nodes.insert(node);
     if limits.nodes > 0 && nodes.len() > limits.nodes {
         let detail = format!(
             "creates for {} nodes, the limit is {}",

@@ -7,12 +7,14 @@ use headstart_core::controller::{Controller, Output};
 use headstart_core::pod::node_of;
 use headstart_core::time::Now;
 use headstart_core::workload::Workload;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use super::holds::is_paused_by_nobody;
 use super::{Monitor, Violation};
 use crate::api_server::{Kind, Object, ObjectKey, is_finished};
 use crate::cluster::Cluster;
+use crate::kubelets::pod_images;
 use crate::nodes::planned_nodes;
 use crate::options::Fault;
 use crate::replica::Replica;
@@ -225,6 +227,22 @@ fn check_pods(leader: &Replica, cluster: &Cluster) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Returns whether another Deployment of the namespace has wanted an image of a pod. Its pod may have brought the image, and is
+/// the other's proof only as long as it is there.
+fn was_shared(pod: &Pod, cluster: &Cluster) -> bool {
+    let owner = pod.metadata.owner_references.iter().flatten().next();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let images: Vec<String> = pod.spec.iter().flat_map(pod_images).collect();
+    let mut versions = cluster.api.log[Kind::Deployment.index()].iter();
+    versions.any(|entry| {
+        entry.key.namespace == namespace
+            && owner.is_some_and(|owner| owner.name != entry.key.name)
+            && images_of(&entry.object.value)
+                .iter()
+                .any(|image| images.contains(image))
+    })
+}
+
 /// L4: a new controller on the same store has nothing to do.
 fn check_restart(leader: &Replica, cluster: &Cluster) -> Result<(), Violation> {
     // Without a finished pod, or without an image that no pod refers to, a new leader finds no proof.
@@ -257,7 +275,7 @@ fn check_restart(leader: &Replica, cluster: &Cluster) -> Result<(), Violation> {
         let detail = match command {
             Command::CreatePod { pod, .. } => {
                 let owner = pod.metadata.owner_references.iter().flatten().next();
-                if owner.is_some_and(|owner| excused(&owner.name)) {
+                if owner.is_some_and(|owner| excused(&owner.name)) || was_shared(pod, cluster) {
                     continue;
                 }
                 "it creates a pod"
