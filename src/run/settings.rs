@@ -14,6 +14,10 @@ use crate::config::{Config, PodConfig, PullMethodFlag};
 /// one namespace leaves room for those of others.
 const PODS_PER_NODE_IN_ALL: u8 = 3;
 
+/// Prefetch pods in the cluster that have ended. When there are more than 12,500 of all owners, Kubernetes' pod garbage collector deletes
+/// those of others, too.
+const MAX_ENDED_PODS: usize = 5000;
+
 /// Returns the settings of all prefetch pods.
 pub(super) fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
     let noop_image = pods.noop_image.clone();
@@ -48,6 +52,7 @@ pub(super) fn controller_config(
             per_registry: to_usize(budgets.max_pulls_per_registry),
             per_node: usize::from(budgets.pods_per_node),
             per_node_in_all: usize::from(budgets.pods_per_node.max(PODS_PER_NODE_IN_ALL)),
+            ended: MAX_ENDED_PODS,
         },
         refresh: scope.refresh,
         new_node_deployments: usize::from(scope.new_node_deployments),
@@ -92,6 +97,7 @@ mod tests {
             per_registry: 4,
             per_node: 3,
             per_node_in_all: 3,
+            ended: 5000,
         };
         assert_eq!(config.limits, limits);
         assert_eq!((config.max_writes, config.new_node_deployments), (5, 6));

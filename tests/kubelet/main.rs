@@ -18,6 +18,7 @@ mod offline;
 mod pull_secrets;
 mod race;
 mod samples;
+mod sharing;
 mod turns;
 mod uninstall;
 mod upgrade;

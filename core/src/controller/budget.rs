@@ -17,6 +17,8 @@ pub struct PullLimits {
     pub per_node: usize,
     /// Prefetch pods of all namespaces on one node that are not done.
     pub per_node_in_all: usize,
+    /// Prefetch pods in the cluster that have ended. Those that ended first are deleted.
+    pub ended: usize,
 }
 
 /// The limit that one more pull would exceed.
@@ -36,6 +38,8 @@ pub(super) struct PullBudget {
     limits: PullLimits,
     reserved: BTreeMap<DeploymentNode, Arc<[Box<str>]>>,
     nodes: BTreeMap<Arc<str>, BTreeSet<DeploymentKey>>,
+    /// Those without progress. They count for their namespace, and not for the node.
+    stalled: BTreeSet<DeploymentNode>,
     registries: BTreeMap<Box<str>, usize>,
 }
 
@@ -44,6 +48,7 @@ impl PullBudget {
         Self {
             limits,
             reserved: BTreeMap::new(),
+            stalled: BTreeSet::new(),
             nodes: BTreeMap::new(),
             registries: BTreeMap::new(),
         }
@@ -61,13 +66,13 @@ impl PullBudget {
         registries: &[Box<str>],
     ) -> Option<LimitReached> {
         let reached = |limit: usize, now: usize| limit > 0 && now >= limit;
-        let on_node = self.on_node(&at.node).count();
+        let on_node = self.making_progress(&at.node).count();
         let of_namespace = |key: &&DeploymentKey| key.namespace == at.key.namespace;
         let own = self.on_node(&at.node).filter(of_namespace).count();
         if reached(self.limits.per_node, own) || reached(self.limits.per_node_in_all, on_node) {
             return Some(LimitReached::Node);
         }
-        if on_node == 0 && !self.has_capacity() {
+        if !self.nodes.contains_key(&at.node) && !self.has_capacity() {
             return Some(LimitReached::Cluster);
         }
         let from = |registry: &Box<str>| self.registries.get(registry).copied().unwrap_or(0);
@@ -95,6 +100,7 @@ impl PullBudget {
         let Some(registries) = self.reserved.remove(at) else {
             return false;
         };
+        self.stalled.remove(at);
         if let Some(on_node) = self.nodes.get_mut(&at.node) {
             on_node.remove(&at.key);
             if on_node.is_empty() {
@@ -107,6 +113,28 @@ impl PullBudget {
         true
     }
 
+    /// Records whether a pull makes progress. Returns whether that has changed; false without a slot.
+    pub(super) fn set_stalled(&mut self, at: &DeploymentNode, stalled: bool) -> bool {
+        if !self.reserved.contains_key(at) {
+            return false;
+        }
+        if stalled {
+            self.stalled.insert(at.clone())
+        } else {
+            self.stalled.remove(at)
+        }
+    }
+
+    /// Returns whether a pull has a slot.
+    pub(super) fn has_slot(&self, at: &DeploymentNode) -> bool {
+        self.reserved.contains_key(at)
+    }
+
+    fn is_stalled(&self, key: &DeploymentKey, node: &str) -> bool {
+        let mut stalled = self.stalled.iter();
+        stalled.any(|at| at.key == *key && *at.node == *node)
+    }
+
     /// Checks the counts against a recount.
     ///
     /// # Errors
@@ -116,7 +144,8 @@ impl PullBudget {
         for (at, registries) in &self.reserved {
             recount.reserve(at, registries);
         }
-        if recount.nodes == self.nodes && recount.registries == self.registries {
+        let without_slot = self.stalled.iter().any(|at| !self.has_slot(at));
+        if recount.nodes == self.nodes && recount.registries == self.registries && !without_slot {
             Ok(())
         } else {
             Err(format!(
@@ -125,8 +154,17 @@ impl PullBudget {
         }
     }
 
+    /// Returns the Deployments that pull on a node, and make progress.
+    pub(super) fn making_progress<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> impl Iterator<Item = &'a DeploymentKey> {
+        self.on_node(node)
+            .filter(move |key| !self.is_stalled(key, node))
+    }
+
     /// Returns the Deployments that pull on a node.
-    pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+    fn on_node(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
         self.nodes.get(node).into_iter().flatten()
     }
 

@@ -9,6 +9,7 @@ use super::command::CreatePermission;
 use super::creates::{Create, Creates};
 use super::planning::current_method;
 use super::prefetch::{PullSet, StoredDeployment};
+use super::progress;
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
@@ -145,7 +146,7 @@ impl Dispatcher {
             return DispatchOutcome::SkipNode;
         };
         match pulls.reserve_slot(at, &set.registries) {
-            Ok(()) => {}
+            Ok(()) => progress::watch(pulls, at, turn),
             Err(LimitReached::Node) => return DispatchOutcome::SkipNode,
             Err(LimitReached::Registry | LimitReached::Cluster) => {
                 if let Some(prefetch) = pulls.prefetches.get_mut(key) {

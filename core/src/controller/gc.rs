@@ -1,4 +1,4 @@
-//! Deletes prefetch pods that are no longer needed, and forgets prefetches that are finished.
+//! Deletes prefetch pods that are no longer needed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const DELETE_AGAIN: Duration = Duration::from_secs(120);
 /// The time for which a node with a create in flight is left alone, unless the create succeeds before.
 const CREATE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest time between two looks at a Deployment's pods that wait for their expiry: the wall clock may be set.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// A pod whose deletion was asked for.
 #[derive(Debug)]
@@ -109,6 +109,36 @@ impl Gc {
         });
         for (name, uid) in due {
             self.delete(at, name, uid, turn);
+        }
+    }
+
+    /// Deletes the finished pods that ended first, if there are too many in the cluster.
+    pub(super) fn collect_excess(&mut self, turn: &mut Turn<'_>) {
+        let most = turn.config.limits.ended;
+        let ended = turn.store.ended_pod_count();
+        let excess = ended.saturating_sub(most + self.deletions.len());
+        if most == 0 || excess == 0 {
+            return;
+        }
+        let mut due = Vec::new();
+        for (id, pod) in turn.store.ended_pods() {
+            let at = DeploymentNode {
+                key: id.key.clone(),
+                node: pod.node.clone(),
+            };
+            // A refresh needs to know when it last pulled.
+            let workload = turn.store.enabled(&id.key);
+            let refreshes =
+                workload.is_some_and(|workload| turn.config.refresh_interval(workload).is_some());
+            if !refreshes && !self.is_deleting(&at, &pod.uid) {
+                due.push((at, pod.name.clone(), pod.uid.clone()));
+            }
+            if due.len() == excess {
+                break;
+            }
+        }
+        for (at, name, uid) in due {
+            self.delete(&at, name, uid, turn);
         }
     }
 
@@ -240,45 +270,4 @@ impl Gc {
             turn.timers.stop(&TimerKey::Delete(at.clone()));
         }
     }
-}
-
-/// Forgets a prefetch whose pods are gone and whose rollout is over. If only time is missing for that, sets a timer.
-pub(super) fn remove_finished_prefetch(
-    pulls: &mut Pulls,
-    key: &DeploymentKey,
-    turn: &mut Turn<'_>,
-) {
-    let Some(prefetch) = pulls.prefetches.get(key) else {
-        return;
-    };
-    let finished = prefetch.nodes.pending_count() == 0
-        && turn.config.refresh_interval(&prefetch.workload).is_none()
-        && !turn.store.has_pods(key);
-    if !finished {
-        return;
-    }
-    let current = turn
-        .store
-        .enabled(key)
-        .filter(|_| prefetch.covers_all_nodes);
-    if let Some(rollout) = current.map(|workload| workload.state.rollout)
-        && rollout.is_recent(turn.now.wall, turn.config.retain)
-    {
-        // An unfinished rollout reports its end as a change.
-        let ends = rollout.progressed.filter(|_| rollout.settled);
-        if let Some(ends) = ends.and_then(|at| at.checked_add(turn.config.retain).ok()) {
-            let latest = turn.now.monotonic + LONGEST_PAUSE;
-            let at = turn.now.at_wall(ends).min(latest);
-            turn.timers.set_at_latest(TimerKey::Gc(key.clone()), at);
-        }
-        return;
-    }
-    for timer in [
-        TimerKey::Refresh,
-        TimerKey::DeferralDone,
-        TimerKey::ListStarting,
-    ] {
-        turn.timers.stop(&timer(key.clone()));
-    }
-    pulls.cancel_prefetch(key);
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use super::command::{CommandId, CommandResult, Event};
 use super::dispatch::Dispatcher;
-use super::gc::{self, Gc};
+use super::gc::Gc;
 use super::holds::Holds;
 use super::lookups::{Lookup, Lookups};
 use super::nodes::SeenNodes;
 use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
-use super::{deployments, pull, refresh, sharing, starting_pods, terms};
+use super::{deployments, finished, progress, pull, refresh, sharing, starting_pods, terms};
 
 /// The parts that keep state between events.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ impl Parts {
             Event::PodChanged(at) => {
                 self.pulls.sharing.wake(&at);
                 pull::sync_node(&mut self.pulls, &at, turn);
+                progress::watch(&mut self.pulls, &at, turn);
+                self.gc.collect_excess(turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
                 if self.holds.is_settling(&at.key) || !turn.store.has_pods(&at.key) {
                     turn.mark_changed(&at.key);
@@ -174,6 +176,7 @@ impl Parts {
                 pull::on_expectation_timeout(&mut self.pulls, &at, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
             }
+            TimerKey::PullStalled(at) => progress::on_stalled(&mut self.pulls, &at),
             TimerKey::Delete(at) => self.gc.on_delete_due(&self.pulls, &at, turn),
             TimerKey::CanaryDone(key, _) => self.pulls.queue.push(&key),
             TimerKey::RefusedUntil(key) => {
@@ -204,7 +207,7 @@ impl Parts {
                 self.dispatcher
                     .creates
                     .end_unwanted(&mut self.pulls, &key, turn);
-                gc::remove_finished_prefetch(&mut self.pulls, &key, turn);
+                finished::remove_finished_prefetch(&mut self.pulls, &key, turn);
                 self.holds.sync_hold(&self.pulls, &key, turn);
             }
             sharing::sync_followers(&mut self.pulls, turn);

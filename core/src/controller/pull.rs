@@ -8,6 +8,7 @@ use super::log::LogLine;
 use super::messages;
 use super::observation::Observation;
 use super::prefetch::Prefetch;
+use super::progress;
 use super::pull_state::{PullState, failed_state};
 use super::pulls::Pulls;
 use super::sharing::{follow, shared_pulls};
@@ -108,7 +109,11 @@ fn apply_evidence(
             }
             pulls.transition(at, PullState::Pulling);
             if active {
+                let counted = pulls.has_slot(at);
                 pulls.reserve_for_existing_pod(at);
+                if !counted {
+                    progress::watch(pulls, at, turn);
+                }
             } else {
                 pulls.release_slot(at);
             }

@@ -67,9 +67,12 @@ impl Pulls {
         self.prefetches.insert(key, prefetch);
     }
 
-    /// Returns the Deployments that pull on a node.
-    pub(super) fn pulling_on(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
-        self.budget.on_node(node)
+    /// Returns the Deployments that pull on a node, and make progress.
+    pub(super) fn pulling_on<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> impl Iterator<Item = &'a DeploymentKey> {
+        self.budget.making_progress(node)
     }
 
     /// Returns the nodes that pull.
@@ -122,6 +125,24 @@ impl Pulls {
             return;
         }
         self.sharing.wake(at);
+        self.queue_parked(at);
+    }
+
+    /// Returns whether a pull has a slot.
+    pub(super) fn has_slot(&self, at: &DeploymentNode) -> bool {
+        self.budget.has_slot(at)
+    }
+
+    /// Records whether a pull makes progress. One that does not leaves its place on the node to others.
+    pub(super) fn set_stalled(&mut self, at: &DeploymentNode, stalled: bool) {
+        if self.budget.set_stalled(at, stalled) && stalled {
+            self.sharing.wake(at);
+            self.queue_parked(at);
+        }
+    }
+
+    /// Queues the Deployments again that wait for a node, or for a registry.
+    fn queue_parked(&mut self, at: &DeploymentNode) {
         for key in self.parked_on_node.remove(&at.node).unwrap_or_default() {
             let node = at.node.clone();
             let waiting = DeploymentNode { key, node };

@@ -15,6 +15,8 @@ pub(super) enum TimerKey {
     PullRetry(DeploymentNode),
     /// Stop waiting for the watch to show a created pod.
     Expectation(DeploymentNode),
+    /// Lend the slot of a pull without progress to another.
+    PullStalled(DeploymentNode),
     /// Delete a pod again, or forget that its deletion was asked for.
     Delete(DeploymentNode),
     /// Send to the nodes of an architecture group whose canary was watched for long enough.

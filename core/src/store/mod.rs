@@ -110,6 +110,16 @@ impl Store {
         self.pods.has_unfinished(key)
     }
 
+    /// Returns the number of prefetch pods that have ended.
+    pub fn ended_pod_count(&self) -> usize {
+        self.pods.ended_count()
+    }
+
+    /// Returns the prefetch pods that have ended, the earliest first.
+    pub fn ended_pods(&self) -> impl Iterator<Item = (&PodId, &PrefetchPod)> {
+        self.pods.ended()
+    }
+
     fn mode(&self, workload: &Workload) -> Mode {
         if self.is_exempt(&workload.key.namespace) {
             return Mode::Disabled;

@@ -93,6 +93,8 @@ pub(super) struct Pods {
     all: Cache<PodId, PrefetchPod>,
     /// The names of the pods of each Deployment on each node.
     by_deployment: BTreeMap<DeploymentKey, BTreeMap<NodeName, BTreeSet<String>>>,
+    /// The pods that have ended, by the time of that.
+    ended: BTreeSet<(Timestamp, PodId)>,
     /// Pods of one image set share their list of images.
     images: BTreeSet<PodImages>,
 }
@@ -128,6 +130,16 @@ impl Pods {
         let names = nodes.into_iter().flat_map(BTreeMap::values).flatten();
         let mut pods = self.by_name(key, names);
         pods.any(|pod| pod.outcome.ended.is_none())
+    }
+
+    pub(super) fn ended_count(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// Returns the pods that have ended, the earliest first.
+    pub(super) fn ended(&self) -> impl Iterator<Item = (&PodId, &PrefetchPod)> {
+        let ended = self.ended.iter();
+        ended.filter_map(|(_, id)| Some((id, self.all.current().get(id)?)))
     }
 
     fn by_name<'a>(
@@ -174,8 +186,17 @@ impl Pods {
                 pod.images = self.intern_images(pod.images);
                 pod.node = nodes.intern_name(pod.node);
                 let node = pod.node.clone();
-                let unchanged = self.all.current().get(&id) == Some(&pod);
+                let ended = pod.outcome.ended;
+                let before = self.all.current().get(&id);
+                let unchanged = before == Some(&pod);
+                let ended_before = before.and_then(|before| before.outcome.ended);
                 self.all.upsert(scope, id.clone(), pod);
+                if ended_before != ended {
+                    if let Some(at) = ended_before {
+                        self.ended.remove(&(at, id.clone()));
+                    }
+                    self.ended.extend(ended.map(|at| (at, id.clone())));
+                }
                 if unchanged {
                     return Vec::new();
                 }
@@ -186,19 +207,23 @@ impl Pods {
             }
             Update::Deleted(id) => {
                 let removed = self.all.remove(&id);
-                let removed = removed.map(|pod| self.remove(id, pod.node));
+                let removed = removed.map(|pod| self.remove(id, pod));
                 removed.into_iter().collect()
             }
             Update::ListFinished => {
                 let covered = |id: &PodId| in_scope(scope, &id.key.namespace);
                 let gone = self.all.finish_relist(scope, covered).into_iter();
-                gone.map(|(id, pod)| self.remove(id, pod.node)).collect()
+                gone.map(|(id, pod)| self.remove(id, pod)).collect()
             }
         }
     }
 
-    /// Removes a pod that is gone from the index.
-    fn remove(&mut self, id: PodId, node: NodeName) -> Change {
+    /// Removes a pod that is gone from the indexes.
+    fn remove(&mut self, id: PodId, pod: PrefetchPod) -> Change {
+        let node = pod.node;
+        if let Some(at) = pod.outcome.ended {
+            self.ended.remove(&(at, id.clone()));
+        }
         let PodId { key, name } = id;
         if let Some(nodes) = self.by_deployment.get_mut(&key) {
             if let Some(names) = nodes.get_mut(&node) {

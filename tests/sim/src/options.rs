@@ -128,6 +128,7 @@ impl Options {
                 per_registry,
                 per_node,
                 per_node_in_all: per_node * 2,
+                ended: 0,
             },
             refresh: random.per_mille(100).then(|| seconds(60)),
             new_node_deployments: random.pick(&[0, 1, 10]),

@@ -90,3 +90,83 @@ fn the_limit_on_a_registry_is_kept_and_used_and_one_does_not_wait_for_the_other(
     assert_eq!((most["one.example"], most["two.example"]), (4, 4));
     assert_eq!(most[ALL], 8);
 }
+
+/// Begins a pull of two images on the only node, which has one place for all, and a rollout in another namespace.
+fn one_place() -> (World, Pod) {
+    let limits = PullLimits {
+        per_node: 1,
+        per_node_in_all: 1,
+        ..PullLimits::default()
+    };
+    let mut world = World::with(ControllerConfig { limits, ..config() });
+    world.node("n1");
+    world.deploy(web("hangs", &["a:1", "b:1"]));
+    let hanging = world.create_all().remove(0);
+    world.namespace("other", "enabled");
+    let mut other = web("web", &["c:1"]);
+    other["metadata"]["namespace"] = json!("other");
+    world.deploy(other);
+    (world, hanging)
+}
+
+#[test]
+fn a_pull_without_progress_for_a_minute_leaves_its_place_to_other_namespaces() {
+    let (mut world, hanging) = one_place();
+    world.deploy(web("second", &["d:1"]));
+    world.advance(secs(59));
+    assert!(world.take_creates().is_empty());
+    world.advance(secs(1));
+    let pods = world.create_all();
+    assert_eq!(pods.len(), 1, "its own namespace has its place");
+    assert_eq!(pods[0].metadata.namespace.as_deref(), Some("other"));
+    world.pull(&[hanging]);
+    world.pull(&pods);
+    assert_eq!(world.create_all().len(), 1);
+}
+
+#[test]
+fn a_change_of_the_status_is_progress() {
+    let (mut world, hanging) = one_place();
+    world.advance(secs(59));
+    let status = json!({"phase": "Pending", "containerStatuses": [
+        {"name": "image-0", "image": "", "imageID": "sha256:1", "ready": false, "restartCount": 0,
+         "state": {"terminated": {"exitCode": 0, "finishedAt": world.now.wall}}},
+        {"name": "image-1", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+         "state": {"waiting": {"reason": "ContainerCreating"}}},
+    ]});
+    let mut half = hanging;
+    half.status = serde_json::from_value(status).unwrap();
+    world.show(&half);
+    world.advance(secs(59));
+    assert!(world.take_creates().is_empty());
+    world.advance(secs(1));
+    assert_eq!(world.take_creates().len(), 1);
+}
+
+#[test]
+fn finished_pods_beyond_the_limit_go_in_the_order_in_which_they_ended() {
+    let limits = PullLimits {
+        ended: 10,
+        ..PullLimits::default()
+    };
+    let mut world = World::with(ControllerConfig { limits, ..config() });
+    world.nodes(12);
+    world.deploy(web("web", &["a:1"]));
+    let mut first = None;
+    for _ in 0..10 {
+        let pods = world.create_all();
+        if let Some(pod) = pods.first() {
+            first.get_or_insert(pod.metadata.uid.clone());
+        }
+        world.pull(&pods);
+        world.advance(secs(20));
+    }
+    let deletes: Vec<String> = world
+        .take_deletes()
+        .into_iter()
+        .map(|(_, uid)| uid)
+        .collect();
+    assert_eq!(deletes.len(), 2);
+    assert!(deletes.contains(&first.flatten().unwrap()), "{deletes:?}");
+    assert_eq!(world.pending(), 0, "their images are there");
+}
