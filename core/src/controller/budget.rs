@@ -75,7 +75,7 @@ impl PullBudget {
         if !self.nodes.contains_key(&at.node) && !self.has_capacity() {
             return Some(LimitReached::Cluster);
         }
-        let from = |registry: &Box<str>| self.registries.get(registry).copied().unwrap_or(0);
+        let from = |registry: &str| self.registries.get(registry).copied().unwrap_or(0);
         registries
             .iter()
             .any(|registry| reached(self.limits.per_registry, from(registry)))
