@@ -82,6 +82,10 @@ fn filter<'a>(
     if let Some(excluded) = workload.constraints.filter(node) {
         return Some(excluded);
     }
+    // Pods that tolerate a cordon may still land there. A prefetch pod would stand in the way of the drain.
+    if node.is_leaving() {
+        return Some(SkipReason::Cordoned);
+    }
     let selector = workload.annotations.node_selector.as_ref();
     if let Some(unmet) = selector.and_then(|selector| selector.first_unmatched(&node.labels)) {
         return Some(SkipReason::NotSelected(unmet));

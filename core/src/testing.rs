@@ -80,6 +80,7 @@ pub fn pod(of: &Workload, outcomes: Vec<ImageStatus>, ended: Option<i64>) -> Pre
         outcome: PodStatusSummary {
             images: outcomes,
             ended: ended.map(|at| Timestamp::from_second(at).expect("a time")),
+            ..PodStatusSummary::default()
         },
         created: Some(Timestamp::from_second(100).expect("a time")),
         deleting: false,

@@ -44,7 +44,7 @@ fn every_metric_is_documented_and_no_other() {
     metrics.policy_enforced("headstart-only-resumes", true);
     metrics.pod_decided(&PodStatusSummary {
         images: vec![ImageStatus::Pulled],
-        ended: None,
+        ..PodStatusSummary::default()
     });
     let text = metrics.encode();
     let registered = text.lines().filter_map(|line| {

@@ -7,6 +7,9 @@ use crate::hash::short_hash;
 /// First and longest pause before a node is tried again that lost its pod. Out of pod slots, out of CPU, a drain: all of
 /// these take a while to pass.
 const NODE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// First and longest pause before nodes are tried again where an image failed for good. Half of the first is longer than the
+/// pods that failed stay. Tags are pushed, credentials and disks are repaired by people.
+const FAILED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
 /// First and longest pause after the API server refused a Deployment's pods. People change quotas and policies.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// First and longest pause before a write is sent again that failed in a way that may pass.
@@ -21,6 +24,11 @@ pub(super) const ATTEMPTS: u8 = 5;
 /// Returns the pause after the pod of a node was lost for the `attempt`th time.
 pub(super) fn node_delay(attempt: u8, node: &str) -> Duration {
     jittered(NODE, attempt.into(), node)
+}
+
+/// Returns the pause before a Deployment's failed nodes are tried for the `attempt`th time again.
+pub(super) fn failed_delay(attempt: u32, deployment: &str) -> Duration {
+    jittered(FAILED, attempt, deployment)
 }
 
 /// Returns the pause after the API server refused a Deployment's pods for the `attempt`th time.

@@ -34,7 +34,7 @@ pub(super) enum CanaryGate {
 }
 
 impl CanaryGate {
-    fn canary() -> Self {
+    pub(super) fn canary() -> Self {
         Self::Canary {
             room: CANARY_PODS,
             unanswered: 0,

@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::turn::Turn;
 use crate::evidence::still_needed;
 use crate::pod::status::ImageStatus;
 use crate::store::PrefetchPod;
@@ -75,6 +76,23 @@ pub(super) fn expires_at(
         retain
     };
     after(since, stays)
+}
+
+/// Returns whether a node is about to go.
+pub(super) fn is_leaving(node: &str, turn: &Turn<'_>) -> bool {
+    let record = turn.store.node(node);
+    record.is_some_and(|record| record.info.is_leaving())
+}
+
+/// Returns how long finished pods stay on a node after the rollout. Karpenter looks for nodes to remove only where no pod has
+/// come or gone for a while, so there they go at once.
+pub(super) fn retention(node: &str, turn: &Turn<'_>) -> SignedDuration {
+    let record = turn.store.node(node);
+    if record.is_some_and(|record| record.info.is_karpenter()) {
+        SignedDuration::ZERO
+    } else {
+        turn.config.retain
+    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
-//! Deletes prefetch pods that are no longer needed.
+//! Deletes prefetch pods that are no longer needed, and those that are in the way.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
-
 use super::backoff;
 use super::command::{Command, CommandId, WriteError};
-use super::expiry::expires_at;
+use super::expiry::{expires_at, is_leaving, retention};
 use super::log::LogLine;
 use super::pulls::Pulls;
+use super::stuck_pods::StuckPods;
 use super::timers::TimerKey;
 use super::turn::Turn;
-use crate::store::DeploymentNode;
+use crate::store::{DeploymentNode, NodeName, PrefetchPod};
 use crate::time::Instant;
-use crate::workload::DeploymentKey;
+use crate::workload::{DeploymentKey, Workload};
 
 /// The time after a delete was requested. A pod that is still there then is deleted again.
 const DELETE_AGAIN: Duration = Duration::from_secs(120);
@@ -51,6 +50,7 @@ pub(super) struct Gc {
     deletions: BTreeMap<DeploymentNode, BTreeMap<String, Deletion>>,
     in_flight: BTreeMap<CommandId, (DeploymentNode, String)>,
     waiting: VecDeque<(DeploymentNode, String)>,
+    stuck: StuckPods,
 }
 
 impl Gc {
@@ -68,35 +68,52 @@ impl Gc {
         }
     }
 
+    /// Deletes the unfinished pods of all Deployments on a node that is about to go: they would stand in the way of its drain.
+    pub(super) fn collect_leaving_node(
+        &mut self,
+        pulls: &Pulls,
+        name: &NodeName,
+        turn: &mut Turn<'_>,
+    ) {
+        if !is_leaving(name, turn) {
+            return;
+        }
+        let keys: Vec<DeploymentKey> = turn.store.deployments_with_pods().cloned().collect();
+        for key in keys {
+            let node = name.clone();
+            self.collect_node(pulls, &DeploymentNode { key, node }, turn);
+        }
+    }
+
     /// Deletes the pods on a node that are no longer needed, and sets a timer for the next one.
     pub(super) fn collect_node(&mut self, pulls: &Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
         self.forget_missing(at, turn);
+        let now = turn.now.monotonic;
+        let pods = turn.store.pods_on_node(&at.key, &at.node);
+        self.stuck.observe(at, &pods, now);
         // If the pod were deleted now, the expectation would never be met. The node is looked at again when a
         // pod is created, or after a pause.
         if pulls.expectations.is_create_in_flight(at) {
-            let again = turn.now.monotonic + CREATE_PAUSE;
+            let again = now + CREATE_PAUSE;
             turn.timers
                 .set_at_latest(TimerKey::Gc(at.key.clone()), again);
             return;
         }
-        let workload = turn.store.enabled(&at.key);
-        let refresh = workload.and_then(|workload| turn.config.refresh_interval(workload));
-        let mut next: Option<Timestamp> = None;
+        let workload = turn.store.enabled(&at.key).cloned();
+        let mut next: Option<Instant> = None;
         let mut due: Vec<(String, String)> = Vec::new();
-        for pod in turn.store.pods_on_node(&at.key, &at.node) {
-            let workload = workload.map(|workload| &**workload);
-            let Some(expires) = expires_at(workload, pod, turn.config.retain, refresh) else {
+        for pod in pods {
+            let Some(expires) = self.due_at(at, pod, workload.as_deref(), turn) else {
                 continue;
             };
-            if expires > turn.now.wall {
+            if expires > now {
                 next = next.into_iter().chain([expires]).min();
             } else if !self.is_deleting(at, &pod.uid) {
                 due.push((pod.name.clone(), pod.uid.clone()));
             }
         }
         if let Some(next) = next {
-            let latest = turn.now.monotonic + LONGEST_PAUSE;
-            let next = turn.now.at_wall(next).min(latest);
+            let next = next.min(now + LONGEST_PAUSE);
             turn.timers
                 .set_at_latest(TimerKey::Gc(at.key.clone()), next);
         }
@@ -112,42 +129,43 @@ impl Gc {
         }
     }
 
-    /// Deletes the finished pods that ended first, if there are too many in the cluster.
-    pub(super) fn collect_excess(&mut self, turn: &mut Turn<'_>) {
-        let most = turn.config.limits.ended;
-        let ended = turn.store.ended_pod_count();
-        let excess = ended.saturating_sub(most + self.deletions.len());
-        if most == 0 || excess == 0 {
-            return;
+    /// Returns when a pod is to be deleted, if nothing changes before.
+    fn due_at(
+        &self,
+        at: &DeploymentNode,
+        pod: &PrefetchPod,
+        workload: Option<&Workload>,
+        turn: &Turn<'_>,
+    ) -> Option<Instant> {
+        let now = turn.now;
+        if !pod.deleting && pod.outcome.ended.is_none() && is_leaving(&at.node, turn) {
+            return Some(now.monotonic);
         }
-        let mut due = Vec::new();
-        for (id, pod) in turn.store.ended_pods() {
-            let at = DeploymentNode {
-                key: id.key.clone(),
-                node: pod.node.clone(),
-            };
-            // A refresh needs to know when it last pulled.
-            let workload = turn.store.enabled(&id.key);
-            let refreshes =
-                workload.is_some_and(|workload| turn.config.refresh_interval(workload).is_some());
-            if !refreshes && !self.is_deleting(&at, &pod.uid) {
-                due.push((at, pod.name.clone(), pod.uid.clone()));
+        let refresh = workload.and_then(|workload| turn.config.refresh_interval(workload));
+        let expires = expires_at(workload, pod, retention(&at.node, turn), refresh);
+        let expires = expires.map(|expires| {
+            if expires <= now.wall {
+                now.monotonic
+            } else {
+                now.at_wall(expires)
             }
-            if due.len() == excess {
-                break;
-            }
-        }
-        for (at, name, uid) in due {
-            self.delete(&at, name, uid, turn);
-        }
+        });
+        let stuck = self.stuck.due_at(at, &pod.uid);
+        expires.into_iter().chain(stuck).min()
     }
 
-    fn is_deleting(&self, at: &DeploymentNode, uid: &str) -> bool {
+    /// Returns the number of nodes of Deployments where pods are being deleted.
+    pub(super) fn deleting(&self) -> usize {
+        self.deletions.len()
+    }
+
+    pub(super) fn is_deleting(&self, at: &DeploymentNode, uid: &str) -> bool {
         let deletions = self.deletions.get(at);
         deletions.is_some_and(|deletions| deletions.contains_key(uid))
     }
 
-    fn delete(&mut self, at: &DeploymentNode, name: String, uid: String, turn: &mut Turn<'_>) {
+    /// Deletes a pod.
+    pub(super) fn delete(&mut self, at: &DeploymentNode, name: String, uid: String, turn: &mut Turn<'_>) {
         let deletion = Deletion {
             name,
             attempts: 0,

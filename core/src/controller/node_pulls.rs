@@ -52,6 +52,8 @@ pub(super) struct NodePulls {
     /// Nodes whose state is not final.
     pending: usize,
     abandoned: usize,
+    /// The number of times that the nodes were tried again where an image failed for good.
+    pub(super) failed_retries: u32,
 }
 
 impl NodePulls {
@@ -176,6 +178,16 @@ impl NodePulls {
     pub(super) fn requeue_front(&mut self, node: &NodeName) {
         if let Some((_, group)) = self.group_of(node) {
             group.ready.push_front(node.clone());
+        }
+    }
+
+    /// Lets each large group begin with a canary again.
+    pub(super) fn restart_canaries(&mut self) {
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            let nodes = self.all.values().filter(|pull| pull.group == index);
+            if nodes.count() > CANARY_THRESHOLD {
+                group.gate = CanaryGate::canary();
+            }
         }
     }
 

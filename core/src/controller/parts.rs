@@ -11,7 +11,9 @@ use super::nodes::SeenNodes;
 use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
-use super::{deployments, finished, progress, pull, refresh, sharing, starting_pods, terms};
+use super::{
+    deployments, excess, failed_pulls, progress, pull, refresh, removal, sharing, starting_pods, terms,
+};
 
 /// The parts that keep state between events.
 #[derive(Debug)]
@@ -54,12 +56,15 @@ impl Parts {
                 self.gc.collect_deployment(&self.pulls, &key, turn);
                 turn.mark_changed(&key);
             }
-            Event::NodeChanged(name) => self.seen_nodes.sync_node(&mut self.pulls, &name, turn),
+            Event::NodeChanged(name) => {
+                self.seen_nodes.sync_node(&mut self.pulls, &name, turn);
+                self.gc.collect_leaving_node(&self.pulls, &name, turn);
+            }
             Event::PodChanged(at) => {
                 self.pulls.sharing.wake(&at);
                 pull::sync_node(&mut self.pulls, &at, turn);
                 progress::watch(&mut self.pulls, &at, turn);
-                self.gc.collect_excess(turn);
+                excess::delete_excess(&mut self.gc, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
                 if self.holds.is_settling(&at.key) || !turn.store.has_pods(&at.key) {
                     turn.mark_changed(&at.key);
@@ -171,6 +176,7 @@ impl Parts {
                     .creates
                     .on_retry_due(&mut self.pulls, &at, turn)
             }
+            TimerKey::FailedRetry(key) => failed_pulls::retry_failed(&mut self.pulls, &key, turn),
             TimerKey::PullRetry(at) => pull::on_retry_due(&mut self.pulls, &at),
             TimerKey::Expectation(at) => {
                 pull::on_expectation_timeout(&mut self.pulls, &at, turn);
@@ -207,7 +213,8 @@ impl Parts {
                 self.dispatcher
                     .creates
                     .end_unwanted(&mut self.pulls, &key, turn);
-                finished::remove_finished_prefetch(&mut self.pulls, &key, turn);
+                removal::remove_finished_prefetch(&mut self.pulls, &key, turn);
+                removal::stop_timers(&self.pulls, &key, turn);
                 self.holds.sync_hold(&self.pulls, &key, turn);
             }
             sharing::sync_followers(&mut self.pulls, turn);

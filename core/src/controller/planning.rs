@@ -48,7 +48,12 @@ pub(super) fn consider_node(
         None => {}
     }
     let replaced = match prefetch.nodes.get(&at.node) {
-        Some(pull) if pull.uid == record.uid => return,
+        Some(pull) if pull.uid == record.uid => {
+            if record.info.is_leaving() && pull.state() != PullState::Present {
+                remove_leaving_node(pulls, at, turn);
+            }
+            return;
+        }
         Some(_) => {
             // Another node by the same name: nothing is on it.
             prefetch.nodes.remove(&at.node);
@@ -62,6 +67,15 @@ pub(super) fn consider_node(
     }
     // The others go on as when a node is gone.
     if replaced {
+        on_node_finished(pulls, &at.key, turn);
+    }
+}
+
+/// Removes a node that is about to go, and does not have its images. If it stays after all, it is added again.
+fn remove_leaving_node(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
+    if let Some(prefetch) = pulls.prefetches.get_mut(&at.key) {
+        prefetch.nodes.remove(&at.node);
+        pulls.release_slot_without_create(at);
         on_node_finished(pulls, &at.key, turn);
     }
 }

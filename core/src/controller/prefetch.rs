@@ -247,6 +247,7 @@ impl Prefetch {
             ..Reports::default()
         };
         self.nodes.answers.clear();
+        self.nodes.failed_retries = 0;
         self.workload = workload;
         self.terms = Terms {
             changed_at: Some(now),

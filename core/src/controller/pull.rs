@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::backoff;
 use super::expectations::CacheState;
+use super::failed_pulls::schedule_retry_of_failed;
 use super::log::LogLine;
 use super::messages;
 use super::observation::Observation;
@@ -121,6 +122,7 @@ fn apply_evidence(
         }
         NodeImages::Failed(failures) => {
             prefetch.nodes.transition(node, failed_state(&failures));
+            schedule_retry_of_failed(prefetch, &failures, turn);
             if state != PullState::Pending && !is_failed {
                 record_pod_metrics(pulls, at, pods, turn);
             }

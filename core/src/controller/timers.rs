@@ -13,6 +13,8 @@ pub(super) enum TimerKey {
     CreateRetry(DeploymentNode),
     /// Try a node again whose pod was lost.
     PullRetry(DeploymentNode),
+    /// Try the nodes again where an image failed for good.
+    FailedRetry(DeploymentKey),
     /// Stop waiting for the watch to show a created pod.
     Expectation(DeploymentNode),
     /// Lend the slot of a pull without progress to another.

@@ -106,6 +106,18 @@ fn what_cannot_be_read_of_the_limits_prefetches_nowhere() {
 }
 
 #[test]
+fn a_cordoned_node_is_left_out_though_the_template_tolerates_the_cordon() {
+    let everything = json!({"tolerations": [{"operator": "Exists"}]});
+    let web = workload(json!({
+        "containers": [{"name": "app", "image": "app:1"}], "tolerations": everything["tolerations"],
+    }));
+    let cordoned = node_with("n1", &json!({"spec": {"unschedulable": true}}));
+    let plan = plan_on(&web, [&cordoned]);
+    assert_eq!(names(&plan), [""; 0]);
+    assert_eq!(plan.skipped[0].1.reason(), "Cordoned");
+}
+
+#[test]
 fn a_node_without_room_for_a_pod_is_left_out_if_it_says_so() {
     let web = annotated(&[]);
     let slots = |slots: &str| node_with("n1", &json!({"status": {"allocatable": {"pods": slots}}}));

@@ -15,6 +15,18 @@ mod tests;
 pub use super::failure::{Failure, FailureKind, PullAnswer};
 use super::message::{classify, redact, refers_to};
 
+/// The reasons for which a container waits whose image is on the node. In the kubelet's startContainer the pull comes before
+/// each of these, and that of image volumes before it.
+const START_FAILURES: [&str; 7] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "PreCreateHookError",
+    "PreStartHookError",
+    "PostStartHookError",
+    "RunContainerError",
+    "CrashLoopBackOff",
+];
+
 /// The status of one image on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageStatus {
@@ -29,12 +41,16 @@ pub enum ImageStatus {
 }
 
 /// The status of a pod, image by image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodStatusSummary {
     /// In the order of the workload's images.
     pub images: Vec<ImageStatus>,
     /// The time at which the pod ended; `None` while it has not.
     pub ended: Option<Timestamp>,
+    /// The kubelet has seen the pod.
+    pub acknowledged: bool,
+    /// A container cannot be started, and none runs.
+    pub cannot_start: bool,
 }
 
 impl PodStatusSummary {
@@ -44,6 +60,14 @@ impl PodStatusSummary {
             ImageStatus::Pending => false,
             ImageStatus::Pulled | ImageStatus::Rejected(_) => true,
             ImageStatus::Failed(failure) => self.ended.is_some() || failure.kind.is_permanent(),
+        })
+    }
+
+    /// Returns whether an image has failed permanently.
+    pub fn has_permanent_failure(&self) -> bool {
+        self.images.iter().any(|image| match image {
+            ImageStatus::Failed(failure) => failure.kind.is_permanent(),
+            _ => false,
         })
     }
 
@@ -61,7 +85,7 @@ pub fn summarize(pod: &Pod, own_image: &str) -> PodStatusSummary {
     let Some(status) = pod.status.as_ref() else {
         return PodStatusSummary {
             images: vec![ImageStatus::Pending; count],
-            ended: None,
+            ..PodStatusSummary::default()
         };
     };
     let containers = status.container_statuses.as_deref().unwrap_or_default();
@@ -107,7 +131,23 @@ pub fn summarize(pod: &Pod, own_image: &str) -> PodStatusSummary {
             .or_else(|| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
             .unwrap_or(Timestamp::UNIX_EPOCH)
     });
-    PodStatusSummary { images, ended }
+    PodStatusSummary {
+        images,
+        ended,
+        acknowledged: status.start_time.is_some() || over || !containers.is_empty(),
+        cannot_start: !over && cannot_start(containers),
+    }
+}
+
+/// Returns whether a container waits that could not be started, and none runs.
+fn cannot_start(containers: &[ContainerStatus]) -> bool {
+    let states = || containers.iter().filter_map(|c| c.state.as_ref());
+    let waiting = |reason: &str| START_FAILURES.contains(&reason);
+    states().all(|state| state.running.is_none())
+        && states().any(|state| {
+            let reason = state.waiting.as_ref().and_then(|w| w.reason.as_deref());
+            reason.is_some_and(waiting)
+        })
 }
 
 /// Returns the status of the images of a pod whose node does not exist any more, and its images with it.
@@ -157,14 +197,7 @@ fn of_container(container: &ContainerStatus, own_image: Option<&ImageRef>) -> Im
     let reason = waiting.reason.as_deref().unwrap_or_default();
     let kind = match reason {
         "" | "ContainerCreating" | "PodInitializing" => return ImageStatus::Pending,
-        // In the kubelet's startContainer the pull comes before each of these, and that of image volumes before it.
-        "CreateContainerConfigError"
-        | "CreateContainerError"
-        | "PreCreateHookError"
-        | "PreStartHookError"
-        | "PostStartHookError"
-        | "RunContainerError"
-        | "CrashLoopBackOff" => return ImageStatus::Pulled,
+        reason if START_FAILURES.contains(&reason) => return ImageStatus::Pulled,
         _ if own_image.is_some_and(|own| refers_to(message, own)) => FailureKind::OwnImage,
         "InvalidImageName" => FailureKind::InvalidName,
         "SignatureValidationFailed" => FailureKind::Signature,

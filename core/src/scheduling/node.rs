@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{self, Node, NodeStatus};
 
 use super::labels::Labels;
 use super::quantity;
@@ -32,6 +32,20 @@ const VIRTUAL_TAINT: &str = "virtual-kubelet.io/provider";
 /// A part of the kubelet versions of the Virtual Kubelet project: `v1.25.0-vk-azure-aci-1.6.2`.
 const VIRTUAL_VERSION: &str = "-vk-";
 
+/// The taints of nodes that are about to be removed: Karpenter's and its former one, the cluster-autoscaler's, the AWS Node
+/// Termination Handler's (a prefix), GKE's, the cloud controller manager's, and the one for nodes that are out of service.
+const REMOVAL_TAINTS: [&str; 7] = [
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "ToBeDeletedByClusterAutoscaler",
+    "aws-node-termination-handler/",
+    "cloud.google.com/impending-node-termination",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "node.kubernetes.io/out-of-service",
+];
+/// The label that Karpenter sets on its nodes.
+const KARPENTER_LABEL: &str = "karpenter.sh/nodepool";
+
 /// The prefixes of taints that say the state of a node. Other taints reserve a node for some pods.
 const SYSTEM_TAINTS: [&str; 2] = ["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/"];
 
@@ -49,7 +63,7 @@ pub enum PullMethod {
 pub enum UnusableReason {
     /// No machine: a service that runs pods elsewhere.
     Virtual,
-    /// About to be gone.
+    /// Being deleted, or tainted for it.
     Deleting,
     /// Not reporting Ready.
     NotReady,
@@ -98,7 +112,7 @@ impl NodeInfo {
             || info.is_some_and(|info| info.kubelet_version.contains(VIRTUAL_VERSION));
         let unusable = if virtual_kubelet {
             Some(UnusableReason::Virtual)
-        } else if node.metadata.deletion_timestamp.is_some() {
+        } else if node.metadata.deletion_timestamp.is_some() || taints.iter().any(is_of_removal) {
             Some(UnusableReason::Deleting)
         } else {
             unusable_by_condition(status)
@@ -143,6 +157,22 @@ impl NodeInfo {
         self.unusable.is_none() && !self.taints.iter().any(of_kubernetes)
     }
 
+    /// Returns whether the node is about to go: it is cordoned, tainted for its removal, or being deleted. A pod that is not
+    /// finished would stand in the way of its drain.
+    pub fn is_leaving(&self) -> bool {
+        self.cordoned || self.unusable == Some(UnusableReason::Deleting)
+    }
+
+    /// Returns whether the kubelet reports that the node is not Ready, or does not report any more.
+    pub fn is_not_ready(&self) -> bool {
+        self.unusable == Some(UnusableReason::NotReady)
+    }
+
+    /// Returns whether Karpenter manages the node. It removes no node on which pods have come or gone a short time ago.
+    pub fn is_karpenter(&self) -> bool {
+        self.labels.get(KARPENTER_LABEL).is_some()
+    }
+
     /// Its processor architecture; empty if it does not say.
     pub fn architecture(&self) -> &str {
         self.labels.get(ARCH_LABEL).unwrap_or_default()
@@ -155,6 +185,16 @@ impl NodeInfo {
             .find_map(|label| self.labels.get(label))
             .unwrap_or_default()
     }
+}
+
+fn is_of_removal(taint: &v1::Taint) -> bool {
+    REMOVAL_TAINTS.iter().any(|removal| {
+        if removal.ends_with('/') {
+            taint.key.starts_with(removal)
+        } else {
+            taint.key == *removal
+        }
+    })
 }
 
 fn unusable_by_condition(status: Option<&NodeStatus>) -> Option<UnusableReason> {
@@ -252,6 +292,29 @@ mod tests {
         ];
         for (change, expected) in table {
             assert_eq!(node_info(&change).unusable, expected, "{change}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_about_to_go_are_known_by_cordon_taint_or_deletion() {
+        let taint = |key: &str, effect: &str| json!({"spec": {"taints": [{"key": key, "effect": effect}]}});
+        for change in [
+            json!({"spec": {"unschedulable": true}}),
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            taint("karpenter.sh/disrupted", "NoSchedule"),
+            taint("ToBeDeletedByClusterAutoscaler", "NoSchedule"),
+            taint("aws-node-termination-handler/spot-itn", "NoExecute"),
+        ] {
+            assert!(node_info(&change).is_leaving(), "{change}");
+        }
+        for change in [
+            json!({}),
+            json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+            // The autoscaler may still change its mind.
+            taint("DeletionCandidateOfClusterAutoscaler", "PreferNoSchedule"),
+            taint("karpenter.sh/unregistered", "NoExecute"),
+        ] {
+            assert!(!node_info(&change).is_leaving(), "{change}");
         }
     }
 

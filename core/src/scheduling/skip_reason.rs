@@ -36,7 +36,7 @@ pub enum SkipReason<'a> {
     TemplateOperatingSystem(&'a str),
     /// The node itself is no target now.
     Unusable(UnusableReason),
-    /// Cordoned, and the template does not tolerate it.
+    /// Cordoned.
     Cordoned,
     /// A taint that the template does not tolerate.
     UntoleratedTaint(&'a Taint),
@@ -112,7 +112,7 @@ impl fmt::Display for SkipReason<'_> {
                 UnusableReason::Virtual => {
                     "the node is a virtual kubelet and has no disk to prefetch to"
                 }
-                UnusableReason::Deleting => "the node is being deleted",
+                UnusableReason::Deleting => "the node is about to be removed",
                 UnusableReason::NotReady => "the node is not Ready",
                 UnusableReason::MemoryPressure => "the node is short of memory",
                 UnusableReason::DiskPressure => "the node is short of disk",

@@ -37,6 +37,14 @@ impl World {
         }
     }
 
+    /// Shows that the containers of these pods wait for this reason.
+    pub(super) fn wait_with(&mut self, pods: &[Pod], reason: &str) {
+        let waiting = json!({"waiting": {"reason": reason}});
+        for pod in pods {
+            self.show(&with_status(pod, "Pending", &waiting, ""));
+        }
+    }
+
     /// Shows that the kubelet refused these pods.
     pub(super) fn reject(&mut self, pods: &[Pod]) {
         for pod in pods {

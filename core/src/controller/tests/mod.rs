@@ -4,6 +4,7 @@
 mod budgets;
 mod creates;
 mod dispatch;
+mod disruption;
 mod fake_cluster;
 mod gc;
 mod hold_answers;

@@ -325,6 +325,15 @@ impl World {
         self.finish(id, CommandResult::PodsListed(Ok(nodes)));
     }
 
+    /// Says that no pod of the rollout starts, if that is asked.
+    pub(super) fn answer_starting(&mut self) {
+        self.advance(Duration::from_millis(400));
+        let is_list = |command: &Command| matches!(command, Command::ListPods { .. });
+        if self.commands.iter().any(is_list) {
+            self.answer_list([]);
+        }
+    }
+
     pub(super) fn fail_list(&mut self) {
         let id = self.take_list();
         self.finish(id, CommandResult::PodsListed(Err("forbidden".into())));

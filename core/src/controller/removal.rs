@@ -37,12 +37,20 @@ pub(super) fn remove_finished_prefetch(
         }
         return;
     }
+    pulls.cancel_prefetch(key);
+}
+
+/// Stops the timers of a Deployment that has no prefetch.
+pub(super) fn stop_timers(pulls: &Pulls, key: &DeploymentKey, turn: &mut Turn<'_>) {
+    if pulls.prefetches.contains_key(key) {
+        return;
+    }
     for timer in [
         TimerKey::Refresh,
         TimerKey::DeferralDone,
         TimerKey::ListStarting,
+        TimerKey::FailedRetry,
     ] {
         turn.timers.stop(&timer(key.clone()));
     }
-    pulls.cancel_prefetch(key);
 }

@@ -1,0 +1,147 @@
+//! Watches the kubelets: one that does not acknowledge a prefetch pod, or whose node is not Ready, is not waited for.
+
+use super::absence::{Absence, MIN_SILENCE, silence_limit};
+use super::messages;
+use super::pulls::Pulls;
+use super::timers::TimerKey;
+use super::turn::Turn;
+use crate::event::EventReason;
+use crate::store::{DeploymentNode, NodeName, NodeRecord, PrefetchPod};
+use crate::workload::DeploymentKey;
+
+/// Reads from the pods on a node whether its kubelet acknowledges them.
+pub(super) fn observe_pods(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
+    let pods = turn.store.pods_on_node(&at.key, &at.node);
+    let lives = |pod: &&&PrefetchPod| !pod.deleting && pod.outcome.ended.is_none();
+    let (acknowledged, waiting): (Vec<&PrefetchPod>, Vec<&PrefetchPod>) = pods
+        .iter()
+        .filter(lives)
+        .partition(|pod| pod.outcome.acknowledged);
+    let now = turn.now.monotonic;
+    let timer = TimerKey::Silence(at.clone());
+    let prefetch = pulls.prefetches.get_mut(&at.key);
+    let pull = prefetch.and_then(|prefetch| prefetch.nodes.get_mut(&at.node));
+    let newest = waiting.into_iter().max_by_key(|pod| pod.created);
+    match (pull, newest) {
+        (Some(pull), Some(pod)) => {
+            if !pull.acknowledgement.await_pod(&pod.uid, now) {
+                return;
+            }
+            turn.timers.set(timer, now + MIN_SILENCE);
+        }
+        (Some(pull), None) => {
+            let is_acknowledged = |uid: &str| {
+                let mut pods = pods.iter();
+                pods.any(|pod| pod.uid == uid && pod.outcome.acknowledged)
+            };
+            pull.acknowledgement.stop(is_acknowledged, now);
+            turn.timers.stop(&timer);
+            if !acknowledged.is_empty() {
+                set_absence(pulls, at, |absence| absence.refused = false, turn);
+            }
+        }
+        (None, _) => turn.timers.stop(&timer),
+    }
+    set_silent(pulls, at, false, turn);
+}
+
+/// Checks a kubelet that had its time to acknowledge a pod. The others may have needed long too.
+pub(super) fn on_silence(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
+    let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
+        return;
+    };
+    let pull = prefetch.nodes.get(&at.node);
+    let Some(since) = pull.and_then(|pull| pull.acknowledgement.waiting_since()) else {
+        return;
+    };
+    let limit = silence_limit(prefetch.nodes.acknowledged_after());
+    if since + limit > turn.now.monotonic {
+        let timer = TimerKey::Silence(at.clone());
+        turn.timers.set(timer, since + limit);
+        return;
+    }
+    let reason = "KubeletSilent";
+    if prefetch.reports.take_node_fault(reason) {
+        let note = messages::node_silent(&at.node, limit);
+        prefetch.reports.last_error = Some(note.clone());
+        let failed = EventReason::PrefetchFailed;
+        let workload = &prefetch.workload;
+        turn.out.event(workload, failed, reason, note);
+    }
+    set_silent(pulls, at, true, turn);
+}
+
+/// Records whether a node is Ready. Returns without an effect for a node that is decided.
+pub(super) fn observe_node(
+    pulls: &mut Pulls,
+    at: &DeploymentNode,
+    record: &NodeRecord,
+    turn: &mut Turn<'_>,
+) {
+    let not_ready = record.info.is_not_ready();
+    set_absence(pulls, at, |absence| absence.not_ready = not_ready, turn);
+}
+
+/// Takes over what is known of the nodes of a prefetch from the prefetches of other Deployments.
+pub(super) fn copy_silence(pulls: &mut Pulls, key: &DeploymentKey) {
+    let Some(prefetch) = pulls.prefetches.get_mut(key) else {
+        return;
+    };
+    for node in pulls.silent.keys() {
+        if let Some(pull) = prefetch.nodes.get_mut(node) {
+            pull.absence.silent = true;
+        }
+    }
+}
+
+/// Records that the kubelet does not acknowledge a Deployment's pod, or that this is over. A kubelet that is silent for one
+/// Deployment is so for all.
+fn set_silent(pulls: &mut Pulls, at: &DeploymentNode, silent: bool, turn: &mut Turn<'_>) {
+    let before = pulls.silent.contains_key(&at.node);
+    if silent {
+        let of_node = pulls.silent.entry(at.node.clone()).or_default();
+        of_node.insert(at.key.clone());
+    } else if let Some(of_node) = pulls.silent.get_mut(&at.node) {
+        of_node.remove(&at.key);
+        if of_node.is_empty() {
+            pulls.silent.remove(&at.node);
+        }
+    }
+    if pulls.silent.contains_key(&at.node) != before {
+        spread_silence(pulls, &at.node, !before, turn);
+    }
+}
+
+/// Forgets a node that is gone.
+pub(super) fn forget_node(pulls: &mut Pulls, node: &NodeName) {
+    pulls.silent.remove(node);
+}
+
+fn spread_silence(pulls: &mut Pulls, node: &NodeName, silent: bool, turn: &mut Turn<'_>) {
+    let keys: Vec<DeploymentKey> = pulls.prefetches.keys().cloned().collect();
+    for key in keys {
+        let node = node.clone();
+        let at = DeploymentNode { key, node };
+        set_absence(pulls, &at, |absence| absence.silent = silent, turn);
+    }
+}
+
+/// Changes the reasons for which a node is not waited for. If that changes whether it is, the hold is checked, and other nodes
+/// may be sent to.
+pub(super) fn set_absence(
+    pulls: &mut Pulls,
+    at: &DeploymentNode,
+    change: impl FnOnce(&mut Absence),
+    turn: &mut Turn<'_>,
+) {
+    let prefetch = pulls.prefetches.get_mut(&at.key);
+    let Some(pull) = prefetch.and_then(|prefetch| prefetch.nodes.get_mut(&at.node)) else {
+        return;
+    };
+    let before = pull.absence.is_any();
+    change(&mut pull.absence);
+    if pull.absence.is_any() != before {
+        pulls.queue.push(&at.key);
+        turn.mark_changed(&at.key);
+    }
+}
