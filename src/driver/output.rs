@@ -90,6 +90,13 @@ pub(super) fn log(line: &LogLine) {
             let DeploymentNode { key, node } = at;
             info!(deployment = %key, %node, %image, reason, "an image failed");
         }
+        LogLine::NodeRefused { at, message } => {
+            let DeploymentNode { key, node } = at;
+            info!(deployment = %key, %node, %message, "a node refused a prefetch pod");
+        }
+        LogLine::NodeSilent(DeploymentNode { key, node }) => {
+            warn!(deployment = %key, %node, "the kubelet does not acknowledge a prefetch pod");
+        }
         LogLine::Finished {
             key,
             present,

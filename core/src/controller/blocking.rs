@@ -115,7 +115,10 @@ mod tests {
     #[test]
     fn the_only_node_that_is_left_is_believed() {
         assert_eq!(verdicts(&[group(0, 1, 0, 0)]), [Blocked]);
-        assert_eq!(verdicts(&[group(0, 1, 1, 0), group(5, 0, 0, 1)]), [Blocked, Open]);
+        assert_eq!(
+            verdicts(&[group(0, 1, 1, 0), group(5, 0, 0, 1)]),
+            [Blocked, Open]
+        );
     }
 
     #[test]
@@ -123,17 +126,32 @@ mod tests {
         assert_eq!(verdicts(&[group(1, 1, 0, 3)]), [Open]);
         assert_eq!(verdicts(&[group(1, 3, 0, 3)]), [Open]);
         // Another architecture has them; the failing one is alone of its kind, and any node may fail to find an image.
-        assert_eq!(verdicts(&[group(0, 1, 0, 0), group(1, 0, 0, 3)]), [Open, Open]);
+        assert_eq!(
+            verdicts(&[group(0, 1, 0, 0), group(1, 0, 0, 3)]),
+            [Open, Open]
+        );
         let two_of_a_kind = [group(0, 2, 0, 3), group(1, 0, 0, 3)];
         assert_eq!(verdicts(&two_of_a_kind), [Blocked, Open]);
     }
 
     #[test]
     fn a_missing_image_concerns_all_architectures_and_a_missing_platform_its_own() {
-        assert_eq!(verdicts(&[group(0, 1, 0, 0), group(0, 1, 0, 5)]), [Blocked; 2]);
+        assert_eq!(
+            verdicts(&[group(0, 1, 0, 0), group(0, 1, 0, 5)]),
+            [Blocked; 2]
+        );
         let doubt = Verdict::Doubt { asked: 1 };
-        assert_eq!(verdicts(&[group(0, 1, 0, 0), group(0, 0, 0, 5)]), [doubt; 2]);
-        assert_eq!(verdicts(&[group(0, 2, 2, 5), group(0, 0, 0, 5)]), [Blocked, Open]);
-        assert_eq!(verdicts(&[group(0, 1, 1, 5), group(0, 0, 0, 5)]), [DOUBT, Open]);
+        assert_eq!(
+            verdicts(&[group(0, 1, 0, 0), group(0, 0, 0, 5)]),
+            [doubt; 2]
+        );
+        assert_eq!(
+            verdicts(&[group(0, 2, 2, 5), group(0, 0, 0, 5)]),
+            [Blocked, Open]
+        );
+        assert_eq!(
+            verdicts(&[group(0, 1, 1, 5), group(0, 0, 0, 5)]),
+            [DOUBT, Open]
+        );
     }
 }

@@ -162,21 +162,6 @@ impl ArchGroup {
     }
 }
 
-/// Returns whether a permanent failure blocks a group. A node that has all images proves that they can be pulled on its
-/// architecture; a failure on another node is then that node's own fault. The kubelet goes on trying the pods that exist, so a
-/// failure that heals unblocks the rest.
-pub(super) fn is_blocked_by_failure(group: Counts, all: impl IntoIterator<Item = Counts>) -> bool {
-    if group.failing > 0 && group.present == 0 {
-        return true;
-    }
-    let (mut general, mut present) = (0, 0);
-    for counts in all {
-        general += counts.failing - counts.platform;
-        present += counts.present;
-    }
-    general > 0 && present == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,41 +197,5 @@ mod tests {
             "none is sent a second time"
         );
         assert!(!gate.allows_canary());
-    }
-
-    #[test]
-    fn a_failure_blocks_its_scope_until_one_node_proves_it_wrong() {
-        let failing = Counts {
-            failing: 1,
-            ..Counts::default()
-        };
-        let platform = Counts {
-            platform: 1,
-            ..failing
-        };
-        let present = Counts {
-            present: 1,
-            ..Counts::default()
-        };
-        let idle = Counts::default();
-        assert!(
-            is_blocked_by_failure(idle, [idle, failing]),
-            "not found blocks all"
-        );
-        assert!(!is_blocked_by_failure(idle, [idle, platform]));
-        assert!(is_blocked_by_failure(platform, [present, platform]));
-        assert!(
-            is_blocked_by_failure(failing, [failing, present]),
-            "none of its kind"
-        );
-        let mixed = Counts {
-            present: 1,
-            ..failing
-        };
-        assert!(
-            !is_blocked_by_failure(mixed, [mixed, idle])
-                && !is_blocked_by_failure(idle, [mixed, idle])
-        );
-        assert!(!is_blocked_by_failure(idle, [idle, idle]));
     }
 }

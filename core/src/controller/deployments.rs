@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::command::Reviewed;
+use super::kubelets::{copy_silence, observe_pods};
 use super::log::LogLine;
 use super::lookups::{Lookup, Lookups, awaits_plan};
 use super::messages;
@@ -169,8 +170,11 @@ fn start_prefetch(
     read_pull_secrets(pulls, lookups, &key, turn);
     for node in turn.store.nodes_with_pods(&key) {
         let key = key.clone();
-        sync_node(pulls, &DeploymentNode { key, node }, turn);
+        let at = DeploymentNode { key, node };
+        sync_node(pulls, &at, turn);
+        observe_pods(pulls, &at, turn);
     }
+    copy_silence(pulls, &key);
     starting_pods::schedule_list(pulls, &key, turn);
     pulls.queue.push(&key);
     turn.mark_changed(&key);

@@ -1,6 +1,7 @@
 //! Watches the kubelets: one that does not acknowledge a prefetch pod, or whose node is not Ready, is not waited for.
 
 use super::absence::{Absence, MIN_SILENCE, silence_limit};
+use super::log::LogLine;
 use super::messages;
 use super::pulls::Pulls;
 use super::timers::TimerKey;
@@ -12,9 +13,10 @@ use crate::workload::DeploymentKey;
 /// Reads from the pods on a node whether its kubelet acknowledges them.
 pub(super) fn observe_pods(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
     let pods = turn.store.pods_on_node(&at.key, &at.node);
-    let lives = |pod: &&&PrefetchPod| !pod.deleting && pod.outcome.ended.is_none();
+    let lives = |pod: &&PrefetchPod| !pod.deleting && pod.outcome.ended.is_none();
     let (acknowledged, waiting): (Vec<&PrefetchPod>, Vec<&PrefetchPod>) = pods
         .iter()
+        .copied()
         .filter(lives)
         .partition(|pod| pod.outcome.acknowledged);
     let now = turn.now.monotonic;
@@ -66,12 +68,13 @@ pub(super) fn on_silence(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn
         prefetch.reports.last_error = Some(note.clone());
         let failed = EventReason::PrefetchFailed;
         let workload = &prefetch.workload;
+        turn.out.logs.push(LogLine::NodeSilent(at.clone()));
         turn.out.event(workload, failed, reason, note);
     }
     set_silent(pulls, at, true, turn);
 }
 
-/// Records whether a node is Ready. Returns without an effect for a node that is decided.
+/// Records whether a node of a prefetch is Ready.
 pub(super) fn observe_node(
     pulls: &mut Pulls,
     at: &DeploymentNode,

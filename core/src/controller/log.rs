@@ -105,6 +105,15 @@ pub enum LogLine {
         /// The class of the failure.
         reason: &'static str,
     },
+    /// A node refused a prefetch pod.
+    NodeRefused {
+        /// The Deployment and the node.
+        at: DeploymentNode,
+        /// The message.
+        message: String,
+    },
+    /// A kubelet does not acknowledge a prefetch pod.
+    NodeSilent(DeploymentNode),
     /// Every node of a prefetch is decided.
     Finished {
         /// The Deployment.

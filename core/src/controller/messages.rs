@@ -81,6 +81,22 @@ pub(super) fn prefetch_failed(
     note
 }
 
+/// A node refuses the prefetch pod: it says nothing about the images.
+pub(super) fn node_refuses(node: &str, failure: &Failure) -> String {
+    let message = &failure.message;
+    let note = format_args!("Node {node} does not take the prefetch pod: {message}");
+    let note = printed(note, NOTE_BYTES);
+    format!("{note}. No rollout waits for the node; it is tried again later")
+}
+
+/// A kubelet does not acknowledge the prefetch pod.
+pub(super) fn node_silent(node: &str, after: Duration) -> String {
+    format!(
+        "Node {node} does not answer: its kubelet has not acknowledged the prefetch pod in {} s. No rollout waits for the node until it does",
+        after.as_secs()
+    )
+}
+
 fn image_list(workload: &Workload) -> String {
     let mut list = String::new();
     for image in &workload.images {
@@ -163,10 +179,18 @@ pub(super) fn hold_end_reason(
         let (warm, planned) = (progress.present, progress.planned);
         format!("its images are on {warm} of {}", count(planned, "node"))
     });
+    let not_waited_for = progress.map_or(0, |progress| progress.abandoned);
     let last_error = last_error.unwrap_or("see the other events");
     match ending {
+        HoldEndReason::Warm if not_waited_for > 0 => {
+            let nodes = count(not_waited_for, "node");
+            format!("{there}; {nodes} not waited for. {last_error}")
+        }
         HoldEndReason::Warm => there,
         HoldEndReason::ImageFailed => format!("an image cannot be had. {last_error}"),
+        HoldEndReason::NoNode if not_waited_for > 0 => {
+            format!("no node can take the images now. {last_error}")
+        }
         HoldEndReason::NoNode => "there is no node to prefetch on".to_owned(),
         HoldEndReason::Blocked => format!("prefetch pods are refused. {last_error}"),
         HoldEndReason::Deadline if there.is_empty() => "the time is up".to_owned(),

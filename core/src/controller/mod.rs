@@ -6,8 +6,10 @@
 //!
 //! Each part owns its state and takes what it needs as arguments; `parts` routes an event to those that it concerns.
 
+mod absence;
 mod answers;
 mod backoff;
+mod blocking;
 mod budget;
 mod canary;
 pub mod command;
@@ -20,12 +22,14 @@ mod excess;
 mod expectations;
 mod expiry;
 mod failed_pulls;
+mod failure_reports;
 mod fair_queue;
 mod gc;
 mod hold_entry;
 mod hold_removal;
 mod hold_reports;
 mod holds;
+mod kubelets;
 pub mod log;
 mod lookups;
 mod messages;

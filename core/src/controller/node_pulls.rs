@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::absence::{Absence, Acknowledgement};
 use super::answers::Answers;
-use super::canary::{
-    ArchGroup, CANARY_THRESHOLD, CanaryGate, Counts, FailureScope, is_blocked_by_failure,
-};
+use super::canary::{ArchGroup, CANARY_THRESHOLD, CanaryGate, Counts, FailureScope};
 use super::pull_state::PullState;
 use crate::store::{NodeName, NodeRecord};
 use crate::time::Instant;
+
+mod recount;
 
 /// One node of a prefetch.
 #[derive(Debug)]
@@ -27,11 +28,19 @@ pub(super) struct NodePull {
     pub(super) attempts: u8,
     /// A create was requested in this prefetch. If nothing brings the images, its pod is lost.
     pub(super) create_requested: bool,
+    /// The reasons for which a hold does not wait for it.
+    pub(super) absence: Absence,
+    pub(super) acknowledgement: Acknowledgement,
 }
 
 impl NodePull {
     pub(super) fn state(&self) -> PullState {
         self.state
+    }
+
+    /// Returns whether it is not decided, and not waited for.
+    pub(super) fn is_absent(&self) -> bool {
+        self.absence.is_any() && !self.state.is_final()
     }
 
     /// Returns the position of its architecture among the groups.
@@ -73,6 +82,10 @@ impl NodePulls {
         self.all.get_mut(node)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&NodeName, &NodePull)> {
+        self.all.iter()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &NodeName> {
         self.all.keys()
     }
@@ -80,11 +93,6 @@ impl NodePulls {
     /// Returns the number of nodes whose state is not final.
     pub(super) fn pending_count(&self) -> usize {
         self.pending
-    }
-
-    /// Returns the number of nodes that ended without all images by a fault of their own.
-    pub(super) fn abandoned(&self) -> usize {
-        self.abandoned
     }
 
     /// Adds a node. Returns whether it is new. `planned` is the number of nodes in the plan: few are sent to at once.
@@ -106,6 +114,8 @@ impl NodePulls {
             state: PullState::Pending,
             attempts: 0,
             create_requested: false,
+            absence: Absence::default(),
+            acknowledgement: Acknowledgement::default(),
         };
         let new = self.all.insert(node.clone(), pull).is_none();
         if new {
@@ -216,40 +226,7 @@ impl NodePulls {
         // One node with all images proves that they can be pulled.
         let proven = group.counts.present > 0 || group.gate == CanaryGate::Open;
         let may = group.gate.allows_canary() || !canary_only && proven;
-        may && !is_blocked_by_failure(group.counts, self.groups.iter().map(|group| group.counts))
-    }
-
-    /// Checks the counts against a recount.
-    ///
-    /// # Errors
-    /// Says which count is wrong.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let mut groups = vec![Counts::default(); self.groups.len()];
-        let (mut pending, mut abandoned) = (0, 0);
-        for pull in self.all.values() {
-            let counts = &mut groups[pull.group];
-            pending += usize::from(!pull.state.is_final());
-            match pull.state {
-                PullState::Present => counts.present += 1,
-                PullState::Failed(FailureScope::Plan) => counts.failing += 1,
-                PullState::Failed(FailureScope::Architecture) => {
-                    counts.failing += 1;
-                    counts.platform += 1;
-                }
-                PullState::Failed(FailureScope::Node) | PullState::Abandoned => abandoned += 1,
-                _ => {}
-            }
-        }
-        let counted: Vec<Counts> = self.groups.iter().map(|group| group.counts).collect();
-        let recount = (pending, abandoned, groups);
-        let count = (self.pending, self.abandoned, counted);
-        if recount == count {
-            Ok(())
-        } else {
-            Err(format!(
-                "counts of nodes are {count:?}, and are {recount:?} by a recount"
-            ))
-        }
+        may && self.verdict(index).allows_pod()
     }
 
     /// Returns whether a pending node is in the queue of a group that may send now.

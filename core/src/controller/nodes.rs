@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::kubelets::forget_node;
 use super::log::LogLine;
 use super::planning::{add_node, consider_node, is_eligible};
 use super::prefetch::Prefetch;
@@ -82,6 +83,7 @@ fn remove_node(pulls: &mut Pulls, name: &NodeName, turn: &mut Turn<'_>) {
         on_node_finished(pulls, &at.key, turn);
     }
     pulls.forget_parked(name);
+    forget_node(pulls, name);
 }
 
 /// Pulls images to a node that joined, for Deployments that were rolled out before: those with most replicas first.

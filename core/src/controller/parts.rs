@@ -12,7 +12,8 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    deployments, excess, failed_pulls, progress, pull, refresh, removal, sharing, starting_pods, terms,
+    deployments, excess, failed_pulls, kubelets, progress, pull, refresh, removal, sharing,
+    starting_pods, terms,
 };
 
 /// The parts that keep state between events.
@@ -65,6 +66,7 @@ impl Parts {
                 pull::sync_node(&mut self.pulls, &at, turn);
                 progress::watch(&mut self.pulls, &at, turn);
                 excess::delete_excess(&mut self.gc, turn);
+                kubelets::observe_pods(&mut self.pulls, &at, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
                 if self.holds.is_settling(&at.key) || !turn.store.has_pods(&at.key) {
                     turn.mark_changed(&at.key);
@@ -183,6 +185,7 @@ impl Parts {
                 self.gc.collect_node(&self.pulls, &at, turn);
             }
             TimerKey::PullStalled(at) => progress::on_stalled(&mut self.pulls, &at),
+            TimerKey::Silence(at) => kubelets::on_silence(&mut self.pulls, &at, turn),
             TimerKey::Delete(at) => self.gc.on_delete_due(&self.pulls, &at, turn),
             TimerKey::CanaryDone(key, _) => self.pulls.queue.push(&key),
             TimerKey::RefusedUntil(key) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::kubelets::{copy_silence, observe_node, observe_pods};
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
@@ -26,6 +27,8 @@ pub(super) fn add_node(
     let planned = prefetch.nodes.len() + 1;
     prefetch.add_node(&at.node, record, planned);
     sync_node(pulls, at, turn);
+    observe_pods(pulls, at, turn);
+    copy_silence(pulls, &at.key);
     pulls.queue.push(&at.key);
 }
 
@@ -51,6 +54,8 @@ pub(super) fn consider_node(
         Some(pull) if pull.uid == record.uid => {
             if record.info.is_leaving() && pull.state() != PullState::Present {
                 remove_leaving_node(pulls, at, turn);
+            } else {
+                observe_node(pulls, at, record, turn);
             }
             return;
         }

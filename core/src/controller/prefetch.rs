@@ -36,6 +36,16 @@ pub(super) struct Reports {
     finished: Option<usize>,
 }
 
+/// Stands in the place of an image in the report of a node's fault.
+const NO_IMAGE: usize = usize::MAX;
+
+impl Reports {
+    /// Returns whether a fault of a node, and not of an image, is to be reported, and records that it is: once for each class.
+    pub(super) fn take_node_fault(&mut self, reason: &'static str) -> bool {
+        self.failures.insert((NO_IMAGE, reason))
+    }
+}
+
 /// The API server's refusals of a prefetch's pods.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::backoff;
 use super::expectations::CacheState;
 use super::failed_pulls::schedule_retry_of_failed;
+use super::failure_reports::report_failures;
+use super::kubelets::set_absence;
 use super::log::LogLine;
 use super::messages;
 use super::observation::Observation;
@@ -183,6 +185,12 @@ pub(super) fn schedule_retry(
     turn: &mut Turn<'_>,
 ) {
     pulls.release_slot(at);
+    let refused = |(_, failure): &(usize, Failure)| failure.kind == FailureKind::Rejected;
+    if failures.iter().any(refused) {
+        set_absence(pulls, at, |absence| absence.refused = true, turn);
+    }
+    // Another node may be sent to in its place.
+    pulls.queue.push(&at.key);
     let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
         return;
     };
@@ -259,45 +267,5 @@ pub(super) fn on_node_finished(pulls: &mut Pulls, key: &DeploymentKey, turn: &mu
         let note = messages::prefetched(prefetch, turn.now.monotonic);
         turn.out
             .event(&prefetch.workload, EventReason::Prefetched, "", note);
-    }
-}
-
-/// Reports the failures on a node: one event for each image and class of failure.
-fn report_failures(
-    pulls: &mut Pulls,
-    at: &DeploymentNode,
-    failures: &[(usize, Failure)],
-    turn: &mut Turn<'_>,
-) {
-    let Some(prefetch) = pulls.prefetches.get_mut(&at.key) else {
-        return;
-    };
-    let unauthorized = |(_, failure): &(usize, Failure)| failure.kind == FailureKind::Unauthorized;
-    if failures.iter().any(unauthorized) {
-        prefetch.pull_secrets.want_again(turn.now.monotonic);
-        turn.mark_changed(&at.key);
-    }
-    for (index, failure) in failures {
-        let reason = failure.kind.reason();
-        if !prefetch.reports.failures.insert((*index, reason)) {
-            continue;
-        }
-        let image = prefetch.workload.images.get(*index);
-        let image = image.map_or("?", |image| &*image.as_written).to_owned();
-        let waiting = if failure.kind.is_permanent() {
-            prefetch.nodes.not_attempted_count()
-        } else {
-            0
-        };
-        let note = messages::prefetch_failed(&image, &at.node, failure, waiting);
-        prefetch.reports.last_error = Some(note.clone());
-        let subject = format!("{image} {reason}");
-        turn.out.logs.push(LogLine::ImageFailed {
-            at: at.clone(),
-            image,
-            reason,
-        });
-        let failed = EventReason::PrefetchFailed;
-        turn.out.event(&prefetch.workload, failed, subject, note);
     }
 }

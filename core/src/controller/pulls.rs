@@ -19,6 +19,8 @@ pub(super) struct Pulls {
     pub(super) expectations: Expectations,
     pub(super) queue: FairQueue,
     pub(super) sharing: Sharing,
+    /// The nodes whose kubelets do not acknowledge the pods of these Deployments.
+    pub(super) silent: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
     budget: PullBudget,
     /// Deployments that wait for a node to have a free slot.
     parked_on_node: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
@@ -33,6 +35,7 @@ impl Pulls {
             expectations: Expectations::default(),
             queue: FairQueue::default(),
             sharing: Sharing::default(),
+            silent: BTreeMap::new(),
             budget: PullBudget::new(limits),
             parked_on_node: BTreeMap::new(),
             parked_on_registry: BTreeSet::new(),

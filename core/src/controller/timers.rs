@@ -15,6 +15,8 @@ pub(super) enum TimerKey {
     PullRetry(DeploymentNode),
     /// Try the nodes again where an image failed for good.
     FailedRetry(DeploymentKey),
+    /// Take a kubelet for silent that has not acknowledged a pod.
+    Silence(DeploymentNode),
     /// Stop waiting for the watch to show a created pod.
     Expectation(DeploymentNode),
     /// Lend the slot of a pull without progress to another.

@@ -15,7 +15,7 @@ pub struct Progress {
     pub planned: usize,
     /// Of these, those that have every image.
     pub present: usize,
-    /// Those that have troubles of their own, and are not waited for.
+    /// Those that have troubles of their own or do not answer, and are not waited for.
     pub abandoned: usize,
     /// Those whose images cannot be had, as far as is known.
     pub failed: usize,
@@ -32,7 +32,7 @@ pub enum HoldEndReason {
     Warm,
     /// An image cannot be had.
     ImageFailed,
-    /// There is no node to wait for.
+    /// There is no node to wait for, or none that answers.
     NoNode,
     /// Prefetch pods are refused: quota, a policy.
     Blocked,
@@ -157,11 +157,14 @@ pub fn end_reason(
     }
     // A node with a fault of its own is no reason to wait, nor to stop waiting for the others.
     let counted = planned.saturating_sub(abandoned);
+    if counted == 0 {
+        return Some(HoldEndReason::NoNode);
+    }
     let wanted = match &workload.annotations.hold_until {
         Some(HoldUntil(share)) => share.of(counted),
         None => counted,
     };
-    if counted > 0 && present >= wanted {
+    if present >= wanted {
         Some(HoldEndReason::Warm)
     } else if pending == 0 || counted.saturating_sub(failed) < wanted {
         Some(HoldEndReason::ImageFailed)

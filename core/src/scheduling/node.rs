@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn nodes_that_are_about_to_go_are_known_by_cordon_taint_or_deletion() {
-        let taint = |key: &str, effect: &str| json!({"spec": {"taints": [{"key": key, "effect": effect}]}});
+        let taint =
+            |key: &str, effect: &str| json!({"spec": {"taints": [{"key": key, "effect": effect}]}});
         for change in [
             json!({"spec": {"unschedulable": true}}),
             json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),

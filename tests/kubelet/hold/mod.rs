@@ -1,5 +1,6 @@
 //! Rollouts that wait for their images, on real nodes and with the real Deployment controller.
 
+mod absent_nodes;
 mod admission;
 mod answers;
 mod endings;

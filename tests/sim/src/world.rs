@@ -226,6 +226,8 @@ impl World {
             Step::Monitor => {
                 cluster.queue.after(MONITOR, Step::Monitor);
                 self.monitor.check_holds(&self.replicas, cluster, MONITOR)?;
+                self.monitor
+                    .check_pods_in_the_way(&self.replicas, cluster, MONITOR)?;
             }
             Step::Heal => self.heal(),
         }

@@ -222,6 +222,8 @@ const EXPECTED: &[&str] = &[
     "pull: pod lost",
     "pull: back-off",
     "pull: abandoned",
+    "pull: node refused",
+    "pull: kubelet silent",
     "pull: other terms",
     "pull: deferred",
     "pull: node joined",

@@ -51,6 +51,26 @@ struct NodeProcesses {
     containerd: Process,
 }
 
+/// A kubelet that is stopped. It goes on when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct FrozenKubelet(u32);
+
+impl Drop for FrozenKubelet {
+    fn drop(&mut self) {
+        // It fails only for a process that has ended.
+        let _ = signal("-CONT", self.0);
+    }
+}
+
+fn signal(signal: &str, process: u32) -> Result<()> {
+    let status = std::process::Command::new("kill")
+        .args([signal, &process.to_string()])
+        .status()?;
+    ensure!(status.success(), "kill {signal} {process}: {status}");
+    Ok(())
+}
+
 /// Returns whether this machine and user can have real nodes; otherwise why not.
 pub fn unavailable() -> Option<String> {
     if !cfg!(target_os = "linux") {
@@ -319,6 +339,19 @@ impl Nodes {
         let mut kill = tokio::process::Command::new("kill");
         kill.args(["-KILL", &pid]);
         output(kill, b"").await.map(drop)
+    }
+
+    /// Stops a node's kubelet with SIGSTOP, until the result is dropped. Its containers run on.
+    ///
+    /// # Errors
+    /// Fails if there is no such node, or no process.
+    pub fn freeze_kubelet(&self, node: &str) -> Result<FrozenKubelet> {
+        let numbered = (1..).zip(&self.nodes);
+        let mut found = numbered.filter(|(number, _)| node_name(*number) == node);
+        let kubelet = found.find_map(|(_, node)| node.kubelet.as_ref()?.id());
+        let kubelet = kubelet.with_context(|| format!("no kubelet of {node}"))?;
+        signal("-STOP", kubelet)?;
+        Ok(FrozenKubelet(kubelet))
     }
 
     /// Sets a label of a node.

@@ -241,7 +241,10 @@ fn finished_pods_go_from_karpenters_nodes_when_the_rollout_is_over() {
     let pods = world.create_all();
     world.pull(&pods);
     world.advance(secs(100));
-    assert!(world.take_deletes().is_empty(), "the rollout needs its images");
+    assert!(
+        world.take_deletes().is_empty(),
+        "the rollout needs its images"
+    );
     let done = settled(world.now.wall.as_second());
     world.deploy(merged(web("web", &["a:1"]), &json!({"status": done})));
     assert_eq!(delete_all(&mut world, &pods), 1);

@@ -31,7 +31,7 @@ fn started(nodes: usize) -> (World, Vec<Pod>) {
 #[test]
 fn refused_credentials_end_a_hold_after_ten_seconds() {
     let (mut world, pods) = started(2);
-    world.fail_pulls(&pods[..1], UNAUTHORIZED);
+    world.fail_pulls(&pods, UNAUTHORIZED);
     assert_eq!(world.take_events(EventReason::PrefetchFailed).len(), 1);
     ends_after(&mut world, secs(10));
 }
@@ -39,12 +39,12 @@ fn refused_credentials_end_a_hold_after_ten_seconds() {
 #[test]
 fn refused_credentials_end_a_hold_with_the_second_attempt() {
     let (mut world, pods) = started(2);
-    world.fail_pulls(&pods[..1], UNAUTHORIZED);
+    world.fail_pulls(&pods, UNAUTHORIZED);
     world.advance(secs(1));
-    world.back_off(&pods[..1], UNAUTHORIZED);
+    world.back_off(&pods, UNAUTHORIZED);
     world.advance(secs(1));
     assert!(take_resumes(&mut world).is_empty());
-    world.fail_pulls(&pods[..1], UNAUTHORIZED);
+    world.fail_pulls(&pods, UNAUTHORIZED);
     assert_eq!(take_resumes(&mut world).len(), 1);
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{World, acknowledged};
 use crate::controller::command::WriteError;
 
 impl World {
@@ -34,6 +34,15 @@ impl World {
         let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
         for pod in pods {
             self.show(&with_status(pod, "Pending", &waiting, ""));
+        }
+    }
+
+    /// Shows that the kubelets have seen these pods.
+    pub(super) fn acknowledge(&mut self, pods: &[Pod]) {
+        for pod in pods {
+            let mut pod = pod.clone();
+            pod.status = Some(acknowledged(self.now));
+            self.show(&pod);
         }
     }
 

@@ -1,10 +1,12 @@
 //! Each test builds a controller, feeds it objects through the store and events with their times, and asserts on what comes
 //! out. Nothing here waits.
 
+mod absent_nodes;
 mod budgets;
 mod creates;
 mod dispatch;
 mod disruption;
+mod doubt;
 mod fake_cluster;
 mod gc;
 mod hold_answers;

@@ -15,14 +15,14 @@ fn cordoned() -> Value {
 #[test]
 fn a_failure_on_a_node_that_is_replaced_blocks_the_others_no_longer() {
     let mut world = World::new();
-    world.nodes(1);
+    world.nodes(2);
     world.deploy(web("web", &["a:1"]));
     let pods = world.create_all();
     world.fail_pulls(&pods, NOT_FOUND);
-    world.node("second");
+    world.node("third");
     assert!(world.take_creates().is_empty(), "the tag is missing");
     world.node_with("n001", &cordoned());
-    assert_eq!(nodes_of(&world.create_all()), ["second"]);
+    assert_eq!(nodes_of(&world.create_all()), ["third"]);
 }
 
 #[test]

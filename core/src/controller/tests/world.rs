@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) logs: Vec<LogLine>,
     /// Checks the controller after each event, which takes time for each Deployment.
     pub(super) is_checked: bool,
+    /// The kubelets acknowledge each pod at once.
+    pub(super) kubelets_answer: bool,
     answered: BTreeSet<CommandId>,
     created: usize,
 }
@@ -104,6 +106,11 @@ pub(super) fn merged(mut object: Value, change: &Value) -> Value {
     object
 }
 
+/// The status that a kubelet reports first.
+pub(super) fn acknowledged(now: Now) -> PodStatus {
+    serde_json::from_value(json!({"phase": "Pending", "startTime": now.wall})).unwrap()
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self::with(config())
@@ -122,6 +129,7 @@ impl World {
             observations: Vec::new(),
             logs: Vec::new(),
             is_checked: true,
+            kubelets_answer: true,
             answered: BTreeSet::new(),
             created: 0,
         };
@@ -292,6 +300,9 @@ impl World {
         pod.metadata.uid = Some(format!("pod-{}", self.created));
         let now = json!(self.now.wall);
         pod.metadata.creation_timestamp = serde_json::from_value(now).unwrap();
+        if self.kubelets_answer {
+            pod.status = Some(acknowledged(self.now));
+        }
         pod
     }
 

@@ -67,10 +67,7 @@ fn nodes_with_troubles_of_their_own_are_not_waited_for() {
         pending: 0,
         ..progress(3, 0)
     };
-    assert_eq!(
-        ended(&web, Some(none), 200),
-        Some(HoldEndReason::ImageFailed)
-    );
+    assert_eq!(ended(&web, Some(none), 200), Some(HoldEndReason::NoNode));
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(crate) fn check(
     check_images(leader, monitor, cluster)?;
     check_pauses(monitor, cluster)?;
     check_pods(leader, cluster)?;
-    check_restart(leader, cluster)
+    check_restart(leader, monitor, cluster)
 }
 
 /// L1: all planned nodes have all images, or a failure was reported.
@@ -244,7 +244,7 @@ fn was_shared(pod: &Pod, cluster: &Cluster) -> bool {
 }
 
 /// L4: a new controller on the same store has nothing to do.
-fn check_restart(leader: &Replica, cluster: &Cluster) -> Result<(), Violation> {
+fn check_restart(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Result<(), Violation> {
     // Without a finished pod, or without an image that no pod refers to, a new leader finds no proof.
     let deleted = [Fault::PodDeletes, Fault::NodeChurn, Fault::ImageGc];
     let deleted = deleted.into_iter().any(|fault| cluster.options.has(fault));
@@ -262,13 +262,17 @@ fn check_restart(leader: &Replica, cluster: &Cluster) -> Result<(), Violation> {
     for event in std::iter::once(granted).chain(events) {
         controller.apply(event, &leader.store, now, &mut out);
     }
-    // A Deployment that refreshes pulls when it is time. Of one that is paused and has no pods, nothing tells how old it is.
+    // A Deployment that refreshes pulls when it is time. Of one that is paused and has no pods, nothing tells how old it is. Pods
+    // with failures that stand are deleted, so a new leader tries again.
     let excused = |key: &str| {
         let mut all = leader.store.all_enabled();
         all.any(|workload| {
             let state = &workload.state;
+            let failed = (workload.key.clone(), "PrefetchFailed");
             workload.key.name == key
-                && (workload.annotations.refresh.is_some() || state.paused && state.replicas == 0)
+                && (monitor.reported.contains(&failed)
+                    || workload.annotations.refresh.is_some()
+                    || state.paused && state.replicas == 0)
         })
     };
     for command in &out.commands {

@@ -3,6 +3,7 @@
 pub(crate) mod commands;
 mod holds;
 pub(crate) mod liveness;
+mod pods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -81,6 +82,8 @@ pub(crate) struct Monitor {
     created: BTreeSet<String>,
     /// How long each hold is overdue, by the UID of the Deployment.
     held: BTreeMap<String, HeldSince>,
+    /// How long each pod is in the way, by its UID, the beginning of the leader's term, and the invariant.
+    in_the_way: BTreeMap<(String, u64, &'static str), u64>,
     /// The events that were written, by the Deployment and the reason's name.
     pub reported: BTreeSet<(DeploymentKey, &'static str)>,
     /// Deployments that a leader took for rolled out before its term, or before they were enabled.
@@ -127,6 +130,8 @@ impl Monitor {
                 LogLine::PodLost { pause: None, .. } => cluster.count("pull: abandoned"),
                 LogLine::PodLost { .. } => cluster.count("pull: back-off"),
                 LogLine::ImageFailed { .. } => cluster.count("pull: failed"),
+                LogLine::NodeRefused { .. } => cluster.count("pull: node refused"),
+                LogLine::NodeSilent(_) => cluster.count("pull: kubelet silent"),
                 LogLine::CreateRefused { .. } => cluster.count("pull: refused"),
                 LogLine::CreateFailed { .. } => cluster.count("pull: create failed"),
                 LogLine::RolledOutBefore(key) => {
