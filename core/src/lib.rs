@@ -13,6 +13,7 @@ pub mod hash;
 pub mod hold;
 pub mod image;
 mod image_presence;
+pub mod limit_range;
 pub mod limits;
 pub mod plan;
 pub mod pod;

@@ -79,6 +79,8 @@ pub enum WatchedResource {
     Nodes,
     /// Prefetch pods.
     Pods,
+    /// LimitRanges.
+    LimitRanges,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -4,7 +4,9 @@
 //! its replica leads.
 
 mod changes;
+mod limits;
 mod list_method;
+mod optional;
 mod reflector;
 mod slim;
 

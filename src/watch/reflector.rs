@@ -16,10 +16,12 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::SharedStore;
 use super::list_method::ListMethod;
+use super::optional::{FORBIDDEN_PAUSE, is_forbidden};
 use super::slim::{Slim, into_object};
 use crate::heartbeat::{Heartbeat, Heartbeats};
 use crate::metrics::{Metrics, WatchedResource};
@@ -51,8 +53,8 @@ impl Watches {
             let names = self.namespaces.iter();
             names.map(|name| Some(Arc::from(name.as_str()))).collect()
         };
-        // Nodes, and three watches for each scope. The count falls by one with each complete list.
-        self.store.expect_lists(1 + 3 * scopes.len());
+        // Nodes, and four watches for each scope. The count falls by one with each complete list.
+        self.store.expect_lists(1 + 4 * scopes.len());
         let tasks = Tasks {
             supervisor,
             heartbeats,
@@ -62,6 +64,7 @@ impl Watches {
             self.spawn_namespaces(&scope, &tasks);
             self.spawn_deployments(&scope, &tasks);
             self.spawn_pods(&scope, &tasks);
+            self.spawn_limit_ranges(&scope, &tasks);
         }
         self.spawn_nodes(&tasks);
     }
@@ -124,7 +127,12 @@ impl Watches {
         tasks.spawn(reflector, events, parse, Store::apply_node);
     }
 
-    fn reflector(&self, what: WatchedResource, scope: &Scope, tasks: &Tasks<'_>) -> Reflector {
+    pub(super) fn reflector(
+        &self,
+        what: WatchedResource,
+        scope: &Scope,
+        tasks: &Tasks<'_>,
+    ) -> Reflector {
         Reflector {
             client: self.client.clone(),
             list_method: tasks.list_method.clone(),
@@ -133,12 +141,13 @@ impl Watches {
             identity: self.identity.clone(),
             what,
             scope: scope.clone(),
+            is_optional: false,
         }
     }
 }
 
 /// The arguments for starting the watches.
-struct Tasks<'a> {
+pub(super) struct Tasks<'a> {
     supervisor: &'a Supervisor,
     heartbeats: &'a Heartbeats,
     list_method: Arc<ListMethod>,
@@ -146,7 +155,7 @@ struct Tasks<'a> {
 
 impl Tasks<'_> {
     /// Starts a reflector under the name of its watch.
-    fn spawn<S, T, K, V>(
+    pub(super) fn spawn<S, T, K, V>(
         &self,
         reflector: Reflector,
         events: impl Fn(watcher::Config) -> S + Send + Sync + 'static,
@@ -165,7 +174,7 @@ impl Tasks<'_> {
     }
 }
 
-fn namespaced<K>(client: &Client, scope: &Scope) -> Api<K>
+pub(super) fn namespaced<K>(client: &Client, scope: &Scope) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
@@ -176,7 +185,7 @@ where
 }
 
 /// Applies the events of one watch to the store.
-struct Reflector {
+pub(super) struct Reflector {
     client: Client,
     list_method: Arc<ListMethod>,
     store: Arc<SharedStore>,
@@ -184,9 +193,19 @@ struct Reflector {
     identity: String,
     what: WatchedResource,
     scope: Scope,
+    /// Without the right to watch it headstart goes on.
+    is_optional: bool,
 }
 
 impl Reflector {
+    /// Goes on without the right to watch.
+    pub(super) fn optional(self) -> Self {
+        Self {
+            is_optional: true,
+            ..self
+        }
+    }
+
     fn name(&self) -> String {
         match &self.scope {
             Some(namespace) => format!("watch of {:?} in {namespace}", self.what),
@@ -213,9 +232,24 @@ impl Reflector {
         let events = watch_stream(|| events(config.clone()), spread);
         let mut events = std::pin::pin!(events);
         let mut complete = false;
+        let mut forbidden = false;
         while let Some(event) = heartbeat.during(events.next()).await {
             let event = match event {
                 Ok(event) => event,
+                Err(error) if self.is_optional && is_forbidden(&error) => {
+                    self.metrics.watch_failed(what);
+                    if !forbidden {
+                        warn!(?what, %error, "this account may not watch them; they are not taken into account");
+                    }
+                    // An account that has lost the right knows nothing of what follows.
+                    for update in [Update::ListStarted, Update::ListFinished] {
+                        self.store.update(|store| apply(store, &self.scope, update));
+                    }
+                    self.complete_list(&mut complete);
+                    forbidden = true;
+                    heartbeat.during(sleep(FORBIDDEN_PAUSE)).await;
+                    continue;
+                }
                 Err(error) => {
                     self.metrics.watch_failed(what);
                     warn!(?what, %error, "watch failed; it begins again after a pause");
@@ -234,10 +268,17 @@ impl Reflector {
             let Some(update) = update else { continue };
             let ends_list = matches!(update, Update::ListFinished);
             self.store.update(|store| apply(store, &self.scope, update));
-            if ends_list && !complete {
-                complete = true;
-                self.store.list_completed();
+            if ends_list {
+                forbidden = false;
+                self.complete_list(&mut complete);
             }
+        }
+    }
+
+    /// Counts the first list as complete.
+    fn complete_list(&self, complete: &mut bool) {
+        if !std::mem::replace(complete, true) {
+            self.store.list_completed();
         }
     }
 }

@@ -212,6 +212,15 @@ impl Cluster {
         .await;
     }
 
+    /// Sets the limits of a LimitRange.
+    pub(crate) async fn limit_range(&self, namespace: &str, limits: Value) {
+        let range = json!({
+            "apiVersion": "v1", "kind": "LimitRange", "metadata": { "namespace": namespace, "name": "limits" },
+            "spec": { "limits": limits },
+        });
+        self.apply(&range).await;
+    }
+
     /// A Secret by the name of `registry`, with this password for the private registry.
     pub(crate) async fn pull_secret(&self, namespace: &str, password: &str) {
         let registry = self.nodes.private_registry();

@@ -163,20 +163,23 @@ impl Dispatcher {
             return DispatchOutcome::Stop;
         };
         let revision = prefetch.workload.image_set.to_string();
+        let pod = match build_pod(&set, at, method, revision, turn) {
+            Ok(pod) => pod,
+            Err(message) => {
+                pulls.release_slot(at);
+                on_create_refused(pulls, at, &message, turn);
+                return DispatchOutcome::Stop;
+            }
+        };
         let create = Create {
             prefetch: prefetch.id,
             group,
             at: at.clone(),
-            pod: build_pod(&set, at, method, revision, turn),
+            pod,
             replaces: replaces.clone(),
             attempts: 0,
             terms_changed_at: prefetch.terms_changed_at(),
         };
-        if let Err(message) = check_size(&create.pod) {
-            pulls.release_slot(at);
-            on_create_refused(pulls, at, &message, turn);
-            return DispatchOutcome::Stop;
-        }
         prefetch.nodes.transition(node, PullState::Created);
         if let Some(pull) = prefetch.nodes.get_mut(node) {
             pull.create_requested = true;
@@ -216,17 +219,32 @@ fn images_to_pull(
 }
 
 /// Returns the pod. Its name is that of the images it pulls, its label that of the image set it is for.
+///
+/// # Errors
+/// Says why the API server would refuse it, or why it is not to be created.
 fn build_pod(
     set: &PullSet,
     at: &DeploymentNode,
     method: PullMethod,
     revision: String,
     turn: &Turn<'_>,
-) -> Arc<Pod> {
+) -> Result<Arc<Pod>, String> {
     let mut pod = prefetch_pod(&set.workload, &at.node, method, &turn.config.pods);
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(REVISION_LABEL.to_owned(), revision);
-    Arc::new(pod)
+    fit_limit_ranges(&mut pod, &at.key.namespace, turn)?;
+    check_size(&pod)?;
+    Ok(Arc::new(pod))
+}
+
+/// Gives a pod the resources that the LimitRanges of its namespace ask for.
+fn fit_limit_ranges(pod: &mut Pod, namespace: &str, turn: &Turn<'_>) -> Result<(), String> {
+    let bounds = turn.store.resource_bounds(namespace);
+    let (Some(bounds), Some(spec)) = (bounds, pod.spec.as_mut()) else {
+        return Ok(());
+    };
+    let fitted = bounds.fit(spec);
+    fitted.map_err(|why| format!("no prefetch pod meets the LimitRanges of {namespace}: {why}"))
 }
 
 fn check_size(pod: &Pod) -> Result<(), String> {

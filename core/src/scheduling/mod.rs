@@ -4,7 +4,7 @@ pub mod affinity;
 pub mod constraints;
 pub mod labels;
 pub mod node;
-mod quantity;
+pub(crate) mod quantity;
 pub mod selector;
 pub mod skip_reason;
 pub mod tolerations;

@@ -2,6 +2,22 @@
 
 /// The whole number that a quantity holds, rounded down and never negative; `None` if it is no quantity.
 pub(crate) fn parse_integer(quantity: &str) -> Option<u64> {
+    // A cast of floats saturates: at zero below, and at the largest number above.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some(parse(quantity)?.floor() as u64)
+}
+
+/// The thousandths that a quantity holds, rounded up as the API server does and never negative; `None` if it is no quantity.
+pub(crate) fn parse_milli(quantity: &str) -> Option<u64> {
+    let milli = parse(quantity)? * 1e3;
+    let nearest = milli.round();
+    // Decimal fractions have no exact float: 0.1 is a little more than a tenth.
+    let is_whole = (milli - nearest).abs() <= milli.abs() * 1e-12;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some(if is_whole { nearest } else { milli.ceil() } as u64)
+}
+
+fn parse(quantity: &str) -> Option<f64> {
     let digits_end = quantity
         .find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-'))
         .unwrap_or(quantity.len());
@@ -26,14 +42,12 @@ pub(crate) fn parse_integer(quantity: &str) -> Option<u64> {
         "Ei" => 1_152_921_504_606_846_976.0,
         exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
-    // A cast of floats saturates: at zero below, and at the largest number above.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Some((number * factor).floor() as u64)
+    Some(number * factor)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse_integer;
+    use super::{parse_integer, parse_milli};
 
     #[test]
     fn every_form_of_a_quantity_counts() {
@@ -56,6 +70,24 @@ mod tests {
         ];
         for (quantity, expected) in table {
             assert_eq!(parse_integer(quantity), expected, "{quantity:?}");
+        }
+    }
+
+    #[test]
+    fn thousandths_are_rounded_up() {
+        let table = [
+            ("0.1", Some(100)),
+            ("1m", Some(1)),
+            ("1.5m", Some(2)),
+            ("1n", Some(1)),
+            ("2.3", Some(2300)),
+            ("16Mi", Some(16_777_216_000)),
+            ("-1", Some(0)),
+            ("16Ei", Some(u64::MAX)),
+            ("x", None),
+        ];
+        for (quantity, expected) in table {
+            assert_eq!(parse_milli(quantity), expected, "{quantity:?}");
         }
     }
 }

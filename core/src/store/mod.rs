@@ -3,6 +3,7 @@
 //!
 //! The watches themselves are I/O and stay outside; they parse objects and feed [`Store`] with [`Update`]s.
 
+mod by_namespace;
 mod cache;
 mod change;
 mod deployments;
@@ -14,6 +15,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use by_namespace::ObjectKey;
 pub use cache::{Scope, Update};
 pub use change::{Change, DeploymentNode, NodeName};
 pub use deployments::same_pull_terms;
@@ -21,7 +23,9 @@ pub use nodes::{NodeRecord, NodeSnapshot};
 pub use pods::{ObservedPod, PodId, PrefetchPod};
 
 use crate::api::mode::{Mode, NamespaceMode, effective_mode, is_exempt};
+use crate::limit_range::ResourceBounds;
 use crate::workload::{DeploymentKey, Workload};
+use by_namespace::ByNamespace;
 use cache::{Cache, in_scope};
 use deployments::Deployments;
 use nodes::Nodes;
@@ -36,6 +40,7 @@ pub struct Store {
     deployments: Deployments,
     nodes: Nodes,
     pods: Pods,
+    limit_ranges: ByNamespace<ResourceBounds>,
 }
 
 impl Store {
@@ -120,6 +125,14 @@ impl Store {
         self.pods.ended()
     }
 
+    /// Returns the bounds that the LimitRanges of a namespace set; `None` if it has none.
+    pub fn resource_bounds(&self, namespace: &str) -> Option<ResourceBounds> {
+        let mut ranges = self.limit_ranges.of(namespace).map(|(_, bounds)| bounds);
+        let mut all = ranges.next()?.clone();
+        ranges.for_each(|bounds| all.merge(bounds));
+        Some(all)
+    }
+
     fn mode(&self, workload: &Workload) -> Mode {
         if self.is_exempt(&workload.key.namespace) {
             return Mode::Disabled;
@@ -188,6 +201,16 @@ impl Store {
         update: Update<NodeName, NodeRecord>,
     ) -> Vec<Change> {
         self.nodes.apply(scope, update)
+    }
+
+    /// Applies an update of a LimitRange. It counts for the pods that are created from then on.
+    pub fn apply_limit_range(
+        &mut self,
+        scope: &Scope,
+        update: Update<ObjectKey, ResourceBounds>,
+    ) -> Vec<Change> {
+        self.limit_ranges.apply(scope, update);
+        Vec::new()
     }
 
     /// Applies an update of a prefetch pod. Nothing in an exempt namespace is looked at.

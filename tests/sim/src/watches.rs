@@ -127,7 +127,7 @@ fn bounds(kind: Kind, store: &mut Store, end: bool) -> Vec<Change> {
         Kind::Node => store.apply_node(&None, update!()),
         Kind::Deployment => store.apply_deployment(&None, update!()),
         Kind::Pod => store.apply_pod(&None, update!()),
-        Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
+        Kind::LimitRange | Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
     }
 }
 
@@ -173,7 +173,7 @@ fn apply(kind: Kind, store: &mut Store, cluster: &Cluster, entry: &LogEntry) -> 
             };
             store.apply_pod(&None, update)
         }
-        Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
+        Kind::LimitRange | Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ mod hold_places;
 mod holds;
 mod kubelet;
 mod leader;
+mod limit_ranges;
 mod limits;
 mod logs;
 mod namesakes;

@@ -299,8 +299,14 @@ fn placement() -> Vec<Change> {
             json!("headstart"),
             ROOM,
         ),
-        ("much CPU", resources, of("101m", "1Mi"), ROOM),
-        ("much memory", resources, of("1m", "65Mi"), ROOM),
+        ("much CPU", resources, of("501m", "1Mi"), ROOM),
+        ("much memory", resources, of("1m", "513Mi"), ROOM),
+        (
+            "much of the node's disk",
+            resources,
+            json!({ "requests": { "ephemeral-storage": "1025Mi" } }),
+            ROOM,
+        ),
         (
             "a device",
             "spec.containers.0.resources",

@@ -18,6 +18,8 @@ pub enum Kind {
     Deployment,
     /// Pods.
     Pod,
+    /// LimitRanges.
+    LimitRange,
     /// ServiceAccounts.
     ServiceAccount,
     /// Leases.
@@ -30,11 +32,12 @@ impl Kind {
     /// The kinds that headstart watches.
     pub const WATCHED: [Self; 4] = [Self::Namespace, Self::Node, Self::Deployment, Self::Pod];
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Namespace,
         Self::Node,
         Self::Deployment,
         Self::Pod,
+        Self::LimitRange,
         Self::ServiceAccount,
         Self::Lease,
         Self::Event,
@@ -47,6 +50,7 @@ impl Kind {
             Self::Node => "nodes",
             Self::Deployment => "deployments",
             Self::Pod => "pods",
+            Self::LimitRange => "limitranges",
             Self::ServiceAccount => "serviceaccounts",
             Self::Lease => "leases",
             Self::Event => "events",
@@ -70,6 +74,7 @@ impl Kind {
             Self::Node => ("v1", "Node"),
             Self::Deployment => ("apps/v1", "Deployment"),
             Self::Pod => ("v1", "Pod"),
+            Self::LimitRange => ("v1", "LimitRange"),
             Self::ServiceAccount => ("v1", "ServiceAccount"),
             Self::Lease => ("coordination.k8s.io/v1", "Lease"),
             Self::Event => ("events.k8s.io/v1", "Event"),
