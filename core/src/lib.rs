@@ -17,6 +17,7 @@ pub mod limit_range;
 pub mod limits;
 pub mod plan;
 pub mod pod;
+pub mod resource_quota;
 pub mod resource_version;
 pub mod rollout;
 pub mod scheduling;

@@ -8,6 +8,10 @@ const PROGRESSING: &str = "Progressing";
 const NEW_REPLICA_SET_AVAILABLE: &str = "NewReplicaSetAvailable";
 const DEPLOYMENT_PAUSED: &str = "DeploymentPaused";
 const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+const FAILED_CREATE: &str = "FailedCreate";
+/// The API server's words for a quota that is full.
+const EXCEEDED_QUOTA: &str = "exceeded quota";
 
 /// The progress of the Deployment controller with the newest template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Rollout {
     pub complete: bool,
     /// Pods are missing, or the controller has given up.
     pub failing: bool,
+    /// A quota keeps its pods from being created.
+    pub quota_exceeded: bool,
 }
 
 impl Rollout {
@@ -62,7 +68,21 @@ pub(crate) fn rollout_of(
             .map(|time| time.0),
         complete,
         failing,
+        quota_exceeded: is_refused_by_quota(status),
     }
+}
+
+/// Returns whether a ReplicaSet reports, through its Deployment, that a quota refuses its pods.
+fn is_refused_by_quota(status: &DeploymentStatus) -> bool {
+    status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == REPLICA_FAILURE
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some(FAILED_CREATE)
+            && condition
+                .message
+                .as_deref()
+                .is_some_and(|message| message.contains(EXCEEDED_QUOTA))
+    })
 }
 
 fn has_all(replicas: i32, status: &DeploymentStatus) -> bool {
@@ -92,5 +112,23 @@ mod tests {
         assert!(paused(3, 3));
         assert!(!paused(3, 0), "other images wait for the end of the pause");
         assert!(!paused(0, 0), "no pod tells whether they do");
+    }
+
+    #[test]
+    fn a_quota_that_refuses_pods_is_told_from_other_refusals() {
+        let refused = |status: &str, reason: &str, message: &str| {
+            let condition = json!({"type": "ReplicaFailure", "status": status, "reason": reason, "message": message});
+            let status = serde_json::from_value(json!({"conditions": [condition]}));
+            rollout_of(Some(2), 1, &status.unwrap()).quota_exceeded
+        };
+        let quota = r#"pods "web-5d" is forbidden: exceeded quota: pods, requested: count/pods=1, used: count/pods=5, limited: count/pods=5"#;
+        assert!(refused("True", "FailedCreate", quota));
+        assert!(!refused("False", "FailedCreate", quota));
+        assert!(!refused("True", "FailedDelete", quota));
+        assert!(!refused(
+            "True",
+            "FailedCreate",
+            "admission webhook denied the request"
+        ));
     }
 }

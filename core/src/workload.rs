@@ -21,7 +21,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub use fields::{PullTerms, RolloutState, Unsupported};
+pub use fields::{PullTerms, RolloutSize, RolloutState, Unsupported};
 pub use size::TooLarge;
 
 /// Names a Deployment.
@@ -110,7 +110,8 @@ impl Workload {
             too_large: TooLarge::of(pod),
         };
         let uid = metadata.uid.clone().unwrap_or_default();
-        let workload = Self::from_review(read, images_in(pod));
+        let mut workload = Self::from_review(read, images_in(pod));
+        workload.state.size = RolloutSize::of(deployment);
         if workload.too_large.is_some() {
             return Some(Self { uid, ..workload });
         }
@@ -185,6 +186,7 @@ impl Workload {
                 }),
                 paused,
                 held: HoldMark::from_metadata(labels, given, paused),
+                size: RolloutSize::default(),
             },
         };
         match too_large {

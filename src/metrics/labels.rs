@@ -81,6 +81,8 @@ pub enum WatchedResource {
     Pods,
     /// LimitRanges.
     LimitRanges,
+    /// ResourceQuotas.
+    ResourceQuotas,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

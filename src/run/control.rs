@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use headstart_core::pod::PodSettings;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,7 @@ pub(super) fn start_event_recorder(replica: &Replica) -> (EventRecorder, JoinHan
 pub(super) fn start_watches(
     replica: &Replica,
     config: &Config,
-    noop_image: &str,
+    settings: &Arc<PodSettings>,
 ) -> Arc<SharedStore> {
     let store = SharedStore::new(&replica.namespace);
     let watches = Watches {
@@ -81,7 +82,7 @@ pub(super) fn start_watches(
         metrics: replica.metrics.clone(),
         identity: replica.identity.clone(),
         namespaces: config.scope.namespaces.clone(),
-        noop_image: noop_image.to_owned(),
+        pods: settings.clone(),
         node_images: config.scope.trust_node_images,
     };
     watches.spawn(&replica.supervisor, &replica.heartbeats);

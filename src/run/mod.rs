@@ -92,7 +92,7 @@ async fn serve(config: Config, webhook_threads: Handle) -> Result<()> {
     replica.supervisor.spawn("log", log);
     // If the API server is away, the process waits for it: live, and not ready.
     let probes = Probes::start(&replica, listeners)?;
-    let store = start_watches(&replica, &config, noop_image);
+    let store = start_watches(&replica, &config, &settings);
     let answers = async {
         let limits = hold_limits_if_resumable(hold_limits, &replica.client, &config);
         let certificate = Certificate::start(&replica, &config, lifetimes);

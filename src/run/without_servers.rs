@@ -44,7 +44,7 @@ impl ReplicaWithoutServers {
         let client = ClientBuilder::new(api_server, config.installation.namespace.as_str());
         let client = with_layers(client, &metrics);
         let replica = Replica::new(client, metrics.clone(), clock, config, supervisor);
-        let store = start_watches(&replica, config, &settings.noop_image);
+        let store = start_watches(&replica, config, &settings);
         let (recorder, event_writer) = start_event_recorder(&replica);
         let shared = Shared {
             store,

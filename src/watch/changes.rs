@@ -11,7 +11,7 @@ use headstart_core::store::Change;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Changes, in the order in which they came. Deployments come before nodes, and nodes before pods: the pods of a deleted node
+/// Changes, in the order in which they came. Quotas come first: they are few, and what they limit follows. Deployments come before nodes, and nodes before pods: the pods of a deleted node
 /// or of a cancelled prefetch need no attention.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeQueue {
@@ -22,6 +22,7 @@ pub(crate) struct ChangeQueue {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    quotas: VecDeque<(Change, Instant)>,
     deployments: VecDeque<(Change, Instant)>,
     nodes: VecDeque<(Change, Instant)>,
     pods: VecDeque<(Change, Instant)>,
@@ -34,11 +35,17 @@ impl Waiting {
             Change::Deployment(_) | Change::Rollout(_) => &mut self.deployments,
             Change::Node(_) => &mut self.nodes,
             Change::Pod(_) => &mut self.pods,
+            Change::Quota(_) => &mut self.quotas,
         }
     }
 
     fn pop(&mut self) -> Option<Change> {
-        let queues = [&mut self.deployments, &mut self.nodes, &mut self.pods];
+        let queues = [
+            &mut self.quotas,
+            &mut self.deployments,
+            &mut self.nodes,
+            &mut self.pods,
+        ];
         let (change, _) = queues.into_iter().find_map(VecDeque::pop_front)?;
         self.queued.remove(&change);
         Some(change)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, TryStreamExt};
 use headstart_core::api::mode::namespace_mode;
 use headstart_core::api::well_known::DEPLOYMENT_LABEL;
+use headstart_core::pod::PodSettings;
 use headstart_core::store::{
     Change, NodeName, NodeRecord, ObservedPod, PodId, Scope, Store, Update,
 };
@@ -38,8 +39,8 @@ pub(crate) struct Watches {
     pub(crate) identity: String,
     /// The namespaces that are watched; none for all.
     pub(crate) namespaces: Vec<String>,
-    /// headstart's own image, which prefetch pods run.
-    pub(crate) noop_image: String,
+    /// The settings of prefetch pods: watches tell them from others by headstart's image, and quotas by their priority.
+    pub(crate) pods: Arc<PodSettings>,
     /// True if the images in the nodes' status are trusted.
     pub(crate) node_images: bool,
 }
@@ -53,8 +54,8 @@ impl Watches {
             let names = self.namespaces.iter();
             names.map(|name| Some(Arc::from(name.as_str()))).collect()
         };
-        // Nodes, and four watches for each scope. The count falls by one with each complete list.
-        self.store.expect_lists(1 + 4 * scopes.len());
+        // Nodes, and five watches for each scope. The count falls by one with each complete list.
+        self.store.expect_lists(1 + 5 * scopes.len());
         let tasks = Tasks {
             supervisor,
             heartbeats,
@@ -65,6 +66,7 @@ impl Watches {
             self.spawn_deployments(&scope, &tasks);
             self.spawn_pods(&scope, &tasks);
             self.spawn_limit_ranges(&scope, &tasks);
+            self.spawn_quotas(&scope, &tasks);
         }
         self.spawn_nodes(&tasks);
     }
@@ -108,7 +110,7 @@ impl Watches {
         let events = move |config: watcher::Config| {
             watcher::watcher(api.clone(), config.labels(DEPLOYMENT_LABEL)).map_ok(into_object)
         };
-        let noop_image = self.noop_image.clone();
+        let noop_image = self.pods.noop_image.clone();
         let parse =
             move |pod: Pod| Some((PodId::of(&pod)?, ObservedPod::from_pod(&pod, &noop_image)));
         let reflector = self.reflector(WatchedResource::Pods, scope, tasks);

@@ -7,7 +7,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus, ResourceQuota, ResourceQuotaSpec,
+    ResourceQuotaStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use kube::runtime::watcher::Event;
@@ -100,6 +103,7 @@ slim! {
     Deployment, DeploymentSpec, DeploymentStatus;
     Node, NodeSpec, NodeStatus;
     Pod, PodSpec, PodStatus;
+    ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus;
 }
 
 impl<K: Resource> Resource for Slim<K> {

@@ -38,6 +38,8 @@ pub enum Event {
     NodeChanged(NodeName),
     /// A prefetch pod changed.
     PodChanged(DeploymentNode),
+    /// The room for pods in a namespace changed.
+    QuotaChanged(String),
     /// A command is done. The driver sends this exactly once for each command.
     CommandFinished {
         /// The command.
@@ -63,6 +65,7 @@ impl From<Change> for Event {
             Change::Rollout(key) => Self::RolloutChanged(key),
             Change::Node(node) => Self::NodeChanged(node),
             Change::Pod(at) => Self::PodChanged(at),
+            Change::Quota(namespace) => Self::QuotaChanged(namespace),
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn sync_deployment(
     }
     // The newest images win.
     pulls.cancel_prefetch(key);
-    let refreshes = turn.config.refresh_interval(&workload).is_some();
+    let refreshes = turn.refresh_interval(&workload).is_some();
     let is_recent = workload
         .state
         .rollout

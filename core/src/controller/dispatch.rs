@@ -13,6 +13,7 @@ use super::progress;
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
+use super::quotas::{find_room, fit_limit_ranges};
 use super::refusal::on_create_refused;
 use super::sharing::{follow, shared_pulls, wait_for_other_namespace};
 use super::terms::update_pull_terms;
@@ -21,6 +22,7 @@ use crate::api::well_known::REVISION_LABEL;
 use crate::evidence::{NodeImages, images_on_node};
 use crate::limits::POD_BYTES;
 use crate::pod::{pod_name, prefetch_pod};
+use crate::resource_quota::QuotaRoom;
 use crate::scheduling::node::PullMethod;
 use crate::store::DeploymentNode;
 use crate::workload::DeploymentKey;
@@ -145,6 +147,19 @@ impl Dispatcher {
             on_node_finished(pulls, key, turn);
             return DispatchOutcome::SkipNode;
         };
+        match find_room(pulls, &set.workload, at, method, turn) {
+            QuotaRoom::Free => {}
+            QuotaRoom::Taken => {
+                if let Some(prefetch) = pulls.prefetches.get_mut(key) {
+                    prefetch.nodes.requeue_front(node);
+                }
+                return DispatchOutcome::Stop;
+            }
+            QuotaRoom::None(message) => {
+                on_create_refused(pulls, at, &message, turn);
+                return DispatchOutcome::Stop;
+            }
+        }
         match pulls.reserve_slot(at, &set.registries) {
             Ok(()) => progress::watch(pulls, at, turn),
             Err(LimitReached::Node) => return DispatchOutcome::SkipNode,
@@ -203,7 +218,7 @@ fn images_to_pull(
     let shared = shared_pulls(pulls, at, turn);
     let prefetch = pulls.prefetches.get(&at.key)?;
     let pods = turn.store.pods_on_node(&at.key, &at.node);
-    let refresh = turn.config.refresh_interval(&prefetch.workload);
+    let refresh = turn.refresh_interval(&prefetch.workload);
     let window = prefetch.evidence_window(&at.node, refresh, turn.now.wall);
     let images = images_on_node(&prefetch.workload, &pods, &shared.pods, window);
     let NodeImages::Missing { images, .. } = images else {
@@ -232,19 +247,9 @@ fn build_pod(
     let mut pod = prefetch_pod(&set.workload, &at.node, method, &turn.config.pods);
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(REVISION_LABEL.to_owned(), revision);
-    fit_limit_ranges(&mut pod, &at.key.namespace, turn)?;
+    fit_limit_ranges(&mut pod, &at.key.namespace, turn.store)?;
     check_size(&pod)?;
     Ok(Arc::new(pod))
-}
-
-/// Gives a pod the resources that the LimitRanges of its namespace ask for.
-fn fit_limit_ranges(pod: &mut Pod, namespace: &str, turn: &Turn<'_>) -> Result<(), String> {
-    let bounds = turn.store.resource_bounds(namespace);
-    let (Some(bounds), Some(spec)) = (bounds, pod.spec.as_mut()) else {
-        return Ok(());
-    };
-    let fitted = bounds.fit(spec);
-    fitted.map_err(|why| format!("no prefetch pod meets the LimitRanges of {namespace}: {why}"))
 }
 
 fn check_size(pod: &Pod) -> Result<(), String> {

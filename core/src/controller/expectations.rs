@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::{DeploymentNode, PrefetchPod};
+use crate::store::{DeploymentNode, NodeName, PrefetchPod};
 use crate::time::Instant;
-use crate::workload::Workload;
+use crate::workload::{DeploymentKey, Workload};
 
 /// The time for which a created pod may stay invisible. After it the node is judged without the pod. A watch that was
 /// cut shows the pod within its own back-off; after that there is nothing left to show.
@@ -131,6 +131,20 @@ impl Expectations {
     pub(super) fn is_create_in_flight(&self, at: &DeploymentNode) -> bool {
         let expectation = self.by_node.get(at);
         expectation.is_some_and(|expectation| expectation.created.is_none())
+    }
+
+    /// Returns how many pods are expected in a namespace.
+    pub(super) fn count_in(&self, namespace: &str) -> u64 {
+        let first = DeploymentNode {
+            key: DeploymentKey {
+                namespace: namespace.to_owned(),
+                name: String::new(),
+            },
+            node: NodeName::default(),
+        };
+        let expected = self.by_node.range(first..);
+        let expected = expected.take_while(|(at, _)| at.key.namespace == namespace);
+        u64::try_from(expected.count()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &DeploymentNode> {

@@ -9,7 +9,7 @@ use crate::store::PrefetchPod;
 use crate::workload::Workload;
 
 /// The time to delete a pod that is not needed now.
-const IMMEDIATELY: Option<Timestamp> = Some(Timestamp::MIN);
+pub(super) const IMMEDIATELY: Option<Timestamp> = Some(Timestamp::MIN);
 
 /// The shortest time for which a pod stays that has not ended and could not get its images. The kubelet asks again after 10 s,
 /// and after 20 s more; by then it has read a pull secret that was missing, or the tag exists.

@@ -8,6 +8,7 @@ use super::command::{Command, CommandId, WriteError};
 use super::expiry::{expires_at, is_leaving, retention};
 use super::log::LogLine;
 use super::pulls::Pulls;
+use super::quotas::must_go;
 use super::stuck_pods::StuckPods;
 use super::timers::TimerKey;
 use super::turn::Turn;
@@ -103,7 +104,12 @@ impl Gc {
         let mut next: Option<Instant> = None;
         let mut due: Vec<(String, String)> = Vec::new();
         for pod in pods {
-            let Some(expires) = self.due_at(at, pod, workload.as_deref(), turn) else {
+            let expires = if must_go(pulls, at, pod, turn) {
+                Some(now)
+            } else {
+                self.due_at(at, pod, workload.as_deref(), turn)
+            };
+            let Some(expires) = expires else {
                 continue;
             };
             if expires > now {
@@ -141,7 +147,7 @@ impl Gc {
         if !pod.deleting && pod.outcome.ended.is_none() && is_leaving(&at.node, turn) {
             return Some(now.monotonic);
         }
-        let refresh = workload.and_then(|workload| turn.config.refresh_interval(workload));
+        let refresh = workload.and_then(|workload| turn.refresh_interval(workload));
         let expires = expires_at(workload, pod, retention(&at.node, turn), refresh);
         let expires = expires.map(|expires| {
             if expires <= now.wall {

@@ -17,8 +17,9 @@ use crate::hold::{
     time_left,
 };
 use crate::image::ImageSetId;
+use crate::store::Store;
 use crate::time::Instant;
-use crate::workload::Workload;
+use crate::workload::{DeploymentKey, Workload};
 
 /// The longest time between two checks of a hold: the wall clock may be set.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -120,7 +121,7 @@ impl HoldEntry {
             None => Some(HoldEndReason::SwitchedOff),
         };
         let has_unfinished_pods =
-            end == Some(HoldEndReason::Warm) && turn.store.has_unfinished_pods(&self.workload.key);
+            end == Some(HoldEndReason::Warm) && has_pods_to_go(&self.workload.key, turn.store);
         let input = HoldInput::Checked {
             end,
             has_unfinished_pods,
@@ -161,6 +162,12 @@ impl HoldEntry {
         let latest = now.monotonic + CHECK_INTERVAL;
         Some(next.map_or(latest, |next| next.min(latest)))
     }
+}
+
+/// Returns whether the rollout would start slower, or find less room in a quota, than without these pods.
+fn has_pods_to_go(key: &DeploymentKey, store: &Store) -> bool {
+    store.has_unfinished_pods(key)
+        || store.has_pods(key) && store.counts_finished_pods(&key.namespace)
 }
 
 fn after(duration: SignedDuration) -> Duration {

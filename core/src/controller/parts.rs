@@ -12,7 +12,7 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    deployments, excess, failed_pulls, kubelets, progress, pull, refresh, removal, sharing,
+    deployments, excess, failed_pulls, kubelets, progress, pull, quotas, refresh, removal, sharing,
     starting_pods, terms,
 };
 
@@ -55,7 +55,14 @@ impl Parts {
             Event::RolloutChanged(key) => {
                 starting_pods::queue_deferred_nodes(&mut self.pulls, &key, turn);
                 self.gc.collect_deployment(&self.pulls, &key, turn);
+                quotas::on_room_changed(&mut self.pulls, &key.namespace, turn);
                 turn.mark_changed(&key);
+            }
+            Event::QuotaChanged(namespace) => {
+                quotas::on_quota_changed(&mut self.pulls, &namespace, turn);
+                for key in quotas::deployments_to_collect(&namespace, turn.store) {
+                    self.gc.collect_deployment(&self.pulls, &key, turn);
+                }
             }
             Event::NodeChanged(name) => {
                 self.seen_nodes.sync_node(&mut self.pulls, &name, turn);
@@ -68,6 +75,7 @@ impl Parts {
                 excess::delete_excess(&mut self.gc, turn);
                 kubelets::observe_pods(&mut self.pulls, &at, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
+                quotas::on_room_changed(&mut self.pulls, &at.key.namespace, turn);
                 if self.holds.is_settling(&at.key) || !turn.store.has_pods(&at.key) {
                     turn.mark_changed(&at.key);
                 }
@@ -182,6 +190,7 @@ impl Parts {
             TimerKey::PullRetry(at) => pull::on_retry_due(&mut self.pulls, &at),
             TimerKey::Expectation(at) => {
                 pull::on_expectation_timeout(&mut self.pulls, &at, turn);
+                quotas::on_room_changed(&mut self.pulls, &at.key.namespace, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
             }
             TimerKey::PullStalled(at) => progress::on_stalled(&mut self.pulls, &at),
@@ -191,6 +200,9 @@ impl Parts {
             TimerKey::RefusedUntil(key) => {
                 self.pulls.queue.push(&key);
                 turn.mark_changed(&key);
+            }
+            TimerKey::QuotaRecount(namespace) => {
+                quotas::on_room_changed(&mut self.pulls, &namespace, turn);
             }
             TimerKey::ListStarting(key) => {
                 starting_pods::list_starting_pods(&mut self.pulls, &mut self.lookups, &key, turn);

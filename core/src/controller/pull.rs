@@ -73,7 +73,7 @@ fn apply_evidence(
     if state == PullState::Present {
         return;
     }
-    let refresh = turn.config.refresh_interval(&prefetch.workload);
+    let refresh = turn.refresh_interval(&prefetch.workload);
     let window = prefetch.evidence_window(node, refresh, turn.now.wall);
     let images = images_on_node(&prefetch.workload, pods, &shared.pods, window);
     let is_failed = matches!(state, PullState::Failed(_));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::budget::{LimitReached, PullBudget, PullLimits};
 use super::expectations::Expectations;
 use super::fair_queue::FairQueue;
+use super::met_quotas::MetQuotas;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
 use super::sharing::Sharing;
@@ -21,6 +22,7 @@ pub(super) struct Pulls {
     pub(super) sharing: Sharing,
     /// The nodes whose kubelets do not acknowledge the pods of these Deployments.
     pub(super) silent: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
+    pub(super) quotas: MetQuotas,
     budget: PullBudget,
     /// Deployments that wait for a node to have a free slot.
     parked_on_node: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
@@ -36,6 +38,7 @@ impl Pulls {
             queue: FairQueue::default(),
             sharing: Sharing::default(),
             silent: BTreeMap::new(),
+            quotas: MetQuotas::default(),
             budget: PullBudget::new(limits),
             parked_on_node: BTreeMap::new(),
             parked_on_registry: BTreeSet::new(),
@@ -207,6 +210,9 @@ impl Pulls {
         self.expectations.clear_expectation(at);
         self.sharing.wake(at);
         self.release_slot(at);
+        for key in self.quotas.take_parked(&at.key.namespace) {
+            self.queue.push(&key);
+        }
         if self.state(at) == Some(PullState::Pending) {
             self.enqueue(at);
         }
@@ -224,6 +230,7 @@ impl Pulls {
     pub(super) fn is_parked(&self, at: &DeploymentNode) -> bool {
         self.sharing.is_waiting(at)
             || self.parked_on_registry.contains(&at.key)
+            || self.quotas.is_parked(&at.key)
             || self
                 .parked_on_node
                 .get(&at.node)

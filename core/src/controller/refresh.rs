@@ -18,7 +18,7 @@ const CHECKS: u32 = 60;
 
 /// Schedules the next check of a prefetch, if its images are pulled again.
 pub(super) fn schedule(prefetch: &Prefetch, turn: &mut Turn<'_>) {
-    if let Some(every) = turn.config.refresh_interval(&prefetch.workload) {
+    if let Some(every) = turn.refresh_interval(&prefetch.workload) {
         let next = turn.now.monotonic + check_interval(every);
         let key = prefetch.workload.key.clone();
         turn.timers.set(TimerKey::Refresh(key), next);
@@ -34,7 +34,7 @@ pub(super) fn refresh(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_
     let Some(prefetch) = pulls.prefetches.get_mut(key) else {
         return;
     };
-    let Some(every) = turn.config.refresh_interval(&prefetch.workload) else {
+    let Some(every) = turn.refresh_interval(&prefetch.workload) else {
         return;
     };
     schedule(prefetch, turn);

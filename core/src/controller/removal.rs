@@ -16,7 +16,7 @@ pub(super) fn remove_finished_prefetch(
         return;
     };
     let finished = prefetch.nodes.pending_count() == 0
-        && turn.config.refresh_interval(&prefetch.workload).is_none()
+        && turn.refresh_interval(&prefetch.workload).is_none()
         && !turn.store.has_pods(key);
     if !finished {
         return;

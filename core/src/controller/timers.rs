@@ -27,6 +27,8 @@ pub(super) enum TimerKey {
     CanaryDone(DeploymentKey, usize),
     /// Send again where the API server refused pods.
     RefusedUntil(DeploymentKey),
+    /// Send again in a namespace whose quota counted pods that were gone.
+    QuotaRecount(String),
     /// List the rollout's own starting pods.
     ListStarting(DeploymentKey),
     /// Send to the nodes that were deferred.

@@ -35,7 +35,7 @@ pub struct ControllerConfig {
 
 impl ControllerConfig {
     /// Returns the time between two pulls of the same images of a Deployment.
-    pub(super) fn refresh_interval(&self, workload: &Workload) -> Option<SignedDuration> {
+    fn refresh_interval(&self, workload: &Workload) -> Option<SignedDuration> {
         let own = workload.annotations.refresh.as_ref();
         own.map(|refresh| refresh.0).or(self.refresh)
     }
@@ -65,6 +65,14 @@ impl Ids {
 }
 
 impl Turn<'_> {
+    /// Returns the time between two pulls of the same images of a Deployment. Where a quota counts finished pods, none is kept
+    /// that would tell when the images were pulled, so they are not pulled again.
+    pub(super) fn refresh_interval(&self, workload: &Workload) -> Option<SignedDuration> {
+        let every = self.config.refresh_interval(workload)?;
+        let kept = !self.store.counts_finished_pods(&workload.key.namespace);
+        kept.then_some(every)
+    }
+
     /// Returns the name for a new command.
     pub(super) fn command_id(&mut self) -> CommandId {
         CommandId(self.ids.next())

@@ -27,4 +27,6 @@ pub enum Change {
     Node(NodeName),
     /// A prefetch pod changed.
     Pod(DeploymentNode),
+    /// The room for pods in a namespace changed: its quotas, or a rollout that a quota stops.
+    Quota(String),
 }

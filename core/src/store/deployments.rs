@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cache::{Cache, Scope, Update, in_scope};
 use super::change::Change;
+use crate::resource_quota::Footprint;
 use crate::workload::{DeploymentKey, Workload};
 
 /// All Deployments.
@@ -13,6 +14,8 @@ pub(super) struct Deployments {
     all: Cache<DeploymentKey, Arc<Workload>>,
     /// Those that carry the mark of a hold.
     held: BTreeSet<DeploymentKey>,
+    /// Those that a quota keeps from creating pods, until their rollouts are over.
+    refused: BTreeSet<DeploymentKey>,
 }
 
 impl Deployments {
@@ -41,6 +44,40 @@ impl Deployments {
         keys.take_while(move |key| key.namespace == namespace)
     }
 
+    /// Returns a Deployment of a namespace that a quota keeps from creating pods.
+    pub(super) fn refused_by_quota(&self, namespace: &str) -> Option<&DeploymentKey> {
+        let first = DeploymentKey {
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let refused = self.refused.range(first..).next();
+        refused.filter(|key| key.namespace == namespace)
+    }
+
+    /// Returns the pods that the rollouts of a namespace are still to create, those that are held included.
+    pub(super) fn pods_to_come(&self, namespace: &str) -> Footprint {
+        let keys = self.in_namespace(namespace);
+        let workloads = keys.filter_map(|key| self.get(key));
+        let to_come = workloads.map(|workload| workload.state.pods_to_come());
+        to_come.fold(Footprint::default(), |sum, more| sum + more)
+    }
+
+    /// Records whether a quota keeps a Deployment from creating pods. Returns the change, if it is one.
+    fn record_refusal(
+        &mut self,
+        key: &DeploymentKey,
+        workload: Option<&Workload>,
+    ) -> Option<Change> {
+        let rollout = workload.map(|workload| workload.state.rollout);
+        let changed = match rollout {
+            Some(rollout) if rollout.quota_exceeded => self.refused.insert(key.clone()),
+            // The places that it lacked are its own until it is over.
+            Some(rollout) if !rollout.settled => false,
+            _ => self.refused.remove(key),
+        };
+        changed.then(|| Change::Quota(key.namespace.clone()))
+    }
+
     /// Applies an update.
     pub(super) fn apply(
         &mut self,
@@ -58,6 +95,7 @@ impl Deployments {
                 } else {
                     self.held.remove(&key);
                 }
+                let refusal = self.record_refusal(&key, Some(&workload));
                 let workload = Arc::new(workload);
                 let before = self.all.upsert(scope, key.clone(), workload.clone());
                 let change = match before {
@@ -70,19 +108,24 @@ impl Deployments {
                     Some(_) => None,
                     None => Some(Change::Deployment(key)),
                 };
-                change.into_iter().collect()
+                change.into_iter().chain(refusal).collect()
             }
             Update::Deleted(key) => {
                 self.all.remove(&key);
                 self.held.remove(&key);
-                vec![Change::Deployment(key)]
+                let refusal = self.record_refusal(&key, None);
+                [Change::Deployment(key)]
+                    .into_iter()
+                    .chain(refusal)
+                    .collect()
             }
             Update::ListFinished => {
                 let covered = |key: &DeploymentKey| in_scope(scope, &key.namespace);
                 let gone = self.all.finish_relist(scope, covered).into_iter();
-                let gone = gone.map(|(key, _)| {
+                let gone = gone.flat_map(|(key, _)| {
                     self.held.remove(&key);
-                    Change::Deployment(key)
+                    let refusal = self.record_refusal(&key, None);
+                    [Change::Deployment(key)].into_iter().chain(refusal)
                 });
                 gone.collect()
             }

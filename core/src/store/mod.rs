@@ -9,6 +9,7 @@ mod change;
 mod deployments;
 mod nodes;
 mod pods;
+mod quotas;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ pub use pods::{ObservedPod, PodId, PrefetchPod};
 
 use crate::api::mode::{Mode, NamespaceMode, effective_mode, is_exempt};
 use crate::limit_range::ResourceBounds;
+use crate::resource_quota::PodQuota;
 use crate::workload::{DeploymentKey, Workload};
 use by_namespace::ByNamespace;
 use cache::{Cache, in_scope};
@@ -41,6 +43,7 @@ pub struct Store {
     nodes: Nodes,
     pods: Pods,
     limit_ranges: ByNamespace<ResourceBounds>,
+    quotas: ByNamespace<PodQuota>,
 }
 
 impl Store {

@@ -15,6 +15,7 @@ use crate::image::ImageSetId;
 
 use crate::pod::status::{PodStatusSummary, summarize};
 use crate::pod::{is_prefetch_pod, node_of};
+use crate::resource_quota::OwnPods;
 use crate::workload::DeploymentKey;
 
 /// The images that a pod pulls, in the order of its containers. One that cannot be read is `None`, and no Deployment
@@ -95,6 +96,8 @@ pub(super) struct Pods {
     by_deployment: BTreeMap<DeploymentKey, BTreeMap<NodeName, BTreeSet<String>>>,
     /// The pods that have ended, by the time of that.
     ended: BTreeSet<(Timestamp, PodId)>,
+    /// The number of pods in each namespace.
+    counts: BTreeMap<String, OwnPods>,
     /// Pods of one image set share their list of images.
     images: BTreeSet<PodImages>,
 }
@@ -142,6 +145,40 @@ impl Pods {
         ended.filter_map(|(_, id)| Some((id, self.all.current().get(id)?)))
     }
 
+    /// Returns the Deployments of a namespace that have pods.
+    pub(super) fn deployments_in<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a DeploymentKey> {
+        let first = DeploymentKey {
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let keys = self.by_deployment.range(first..).map(|(key, _)| key);
+        keys.take_while(move |key| key.namespace == namespace)
+    }
+
+    /// Returns the number of pods in a namespace.
+    pub(super) fn count_in(&self, namespace: &str) -> OwnPods {
+        self.counts.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// Counts a pod that is there now, or is not any more.
+    fn count(&mut self, namespace: &str, pod: &PrefetchPod, is_there: bool) {
+        let unfinished = u64::from(pod.outcome.ended.is_none());
+        let counts = self.counts.entry(namespace.to_owned()).or_default();
+        if is_there {
+            counts.stored += 1;
+            counts.unfinished += unfinished;
+            return;
+        }
+        counts.stored = counts.stored.saturating_sub(1);
+        counts.unfinished = counts.unfinished.saturating_sub(unfinished);
+        if counts.stored == 0 {
+            self.counts.remove(namespace);
+        }
+    }
+
     fn by_name<'a>(
         &'a self,
         key: &DeploymentKey,
@@ -187,10 +224,13 @@ impl Pods {
                 pod.node = nodes.intern_name(pod.node);
                 let node = pod.node.clone();
                 let ended = pod.outcome.ended;
-                let before = self.all.current().get(&id);
-                let unchanged = before == Some(&pod);
+                let unchanged = self.all.current().get(&id) == Some(&pod);
+                self.count(&id.key.namespace, &pod, true);
+                let before = self.all.upsert(scope, id.clone(), pod);
+                if let Some(before) = &before {
+                    self.count(&id.key.namespace, before, false);
+                }
                 let ended_before = before.and_then(|before| before.outcome.ended);
-                self.all.upsert(scope, id.clone(), pod);
                 if ended_before != ended {
                     if let Some(at) = ended_before {
                         self.ended.remove(&(at, id.clone()));
@@ -220,11 +260,12 @@ impl Pods {
 
     /// Removes a pod that is gone from the indexes.
     fn remove(&mut self, id: PodId, pod: PrefetchPod) -> Change {
-        let node = pod.node;
         if let Some(at) = pod.outcome.ended {
             self.ended.remove(&(at, id.clone()));
         }
         let PodId { key, name } = id;
+        self.count(&key.namespace, &pod, false);
+        let node = pod.node;
         if let Some(nodes) = self.by_deployment.get_mut(&key) {
             if let Some(names) = nodes.get_mut(&node) {
                 names.remove(&name);

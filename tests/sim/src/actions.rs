@@ -1,6 +1,7 @@
 //! What happens to the cluster from outside: users, operators and faults. All is drawn before the simulation begins, so that a failure
 //! can be repeated with fewer actions.
 
+use crate::api_server::Kind;
 use crate::options::{Fault, Options};
 use crate::random::Random;
 use crate::registry::Answer;
@@ -173,7 +174,7 @@ fn fault_action(fault: Fault, random: &mut Random, options: &Options) -> Option<
             let ahead = i64::try_from(random.within(0..=7_200_000)).unwrap_or(0);
             ActionKind::Clock(replica, ahead - 3_600_000)
         }
-        Fault::WatchCut => ActionKind::CutWatch(replica, random.below(4)),
+        Fault::WatchCut => ActionKind::CutWatch(replica, random.below(Kind::WATCHED.len())),
         Fault::WriteErrors => ActionKind::WriteErrors(long, random.pick(&[300, 1000])),
         Fault::ApiServerDown => ActionKind::ApiServerDown(random.within(500..=40_000)),
         Fault::Nodes => match random.below(4) {

@@ -35,6 +35,8 @@ struct Rollout {
     /// The nodes of its pods, and whether each is ready.
     pods: Vec<(String, bool)>,
     progressed: (u64, Timestamp),
+    /// Why a quota refuses its next pod.
+    refused: Option<String>,
 }
 
 impl Controllers {
@@ -50,6 +52,7 @@ impl Controllers {
         let id = DeploymentId(number);
         if change.deleted {
             self.rollouts.remove(key);
+            self.report_pods(&key.namespace, cluster);
             let uid = change.object.uid().to_owned();
             let delay = cluster.draw(&["collect", &uid]).within(100..=3000);
             let namespace = key.namespace.clone();
@@ -96,6 +99,7 @@ impl Controllers {
             images: Rc::new(Vec::new()),
             pods: Vec::new(),
             progressed: now,
+            refused: None,
         };
         let rollout = self.rollouts.entry(key.clone()).or_insert_with(new);
         if rollout.uid != object.uid() {
@@ -116,6 +120,29 @@ impl Controllers {
         }
         let status = status_of(rollout, &object.value, replicas, (current, paused), now);
         let _ = cluster.api.patch_status(&key, &status);
+        self.report_pods(&key.namespace, cluster);
+    }
+
+    /// Tells the API server how many pods the rollouts of a namespace have.
+    fn report_pods(&self, namespace: &str, cluster: &mut Cluster) {
+        let of_namespace = self
+            .rollouts
+            .iter()
+            .filter(|(key, _)| key.namespace == namespace);
+        let pods = of_namespace.map(|(_, rollout)| rollout.pods.len()).sum();
+        let before = cluster.api.rollout_pods.insert(namespace.to_owned(), pods);
+        if before != Some(pods) {
+            count_for_quota(namespace, cluster);
+        }
+    }
+
+    /// Returns the Deployments whose pods a quota refuses.
+    pub(crate) fn refused(&self) -> Vec<ObjectKey> {
+        let refused = self
+            .rollouts
+            .iter()
+            .filter(|(_, rollout)| rollout.refused.is_some());
+        refused.map(|(key, _)| key.clone()).collect()
     }
 
     /// Starts a pod of a rollout, if its images are on the node; otherwise they are pulled.
@@ -220,6 +247,15 @@ impl Controllers {
     }
 }
 
+/// Has the quota controller count the pods of a namespace, if a quota does.
+pub(crate) fn count_for_quota(namespace: &str, cluster: &mut Cluster) {
+    if cluster.api.quota.contains_key(namespace) {
+        let delay = cluster.draw(&["count", namespace]).within(100..=5000);
+        let step = Step::CountForQuota(namespace.to_owned());
+        cluster.queue.after(delay, step);
+    }
+}
+
 /// Adds the pods that are missing, each on a node where it may run.
 fn add_pods(
     rollout: &mut Rollout,
@@ -228,6 +264,7 @@ fn add_pods(
     replicas: usize,
     cluster: &mut Cluster,
 ) {
+    rollout.refused = None;
     if rollout.pods.len() >= replicas {
         return;
     }
@@ -238,6 +275,13 @@ fn add_pods(
             cluster.queue.after(10_000, Step::SyncDeployment(id));
             return;
         }
+        rollout.refused = cluster.api.refusal_by_quota(object.metadata("namespace"));
+        if rollout.refused.is_some() {
+            cluster.count("rollout: refused by quota");
+            let delay = random.within(1000..=5000);
+            cluster.queue.after(delay, Step::SyncDeployment(id));
+            return;
+        }
         let node = random.pick(&nodes);
         let start = Step::StartPod {
             deployment: id,
@@ -246,6 +290,10 @@ fn add_pods(
         };
         cluster.queue.after(random.within(500..=20_000), start);
         rollout.pods.push((node, false));
+        let pods = &mut cluster.api.rollout_pods;
+        *pods
+            .entry(object.metadata("namespace").to_owned())
+            .or_default() += 1;
     }
 }
 
@@ -280,15 +328,21 @@ fn status_of(
         (false, false) => ("True", "ReplicaSetUpdated"),
     };
     let updated = if current { rollout.pods.len() } else { 0 };
+    let mut conditions = vec![json!({
+        "type": "Progressing", "status": status, "reason": reason,
+        "lastUpdateTime": rollout.progressed.1, "lastTransitionTime": rollout.progressed.1,
+    })];
+    if let Some(why) = &rollout.refused {
+        conditions.push(json!({
+            "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why,
+        }));
+    }
     json!({
         "observedGeneration": object["metadata"]["generation"],
         "replicas": rollout.pods.len(),
         "updatedReplicas": updated,
         "availableReplicas": ready,
         "unavailableReplicas": replicas.saturating_sub(ready),
-        "conditions": [{
-            "type": "Progressing", "status": status, "reason": reason,
-            "lastUpdateTime": rollout.progressed.1, "lastTransitionTime": rollout.progressed.1,
-        }],
+        "conditions": conditions,
     })
 }

@@ -27,11 +27,13 @@ pub enum Mutation {
     WrongImage,
     /// Rollouts are held although nobody leads.
     GateOpen,
+    /// Neither quotas nor the rollouts that they stop are seen.
+    QuotaIgnored,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TimersDropped,
         Self::UidIgnored,
         Self::VersionIgnored,
@@ -44,5 +46,6 @@ impl Mutation {
         Self::WrongNode,
         Self::WrongImage,
         Self::GateOpen,
+        Self::QuotaIgnored,
     ];
 }

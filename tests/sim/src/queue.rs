@@ -71,6 +71,8 @@ pub(crate) enum Step {
     Recover(String),
     /// The Deployment controller looks at a Deployment.
     SyncDeployment(DeploymentId),
+    /// The quota controller counts the pods of a namespace.
+    CountForQuota(String),
     /// A pod of a rollout pulls its images, or starts.
     StartPod {
         /// The Deployment.

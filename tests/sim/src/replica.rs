@@ -53,7 +53,7 @@ pub(crate) struct Replica {
     pub clock_ahead: i64,
     /// Its cache.
     pub store: Store,
-    watches: [Watch; 4],
+    watches: [Watch; Kind::WATCHED.len()],
     changes: VecDeque<Change>,
     queued: BTreeSet<Change>,
     turn_scheduled: bool,

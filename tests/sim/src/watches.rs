@@ -1,7 +1,10 @@
 //! The watches of a replica: they bring the log of the API server late, are cut, and list anew.
 
 use headstart_core::api::mode::namespace_mode;
-use headstart_core::store::{Change, NodeName, NodeRecord, ObservedPod, PodId, Store, Update};
+use headstart_core::resource_quota::PodQuota;
+use headstart_core::store::{
+    Change, NodeName, NodeRecord, ObjectKey as QuotaKey, ObservedPod, PodId, Store, Update,
+};
 use headstart_core::workload::Workload;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,6 +130,7 @@ fn bounds(kind: Kind, store: &mut Store, end: bool) -> Vec<Change> {
         Kind::Node => store.apply_node(&None, update!()),
         Kind::Deployment => store.apply_deployment(&None, update!()),
         Kind::Pod => store.apply_pod(&None, update!()),
+        Kind::ResourceQuota => store.apply_quota(&None, update!()),
         Kind::LimitRange | Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
     }
 }
@@ -153,7 +157,12 @@ fn apply(kind: Kind, store: &mut Store, cluster: &Cluster, entry: &LogEntry) -> 
             store.apply_node(&None, update)
         }
         Kind::Deployment => {
-            let workload = Workload::from_deployment(object.deployment());
+            let mut workload = Workload::from_deployment(object.deployment());
+            if let Some(workload) = &mut workload
+                && cluster.mutation == Some(Mutation::QuotaIgnored)
+            {
+                workload.state.rollout.quota_exceeded = false;
+            }
             let update = match workload.filter(|_| !deleted) {
                 Some(workload) => Update::Applied(workload.key.clone(), workload),
                 None => Update::Deleted(core_key(key)),
@@ -172,6 +181,23 @@ fn apply(kind: Kind, store: &mut Store, cluster: &Cluster, entry: &LogEntry) -> 
                 Update::Applied(id, ObservedPod::from_pod(object.pod(), noop))
             };
             store.apply_pod(&None, update)
+        }
+        Kind::ResourceQuota if cluster.mutation == Some(Mutation::QuotaIgnored) => Vec::new(),
+        Kind::ResourceQuota => {
+            let quota_key = QuotaKey {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            };
+            let class = cluster.options.config.pods.priority_class.as_deref();
+            let quota = serde_json::from_value(object.value.clone()).ok();
+            let quota = quota.filter(|_| !deleted);
+            let update = match quota {
+                Some(quota) => {
+                    Update::Applied(quota_key, PodQuota::from_resource_quota(&quota, class))
+                }
+                None => Update::Deleted(quota_key),
+            };
+            store.apply_quota(&None, update)
         }
         Kind::LimitRange | Kind::ServiceAccount | Kind::Lease | Kind::Event => Vec::new(),
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::actions::{Action, ActionKind};
-use crate::api_server::{Kind, ObjectKey, Preconditions};
+use crate::api_server::{Kind, ObjectKey, Preconditions, Quota};
 use crate::cluster::Cluster;
-use crate::controllers::Controllers;
+use crate::controllers::{self, Controllers};
 use crate::executor::execute;
 use crate::invariants::{Monitor, Violation, liveness};
 use crate::kubelets::Kubelets;
@@ -127,7 +127,10 @@ impl World {
             while let Some(change) = self.cluster.api.log[kind.index()].get(*seen).cloned() {
                 *seen += 1;
                 match kind {
-                    Kind::Pod => self.kubelets.on_change(&change, &mut self.cluster),
+                    Kind::Pod => {
+                        self.kubelets.on_change(&change, &mut self.cluster);
+                        controllers::count_for_quota(&change.key.namespace, &mut self.cluster);
+                    }
                     _ => self.controllers.on_change(&change, &mut self.cluster),
                 }
             }
@@ -222,12 +225,23 @@ impl World {
             Step::CollectOwned { namespace, uid } => {
                 self.controllers.collect_owned(&namespace, &uid, cluster);
             }
+            Step::CountForQuota(namespace) => {
+                if cluster.is_api_up() {
+                    cluster.api.report_quota(&namespace, 0);
+                } else {
+                    let back = cluster.api_down_until;
+                    cluster.queue.at(back + 500, Step::CountForQuota(namespace));
+                }
+            }
             Step::CollectPods => self.controllers.collect_pods(cluster),
             Step::Monitor => {
                 cluster.queue.after(MONITOR, Step::Monitor);
                 self.monitor.check_holds(&self.replicas, cluster, MONITOR)?;
                 self.monitor
                     .check_pods_in_the_way(&self.replicas, cluster, MONITOR)?;
+                let refused = self.controllers.refused();
+                self.monitor
+                    .check_quotas(&refused, &self.replicas, cluster, MONITOR)?;
             }
             Step::Heal => self.heal(),
         }
@@ -275,11 +289,11 @@ impl World {
             }
             ActionKind::Quota(n, most) => {
                 cluster.count("fault: quota");
-                let namespace = format!("ns{n}");
-                match most {
-                    Some(most) => cluster.api.quota.insert(namespace, most),
-                    None => cluster.api.quota.remove(&namespace),
-                };
+                let quota = most.map(|most| Quota {
+                    most,
+                    counts_finished: n % 2 == 0,
+                });
+                cluster.api.set_quota(&format!("ns{n}"), quota);
             }
             ref kind if nodes::act(kind, &mut self.kubelets, cluster) => {}
             ref kind => {
@@ -330,7 +344,9 @@ impl World {
         cluster.registry.heal();
         cluster.api_down_until = 0;
         cluster.write_errors = (0, 0);
-        cluster.api.quota.clear();
+        for n in 0..cluster.options.namespaces {
+            cluster.api.set_quota(&format!("ns{n}"), None);
+        }
         self.kubelets.heal(cluster.now());
         let nodes = cluster.api.list(Kind::Node);
         let nodes: Vec<String> = nodes.map(|(key, _)| key.name.clone()).collect();

@@ -21,6 +21,7 @@ mod logs;
 mod namesakes;
 mod nodes;
 mod pulls;
+mod quotas;
 mod random;
 mod sharing;
 mod terms;

@@ -8,6 +8,7 @@ mod deletion;
 pub mod http;
 mod managed_fields;
 mod object;
+mod quota;
 mod selection;
 mod status;
 mod strategy;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 pub use deletion::Preconditions;
 pub use object::{Kind, Object, ObjectKey};
+pub use quota::Quota;
 pub use selection::Selection;
 pub use status::Status;
 
@@ -53,8 +55,10 @@ pub struct ApiServer {
     uids: u64,
     /// The time in milliseconds, and by the wall clock.
     pub now: (u64, Timestamp),
-    /// The most pods in each namespace.
-    pub quota: BTreeMap<String, usize>,
+    /// The quota on pods of each namespace.
+    pub quota: BTreeMap<String, Quota>,
+    /// The pods of rollouts in each namespace, which are not stored.
+    pub rollout_pods: BTreeMap<String, usize>,
 }
 
 impl ApiServer {
@@ -155,22 +159,16 @@ impl ApiServer {
             managed_fields::on_write(&mut sent, &Value::Null, manager);
             managed_fields::on_write(&mut value, &sent, "");
         }
+        if kind == Kind::Pod {
+            // Admission counts the pod before it is stored.
+            self.report_quota(&key.namespace, 1);
+        }
         Ok(self.commit(key, value))
     }
 
     fn check_quota(&self, key: &ObjectKey) -> Result<(), Status> {
-        let Some(most) = self.quota.get(&key.namespace) else {
-            return Ok(());
-        };
-        let pods = self.list_in(Kind::Pod, &key.namespace);
-        let used = pods.filter(|(_, pod)| !is_finished(&pod.value)).count();
-        if used < *most {
-            return Ok(());
-        }
-        let why = format!(
-            "exceeded quota: pods, requested: pods=1, used: pods={used}, limited: pods={most}"
-        );
-        Err(Status::forbidden(key, &why))
+        let refusal = self.refusal_by_quota(&key.namespace);
+        refusal.map_or(Ok(()), |why| Err(Status::forbidden(key, &why)))
     }
 
     /// Changes an object by a merge patch. With `metadata.resourceVersion` in it, only that version.

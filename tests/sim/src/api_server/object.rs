@@ -18,6 +18,8 @@ pub enum Kind {
     Deployment,
     /// Pods.
     Pod,
+    /// ResourceQuotas.
+    ResourceQuota,
     /// LimitRanges.
     LimitRange,
     /// ServiceAccounts.
@@ -29,14 +31,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kinds that headstart watches.
-    pub const WATCHED: [Self; 4] = [Self::Namespace, Self::Node, Self::Deployment, Self::Pod];
-    /// All kinds.
-    pub const ALL: [Self; 8] = [
+    /// The kinds that headstart watches, and of which there are objects.
+    pub const WATCHED: [Self; 5] = [
         Self::Namespace,
         Self::Node,
         Self::Deployment,
         Self::Pod,
+        Self::ResourceQuota,
+    ];
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Deployment,
+        Self::Pod,
+        Self::ResourceQuota,
         Self::LimitRange,
         Self::ServiceAccount,
         Self::Lease,
@@ -50,6 +59,7 @@ impl Kind {
             Self::Node => "nodes",
             Self::Deployment => "deployments",
             Self::Pod => "pods",
+            Self::ResourceQuota => "resourcequotas",
             Self::LimitRange => "limitranges",
             Self::ServiceAccount => "serviceaccounts",
             Self::Lease => "leases",
@@ -74,6 +84,7 @@ impl Kind {
             Self::Node => ("v1", "Node"),
             Self::Deployment => ("apps/v1", "Deployment"),
             Self::Pod => ("v1", "Pod"),
+            Self::ResourceQuota => ("v1", "ResourceQuota"),
             Self::LimitRange => ("v1", "LimitRange"),
             Self::ServiceAccount => ("v1", "ServiceAccount"),
             Self::Lease => ("coordination.k8s.io/v1", "Lease"),

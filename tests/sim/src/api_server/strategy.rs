@@ -42,7 +42,12 @@ pub(super) fn before_create(kind: Kind, value: &mut Value) {
     }
     let status = match kind {
         // Kubelets create their nodes with a status.
-        Kind::Node | Kind::LimitRange | Kind::ServiceAccount | Kind::Lease | Kind::Event => return,
+        Kind::Node
+        | Kind::ResourceQuota
+        | Kind::LimitRange
+        | Kind::ServiceAccount
+        | Kind::Lease
+        | Kind::Event => return,
         Kind::Namespace => json!({"phase": "Active"}),
         Kind::Deployment => json!({}),
         Kind::Pod => json!({"phase": "Pending"}),

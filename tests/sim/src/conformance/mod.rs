@@ -10,7 +10,7 @@ mod steps;
 use serde_json::{Value, json};
 
 use crate::api_server::http::Request as FakeRequest;
-use crate::api_server::{ApiServer, Selection, Status};
+use crate::api_server::{ApiServer, Quota, Selection, Status};
 use lines::Seen;
 use steps::Step;
 
@@ -113,7 +113,13 @@ pub fn lines_of_the_fake() -> Vec<String> {
             }
             Exchange::Quota(most) => {
                 match most {
-                    Some(most) => api.quota.insert(NAMESPACE.to_owned(), most),
+                    Some(most) => api.quota.insert(
+                        NAMESPACE.to_owned(),
+                        Quota {
+                            most,
+                            ..Quota::default()
+                        },
+                    ),
                     None => api.quota.remove(NAMESPACE),
                 };
                 (200, Value::Null)

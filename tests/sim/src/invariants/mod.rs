@@ -4,6 +4,7 @@ pub(crate) mod commands;
 mod holds;
 pub(crate) mod liveness;
 mod pods;
+mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -84,6 +85,8 @@ pub(crate) struct Monitor {
     held: BTreeMap<String, HeldSince>,
     /// How long each pod is in the way, by its UID, the beginning of the leader's term, and the invariant.
     in_the_way: BTreeMap<(String, u64, &'static str), u64>,
+    /// How long a quota has refused a rollout's pods beside pods of headstart, by the Deployment.
+    crowded: BTreeMap<ObjectKey, u64>,
     /// The events that were written, by the Deployment and the reason's name.
     pub reported: BTreeSet<(DeploymentKey, &'static str)>,
     /// Deployments that a leader took for rolled out before its term, or before they were enabled.
