@@ -17,6 +17,7 @@ mod limits;
 mod narrowed;
 mod offline;
 mod pull_secrets;
+mod quotas;
 mod race;
 mod samples;
 mod sharing;
