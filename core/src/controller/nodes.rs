@@ -14,9 +14,26 @@ use super::turn::Turn;
 use crate::store::{DeploymentNode, NodeName, NodeRecord};
 use crate::workload::{DeploymentKey, Workload};
 
-/// The UIDs of the nodes that were seen, by name.
+/// The nodes that were seen, by name.
 #[derive(Debug, Default)]
-pub(super) struct SeenNodes(BTreeMap<NodeName, Arc<str>>);
+pub(super) struct SeenNodes(BTreeMap<NodeName, SeenNode>);
+
+/// A node that has got its images, or was not to.
+#[derive(Debug)]
+struct SeenNode {
+    uid: Arc<str>,
+    /// The most extended resources and the like that it was seen with.
+    scalars: usize,
+}
+
+impl SeenNode {
+    fn new(record: &NodeRecord) -> Self {
+        Self {
+            uid: record.uid.clone(),
+            scalars: record.info.scalar_count(),
+        }
+    }
+}
 
 impl SeenNodes {
     /// Records the nodes that joined before this term: they have got their images, or were not to. Returns the nodes that
@@ -28,7 +45,7 @@ impl SeenNodes {
             if is_young(record, turn) {
                 young.push(name);
             } else {
-                self.0.insert(name, record.uid.clone());
+                self.0.insert(name, SeenNode::new(record));
             }
         }
         young
@@ -48,10 +65,16 @@ impl SeenNodes {
         }
         // The node is looked at when it is ready for the first time, and while it is young. The components that set it
         // up remove their taints one by one. Each Deployment gets it once: a node that flaps gets its images once.
-        let seen = self.0.get(name) == Some(&record.uid);
-        if (!seen || is_young(&record, turn)) && record.info.is_usable() {
-            self.0.insert(name.clone(), record.uid.clone());
-            prefetch_on_new_node(pulls, name, &record, turn);
+        let seen = self.0.get(name).filter(|seen| seen.uid == record.uid);
+        let scalars = seen.map_or(0, |seen| seen.scalars);
+        let joins = seen.is_none() || is_young(&record, turn);
+        // A device plugin may start long after its node joined.
+        let gains = record.info.scalar_count() > scalars;
+        if (joins || gains) && record.info.is_usable() {
+            let mut seen = SeenNode::new(&record);
+            seen.scalars = seen.scalars.max(scalars);
+            self.0.insert(name.clone(), seen);
+            prefetch_on_new_node(pulls, name, (&record, joins), turn);
         }
     }
 }
@@ -86,11 +109,12 @@ fn remove_node(pulls: &mut Pulls, name: &NodeName, turn: &mut Turn<'_>) {
     forget_node(pulls, name);
 }
 
-/// Pulls images to a node that joined, for Deployments that were rolled out before: those with most replicas first.
+/// Pulls images to a node that joined, for Deployments that were rolled out before: those with most replicas first. On a node
+/// that only gained a resource, only for Deployments that want such resources.
 fn prefetch_on_new_node(
     pulls: &mut Pulls,
     name: &NodeName,
-    record: &NodeRecord,
+    (record, joins): (&NodeRecord, bool),
     turn: &mut Turn<'_>,
 ) {
     let most = turn.config.new_node_deployments;
@@ -102,6 +126,7 @@ fn prefetch_on_new_node(
         // A limit on nodes asks for few nodes; and a prefetch for all nodes has considered this one.
         workload.annotations.max_nodes.is_none()
             && workload.state.replicas > 0
+            && (joins || workload.constraints.requests.scalar_count() > 0)
             && prefetch.is_none_or(|p| !p.covers_all_nodes && !p.nodes.contains(name))
             && is_eligible(workload, record, &turn.config.pods)
     };

@@ -1,7 +1,8 @@
 //! Decides where the pods of a template could be scheduled now: the scheduler's filters, not its scores.
 //!
-//! `nodeName`, `nodeSelector`, required node affinity, taints and cordon are judged as the scheduler does. On top, a
-//! node must be one that can pull: Ready, a real machine, of our operating system, not short of anything.
+//! `nodeName`, `nodeSelector`, required node affinity, taints, cordon and the resources of an empty node are judged as the
+//! scheduler does. On top, a node must be one that can pull: Ready, a real machine, of our operating system, not short of
+//! anything.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
 use super::affinity::RequiredAffinity;
 use super::node::{NodeInfo, OWN_OS, UnusableReason};
+use super::resources::Resources;
 use super::skip_reason::SkipReason;
 use super::tolerations::{Effect, Taint, first_untolerated, is_default_eviction_toleration};
 
@@ -31,6 +33,8 @@ pub struct SchedulingConstraints {
     pub tolerations: Vec<Toleration>,
     /// `spec.os.name`.
     pub os: Option<String>,
+    /// The resources that one pod requests.
+    pub requests: Resources,
 }
 
 impl SchedulingConstraints {
@@ -43,6 +47,7 @@ impl SchedulingConstraints {
             affinity: RequiredAffinity::read(spec.affinity.as_ref()),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             os: spec.os.as_ref().and_then(|os| named(&os.name)),
+            requests: Resources::requested(spec),
         }
     }
 
@@ -70,6 +75,7 @@ impl SchedulingConstraints {
             + if labels > 0 { FIRST + labels } else { 0 }
             + affinity.map_or(0, RequiredAffinity::bytes)
             + tolerations.sum::<usize>()
+            + self.requests.bytes()
     }
 
     /// Returns the reason why pods of the template would not be scheduled on a node now; `None` if they would.
@@ -79,6 +85,7 @@ impl SchedulingConstraints {
             .or_else(|| self.node_affinity_mismatch(node))
             .or_else(|| node.unusable.map(SkipReason::Unusable))
             .or_else(|| self.taint_mismatch(node))
+            .or_else(|| self.insufficient_resources(node))
     }
 
     fn other_node<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
@@ -106,6 +113,16 @@ impl SchedulingConstraints {
         let affinity = self.affinity.as_ref()?;
         (!affinity.matches(&node.name, &node.labels))
             .then_some(SkipReason::Affinity(affinity, &node.labels))
+    }
+
+    /// Returns the resource of which a node has too little even when it is empty. With a node's name there is no scheduling.
+    pub fn insufficient_resources<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
+        let allocatable = node.allocatable.as_ref()?;
+        if self.node_name.is_some() {
+            return None;
+        }
+        let insufficient = self.requests.first_insufficient(allocatable)?;
+        Some(SkipReason::InsufficientResources(insufficient))
     }
 
     /// Returns the reason why the taints of a node keep the template's pods away.

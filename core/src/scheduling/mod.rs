@@ -5,6 +5,7 @@ pub mod constraints;
 pub mod labels;
 pub mod node;
 pub(crate) mod quantity;
+pub mod resources;
 pub mod selector;
 pub mod skip_reason;
 pub mod tolerations;

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{self, Node, NodeStatus};
 
 use super::labels::Labels;
 use super::quantity;
+use super::resources::Resources;
 use super::tolerations::Taint;
 
 /// The label for the operating system of a node.
@@ -90,6 +91,8 @@ pub struct NodeInfo {
     pub(crate) non_linux_os: Option<Box<str>>,
     /// The number of pods that it takes; `None` if it does not say.
     pub(crate) pod_slots: Option<u32>,
+    /// The resources that it has for pods; `None` if it does not say.
+    pub(crate) allocatable: Option<Resources>,
     image_volumes: bool,
 }
 
@@ -121,8 +124,11 @@ impl NodeInfo {
             .get(OS_LABEL)
             .or(info.map(|info| &info.operating_system))
             .filter(|os| !os.is_empty() && *os != "linux");
-        let pod_slots = status
-            .and_then(|status| status.allocatable.as_ref()?.get("pods"))
+        let allocatable = status
+            .and_then(|status| status.allocatable.as_ref())
+            .filter(|allocatable| !allocatable.is_empty());
+        let pod_slots = allocatable
+            .and_then(|allocatable| allocatable.get("pods"))
             .and_then(|slots| quantity::parse_integer(&slots.0))
             .map(|slots| u32::try_from(slots).unwrap_or(u32::MAX));
         Some(Self {
@@ -133,6 +139,7 @@ impl NodeInfo {
             unusable,
             non_linux_os: os.map(|os| os.as_str().into()),
             pod_slots,
+            allocatable: allocatable.map(Resources::allocatable),
             image_volumes: info.is_some_and(|info| {
                 can_mount_images(&info.kubelet_version, &info.container_runtime_version)
             }),
@@ -171,6 +178,11 @@ impl NodeInfo {
     /// Returns whether Karpenter manages the node. It removes no node on which pods have come or gone a short time ago.
     pub fn is_karpenter(&self) -> bool {
         self.labels.get(KARPENTER_LABEL).is_some()
+    }
+
+    /// Returns the number of its extended resources and the like. It grows when a device plugin has started.
+    pub(crate) fn scalar_count(&self) -> usize {
+        self.allocatable.as_ref().map_or(0, Resources::scalar_count)
     }
 
     /// Its processor architecture; empty if it does not say.

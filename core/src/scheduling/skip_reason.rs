@@ -6,6 +6,7 @@ use std::fmt;
 use super::affinity::RequiredAffinity;
 use super::labels::Labels;
 use super::node::{OWN_OS, UnusableReason};
+use super::resources::Insufficient;
 use super::selector::Requirement;
 use super::tolerations::Taint;
 use crate::api::annotations::{InvalidAnnotation, MAX_NODES, MaxNodes, NODE_SELECTOR};
@@ -40,6 +41,8 @@ pub enum SkipReason<'a> {
     Cordoned,
     /// A taint that the template does not tolerate.
     UntoleratedTaint(&'a Taint),
+    /// Has less of a resource than one pod requests, even when it is empty.
+    InsufficientResources(Insufficient<'a>),
     /// Takes no more pods.
     NoPodSlots(u32),
     /// Eligible, but more than the Deployment's annotation allows.
@@ -66,6 +69,7 @@ impl SkipReason<'_> {
             Self::Unusable(UnusableReason::NetworkUnavailable) => "NetworkUnavailable",
             Self::Cordoned => "Cordoned",
             Self::UntoleratedTaint(_) => "UntoleratedTaint",
+            Self::InsufficientResources(_) => "InsufficientResources",
             Self::NoPodSlots(_) => "NoPodSlots",
             Self::BeyondMaxNodes(_) => "MaxNodes",
             Self::InvalidAnnotation(_) => "InvalidAnnotation",
@@ -123,6 +127,7 @@ impl fmt::Display for SkipReason<'_> {
             Self::UntoleratedTaint(taint) => {
                 write!(f, "the pod template does not tolerate the taint {taint}")
             }
+            Self::InsufficientResources(insufficient) => insufficient.fmt(f),
             Self::NoPodSlots(0) => f.write_str("the node takes no pods"),
             Self::NoPodSlots(slots) => write!(f, "the node takes {slots} pods and has them"),
             Self::BeyondMaxNodes(limit) => {

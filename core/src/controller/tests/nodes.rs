@@ -219,3 +219,70 @@ fn a_node_that_is_made_again_during_a_rollout_gets_its_pod() {
     world.pull(&pods);
     assert_eq!((world.pending(), world.take_creates().len()), (0, 0));
 }
+
+fn gpus(count: u8) -> Value {
+    json!({"status": {"allocatable": {"pods": "110", "nvidia.com/gpu": count.to_string()}}})
+}
+
+/// A Deployment each of whose pods wants one GPU.
+fn on_gpu(name: &str) -> Value {
+    let mut object = web(name, &["a:1"]);
+    object["spec"]["template"]["spec"]["containers"][0]["resources"] =
+        json!({"limits": {"nvidia.com/gpu": 1}});
+    object
+}
+
+#[test]
+fn a_node_that_can_never_fit_a_pod_is_not_waited_for() {
+    let mut world = World::new();
+    world.node_with("cpu", &gpus(0));
+    world.node_with("gpu", &gpus(1));
+    let held = hold(&world, "web", &["a:1"]);
+    world.deploy(merged(held, &json!({"spec": on_gpu("web")["spec"]})));
+    let note = world.take_events(EventReason::PrefetchStarted).remove(0);
+    assert!(
+        note.contains("Skipped 1 node (cpu: a pod wants nvidia.com/gpu: 1, the node has none)"),
+        "{note}"
+    );
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["gpu"]);
+    world.pull(&pods);
+    assert_eq!(take_resumes(&mut world).len(), 1);
+}
+
+#[test]
+fn a_node_is_planned_when_its_resources_appear() {
+    let mut world = World::new();
+    world.node_with("gpu", &gpus(0));
+    world.deploy(on_gpu("web"));
+    assert!(world.take_creates().is_empty());
+    world.node_with("gpu", &gpus(1));
+    assert_eq!(nodes_of(&world.create_all()), ["gpu"]);
+}
+
+#[test]
+fn a_device_plugin_that_starts_long_after_its_node_joined_brings_the_images() {
+    let mut world = World::new();
+    world.node_with("gpu", &gpus(0));
+    let old = json!({"status": settled(1_700_000_000)});
+    world.deploy(merged(on_gpu("web"), &old));
+    world.deploy(merged(web("plain", &["a:1"]), &old));
+    world = world.new_leader(config());
+    world.node_with("gpu", &gpus(8));
+    let pods = world.create_all();
+    world.pull(&pods);
+    assert_eq!(
+        pods.len(),
+        1,
+        "the Deployments that could not run there before"
+    );
+    world.run_to_end();
+    for count in [0, 8, 0, 8] {
+        world.advance(secs(700));
+        world.node_with("gpu", &gpus(count));
+    }
+    assert!(
+        world.take_creates().is_empty(),
+        "a plugin that restarts brings no pod"
+    );
+}

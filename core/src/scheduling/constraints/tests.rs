@@ -31,6 +31,10 @@ fn each_filter_has_its_reason() {
     };
     let windows = json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}});
     let untolerated = Some("UntoleratedTaint");
+    let gpu =
+        json!({"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": 1}}}]});
+    let without = json!({"status": {"allocatable": {"cpu": "4", "nvidia.com/gpu": "0"}}});
+    let with = json!({"status": {"allocatable": {"cpu": "4", "nvidia.com/gpu": "1"}}});
     let table = [
         (&plain, json!({"nodeName": "n2"}), Some("OtherNode")),
         (&plain, json!({"nodeName": ""}), None),
@@ -96,6 +100,9 @@ fn each_filter_has_its_reason() {
             tolerating(json!({"operator": "Exists", "effect": "NoExecute"})),
             untolerated,
         ),
+        (&without, gpu.clone(), Some("InsufficientResources")),
+        (&with, gpu.clone(), None),
+        (&plain, gpu, None),
     ];
     for (node, spec, expected) in table {
         assert_eq!(reason(node, &spec), expected, "node {node}, spec {spec}");
