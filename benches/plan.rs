@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use headstart_core::plan::{PlacementContext, plan};
-use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
+use headstart_core::pod::PodSettings;
 use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::workload::Workload;
 use serde_json::{Value, json};
@@ -77,14 +77,7 @@ fn workload(annotations: &Value) -> Workload {
 }
 
 fn planning(criterion: &mut Criterion) {
-    let settings = PodSettings {
-        noop_image: "headstart:v1".into(),
-        method: None,
-        binding: NodeBinding::NodeName,
-        priority_class: None,
-        run_as: RunAs::Default,
-        deadline_seconds: 1_800,
-    };
+    let settings = PodSettings::new("headstart:v1");
     let kinds = [
         ("everywhere", workload(&Value::Null)),
         (

@@ -7,6 +7,7 @@ mod defaults;
 mod holds;
 mod installation;
 mod listen;
+mod pod_form;
 mod pods;
 mod process;
 mod scope;
@@ -14,18 +15,16 @@ mod tls;
 mod values;
 
 pub(crate) use budgets::BudgetConfig;
-pub(crate) use defaults::{
-    DEFAULT_NAMESPACE, DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS,
-};
+pub(crate) use defaults::{DEFAULT_NAMESPACE, DEFAULT_NOOP_IMAGE};
 pub(crate) use holds::HoldConfig;
 pub(crate) use installation::InstallationConfig;
 pub(crate) use listen::ListenConfig;
+pub(crate) use pod_form::PodFormConfig;
 pub(crate) use pods::PodConfig;
 pub(crate) use process::ProcessConfig;
 pub(crate) use scope::ScopeConfig;
 pub(crate) use tls::TlsConfig;
-pub(crate) use values::duration;
-pub(crate) use values::{LogFormat, PinFlag, PullMethodFlag, ServiceAccountFlag};
+pub(crate) use values::{LogFormat, duration};
 
 /// The configuration of `headstart serve`, in the order of its help.
 #[derive(Args, Clone, Debug)]

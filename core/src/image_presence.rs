@@ -4,6 +4,7 @@ use crate::evidence::{EvidenceWindow, NodeImages, images_on_node};
 use crate::hold::ImagePresence;
 use crate::plan::{PlacementContext, plan};
 use crate::pod::PodSettings;
+use crate::scheduling::startup_taints::StartupTaints;
 use crate::store::{NodeRecord, NodeSnapshot, PrefetchPod};
 use crate::workload::Workload;
 
@@ -33,6 +34,11 @@ pub fn image_presence(
         image_set: reviewed.image_set.clone(),
         annotations: reviewed.annotations.clone(),
         ..stored.clone()
+    };
+    // A hold does not wait for nodes with startup taints.
+    let settings = &PodSettings {
+        startup_taints: StartupTaints::default(),
+        ..settings.clone()
     };
     let infos = nodes.values().map(|node| node.info.as_ref());
     let targets = plan(workload, infos, &PlacementContext::default(), settings).nodes;

@@ -7,6 +7,7 @@ use crate::hash::short_hash;
 use crate::pod::PodSettings;
 use crate::scheduling::node::{NodeInfo, PullMethod};
 use crate::scheduling::skip_reason::SkipReason;
+use crate::scheduling::startup_taints::StartupTaints;
 use crate::workload::{DeploymentKey, Workload};
 
 #[cfg(test)]
@@ -42,11 +43,19 @@ pub fn plan<'a>(
         return plan;
     }
     let blocking = workload.annotations.first_blocking();
+    let none = StartupTaints::default();
+    // A held rollout does not wait for a node on which its pods cannot be scheduled yet.
+    let is_held = workload.state.held.is_some_and(|held| held.paused);
+    let startup_taints = if is_held {
+        &none
+    } else {
+        &settings.startup_taints
+    };
     let mut eligible = Vec::new();
     for node in nodes {
         let excluded = match blocking {
             Some(invalid) => Some(SkipReason::InvalidAnnotation(invalid)),
-            None => filter(workload, node, context),
+            None => filter(workload, node, context, startup_taints),
         };
         match excluded {
             Some(ineligible) => plan.skipped.push((&node.name, ineligible)),
@@ -78,8 +87,10 @@ fn filter<'a>(
     workload: &'a Workload,
     node: &'a NodeInfo,
     context: &PlacementContext,
+    startup_taints: &StartupTaints,
 ) -> Option<SkipReason<'a>> {
-    if let Some(excluded) = workload.constraints.filter(node) {
+    let constraints = &workload.constraints;
+    if let Some(excluded) = constraints.filter_through(node, startup_taints) {
         return Some(excluded);
     }
     // Pods that tolerate a cordon may still land there. A prefetch pod would stand in the way of the drain.

@@ -3,8 +3,8 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::pod::PodSettings;
 use crate::pod::status::{Failure, FailureKind, ImageStatus, PodStatusSummary};
-use crate::pod::{NodeBinding, PodSettings, RunAs};
 use crate::scheduling::node::NodeInfo;
 use crate::store::{NodeRecord, PrefetchPod};
 use crate::workload::Workload;
@@ -44,12 +44,8 @@ fn node_system_info(kubelet: &str, runtime: &str) -> Value {
 /// Returns the settings of prefetch pods, unless a test has its own.
 pub fn settings() -> PodSettings {
     PodSettings {
-        noop_image: "headstart:v1".into(),
-        method: None,
-        binding: NodeBinding::NodeName,
         priority_class: Some("headstart-prefetch".into()),
-        run_as: RunAs::Default,
-        deadline_seconds: 1800,
+        ..PodSettings::new("headstart:v1")
     }
 }
 

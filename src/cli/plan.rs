@@ -3,18 +3,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 
 use super::{UsageError, manifest};
-use crate::config::{
-    DEFAULT_NOOP_IMAGE, DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS, PinFlag, PullMethodFlag,
-    ServiceAccountFlag, duration,
-};
-use headstart_core::pod::PodSettings;
+use crate::config::{DEFAULT_NOOP_IMAGE, PodFormConfig};
 use headstart_core::workload::Workload;
 
 mod cluster_view;
@@ -58,40 +53,8 @@ pub struct Options {
     #[arg(long, env = "HEADSTART_NOOP_IMAGE", default_value = DEFAULT_NOOP_IMAGE, value_name = "IMAGE")]
     noop_image: String,
 
-    /// How images are pulled: `auto` takes image volumes on nodes that have them, else containers
-    #[arg(
-        long,
-        env = "HEADSTART_PULL_METHOD",
-        default_value = "auto",
-        value_name = "METHOD"
-    )]
-    pull_method: PullMethodFlag,
-
-    /// How prefetch pods get to their node
-    #[arg(
-        long,
-        env = "HEADSTART_PIN",
-        default_value = "node-name",
-        value_name = "WAY"
-    )]
-    pin: PinFlag,
-
-    /// ServiceAccount of prefetch pods: the namespace's `default`, or the workload's own
-    #[arg(
-        long,
-        env = "HEADSTART_SERVICE_ACCOUNT",
-        default_value = "default",
-        value_name = "WHICH"
-    )]
-    service_account: ServiceAccountFlag,
-
-    /// PriorityClass of prefetch pods; empty for none
-    #[arg(long, env = "HEADSTART_PRIORITY_CLASS", default_value = DEFAULT_PRIORITY_CLASS, value_name = "NAME")]
-    priority_class: String,
-
-    /// When the kubelet ends a prefetch pod that is not done
-    #[arg(long, env = "HEADSTART_POD_DEADLINE", default_value = DEFAULT_POD_DEADLINE, value_parser = duration, value_name = "DURATION")]
-    pod_deadline: Duration,
+    #[command(flatten)]
+    form: PodFormConfig,
 
     /// Kubeconfig of the cluster [default: what KUBECONFIG names, or else ~/.kube/config]
     #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
@@ -120,21 +83,10 @@ pub fn run(options: Options) -> Result<()> {
         output,
         namespace,
         noop_image,
-        pull_method,
-        pin,
-        service_account,
-        priority_class,
-        pod_deadline,
+        form,
         kubeconfig,
     } = options;
-    let settings = PodSettings {
-        noop_image,
-        method: pull_method.forced(),
-        binding: pin.into(),
-        run_as: service_account.into(),
-        priority_class: Some(priority_class).filter(|name| !name.is_empty()),
-        deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
-    };
+    let settings = form.settings(&noop_image);
     manifest::silence_parser();
     let mut planned = Vec::new();
     let mut in_files = Namespaces::default();

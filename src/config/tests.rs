@@ -16,7 +16,7 @@ fn parse(flags: &[&str]) -> Result<Config, clap::Error> {
 fn the_defaults_parse() {
     let config = parse(&[]).unwrap();
     assert_eq!(config.pods.retain, Duration::from_secs(600));
-    assert_eq!(config.pods.pull_method.forced(), None);
+    assert_eq!(config.pods.form.pull_method.forced(), None);
 }
 
 #[test]
@@ -56,6 +56,7 @@ fn bad_values_say_what_is_wanted() {
         (["--max-writes", "0"], "1..=1000"),
         (["--pull-method", "magic"], "image-volume"),
         (["--pin", "hope"], "affinity"),
+        (["--startup-taints", "a:NoSchedule"], "no key of a taint"),
         (["--pods-per-node", "0"], "1..=255"),
         (["--refresh", "5s"], "at least 1m"),
         (["--trust-node-images", "maybe"], "true, false"),

@@ -8,7 +8,7 @@ use headstart_core::hold::HoldLimits;
 use headstart_core::pod::PodSettings;
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::config::{Config, PodConfig, PullMethodFlag};
+use crate::config::{Config, PodConfig};
 
 /// Prefetch pods of all namespaces on one node that are not done, unless one namespace alone may have more. A pull that hangs in
 /// one namespace leaves room for those of others.
@@ -27,15 +27,7 @@ pub(super) fn pod_settings(pods: &PodConfig) -> Result<PodSettings> {
              which the manifests do"
         );
     };
-    let priority_class = Some(pods.priority_class.clone());
-    Ok(PodSettings {
-        noop_image,
-        method: PullMethodFlag::forced(pods.pull_method),
-        binding: pods.pin.into(),
-        run_as: pods.service_account.into(),
-        priority_class: priority_class.filter(|name| !name.is_empty()),
-        deadline_seconds: i64::try_from(pods.pod_deadline.as_secs()).unwrap_or(i64::MAX),
-    })
+    Ok(pods.form.settings(&noop_image))
 }
 
 /// Returns the settings of the controller.

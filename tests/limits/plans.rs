@@ -1,7 +1,7 @@
 //! The cost of a plan where every node is left out, for a reason that is as long as the limits allow.
 
 use headstart_core::plan::{PlacementContext, plan};
-use headstart_core::pod::{NodeBinding, PodSettings};
+use headstart_core::pod::PodSettings;
 use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::workload::Workload;
 use k8s_openapi::api::core::v1::Node;
@@ -43,14 +43,7 @@ fn what_a_deployment_says_is_not_copied_for_each_node() {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]},
     }}});
     let nodes = nodes();
-    let settings = PodSettings {
-        noop_image: String::new(),
-        method: None,
-        binding: NodeBinding::NodeName,
-        run_as: headstart_core::pod::RunAs::Default,
-        priority_class: None,
-        deadline_seconds: 1,
-    };
+    let settings = PodSettings::new("");
     for (reason, web) in [
         (
             "NotSelected",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use headstart_core::hold::is_paused_by_user;
 use headstart_core::limits::{KEPT_BYTES, POD_BYTES};
-use headstart_core::pod::{NodeBinding, PodSettings, prefetch_pod};
+use headstart_core::pod::{PodSettings, prefetch_pod};
 use headstart_core::scheduling::node::PullMethod;
 use headstart_core::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -201,12 +201,8 @@ fn stored(change: &Value) -> Deployment {
 fn no_deployment_keeps_more_than_the_limit() {
     let _turn = turn();
     let settings = PodSettings {
-        noop_image: "registry.example/headstart:v0.1.0".into(),
-        method: None,
-        binding: NodeBinding::NodeName,
-        run_as: headstart_core::pod::RunAs::Default,
         priority_class: Some("headstart-prefetch".into()),
-        deadline_seconds: 1800,
+        ..PodSettings::new("registry.example/headstart:v0.1.0")
     };
     for (name, shape) in SHAPES {
         let (mut whole, mut largest, mut largest_pod) = (0, 0, 0);

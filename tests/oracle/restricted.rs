@@ -1,6 +1,6 @@
 //! Prefetch pods, against the `restricted` level of `k8s.io/pod-security-admission`.
 
-use headstart_core::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart_core::pod::{NodeBinding, PodSettings, prefetch_pod};
 use headstart_core::scheduling::node::PullMethod;
 use headstart_core::workload::Workload;
 use serde_json::{Value, json};
@@ -35,12 +35,9 @@ fn prefetch_pods_pass_the_restricted_level() {
     for method in [PullMethod::ImageVolume, PullMethod::Container] {
         for pin in [NodeBinding::NodeName, NodeBinding::Affinity] {
             let settings = PodSettings {
-                noop_image: "headstart:v1".into(),
-                method: None,
                 binding: pin,
                 priority_class: Some("headstart-prefetch".into()),
-                run_as: RunAs::Default,
-                deadline_seconds: 60,
+                ..PodSettings::new("headstart:v1")
             };
             questions.push(json!({"restricted": prefetch_pod(&web, "n1", method, &settings)}));
         }

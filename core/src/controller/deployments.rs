@@ -37,20 +37,22 @@ pub(super) fn sync_deployment(
         return;
     };
     let is_held = workload.state.held.is_some_and(|held| held.paused);
-    if let Some(prefetch) = pulls.prefetches.get(key)
+    if let Some(prefetch) = pulls.prefetches.get_mut(key)
         && prefetch.has_same_images(&workload)
         // A held rollout waits for all nodes, not only for those that joined.
         && (prefetch.covers_all_nodes || !is_held)
     {
         let before = &prefetch.workload;
-        if !same_pull_terms(before, &workload) {
-            let malformed = &before.annotations.invalid;
-            if before.too_large != workload.too_large || *malformed != workload.annotations.invalid
-            {
-                report_unsupported_images(&workload, turn);
-            }
-            update_pull_terms(pulls, workload, turn);
+        if same_pull_terms(before, &workload) {
+            // A hold began or ended, on which the nodes with startup taints depend.
+            prefetch.workload = workload;
+            return;
         }
+        let malformed = &before.annotations.invalid;
+        if before.too_large != workload.too_large || *malformed != workload.annotations.invalid {
+            report_unsupported_images(&workload, turn);
+        }
+        update_pull_terms(pulls, workload, turn);
         return;
     }
     // The newest images win.

@@ -157,13 +157,14 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         deadline_seconds,
         binding: pin,
         run_as,
+        startup_taints,
         noop_image: _,
         method: _,
     } = settings;
     PodSpec {
         node_name: (*pin == NodeBinding::NodeName).then(|| node.to_owned()),
         affinity: (*pin == NodeBinding::Affinity).then(|| affinity_to(node)),
-        tolerations: Some(workload.constraints.tolerations.clone()),
+        tolerations: Some(startup_taints.tolerations(&workload.constraints.tolerations)),
         image_pull_secrets: Some(named_secrets(&workload.terms.image_pull_secrets)),
         service_account_name: match run_as {
             RunAs::Default => Some(DEFAULT_SERVICE_ACCOUNT.into()),

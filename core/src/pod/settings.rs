@@ -1,6 +1,7 @@
 //! The settings that all prefetch pods share.
 
 use crate::scheduling::node::PullMethod;
+use crate::scheduling::startup_taints::StartupTaints;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
 pub const NOOP_COMMAND: &str = "noop";
@@ -46,6 +47,23 @@ pub struct PodSettings {
     pub run_as: RunAs,
     /// Seconds after which the kubelet ends a pod that is still not done.
     pub deadline_seconds: i64,
+    /// The taints that plans look through and that pods tolerate.
+    pub startup_taints: StartupTaints,
+}
+
+impl PodSettings {
+    /// Returns the settings without any option.
+    pub fn new(noop_image: &str) -> Self {
+        Self {
+            noop_image: noop_image.to_owned(),
+            method: None,
+            binding: NodeBinding::NodeName,
+            priority_class: None,
+            run_as: RunAs::Default,
+            deadline_seconds: 1800,
+            startup_taints: StartupTaints::default(),
+        }
+    }
 }
 
 /// Returns the path of the binary in the containers of users' images.

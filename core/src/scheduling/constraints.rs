@@ -12,6 +12,7 @@ use super::affinity::RequiredAffinity;
 use super::node::{NodeInfo, OWN_OS, UnusableReason};
 use super::resources::Resources;
 use super::skip_reason::SkipReason;
+use super::startup_taints::StartupTaints;
 use super::tolerations::{Effect, Taint, first_untolerated, is_default_eviction_toleration};
 
 #[cfg(test)]
@@ -80,11 +81,21 @@ impl SchedulingConstraints {
 
     /// Returns the reason why pods of the template would not be scheduled on a node now; `None` if they would.
     pub fn filter<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
+        self.filter_through(node, &StartupTaints::default())
+    }
+
+    /// Returns the reason why pods of the template would not be scheduled on a node once these taints are gone; `None` if they
+    /// would.
+    pub fn filter_through<'a>(
+        &'a self,
+        node: &'a NodeInfo,
+        startup_taints: &StartupTaints,
+    ) -> Option<SkipReason<'a>> {
         self.other_node(node)
             .or_else(|| self.other_system(node))
             .or_else(|| self.node_affinity_mismatch(node))
             .or_else(|| node.unusable.map(SkipReason::Unusable))
-            .or_else(|| self.taint_mismatch(node))
+            .or_else(|| self.taint_mismatch(node, startup_taints))
             .or_else(|| self.insufficient_resources(node))
     }
 
@@ -126,10 +137,16 @@ impl SchedulingConstraints {
     }
 
     /// Returns the reason why the taints of a node keep the template's pods away.
-    fn taint_mismatch<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
+    fn taint_mismatch<'a>(
+        &'a self,
+        node: &'a NodeInfo,
+        startup_taints: &StartupTaints,
+    ) -> Option<SkipReason<'a>> {
         // With a node's name there is no scheduling: only taints for which the kubelet itself refuses a pod count.
         let scheduled = self.node_name.is_none();
-        let counts = |taint: &&Taint| scheduled || taint.effect() == Effect::NoExecute;
+        let counts = |taint: &&Taint| {
+            (scheduled || taint.effect() == Effect::NoExecute) && !startup_taints.contains(taint)
+        };
         if scheduled && node.cordoned {
             let cordon = Taint::new(UNSCHEDULABLE_TAINT, Effect::NoSchedule);
             if first_untolerated(&[cordon], &self.tolerations).is_some() {

@@ -8,4 +8,5 @@ pub(crate) mod quantity;
 pub mod resources;
 pub mod selector;
 pub mod skip_reason;
+pub mod startup_taints;
 pub mod tolerations;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{self, Node, NodeStatus};
 use super::labels::Labels;
 use super::quantity;
 use super::resources::Resources;
+use super::startup_taints::StartupTaints;
 use super::tolerations::Taint;
 
 /// The label for the operating system of a node.
@@ -155,11 +156,12 @@ impl NodeInfo {
         }
     }
 
-    /// Returns whether the node can pull now: it is Ready, and no taint says that it is still being initialised.
-    pub fn is_usable(&self) -> bool {
+    /// Returns whether the node can pull now: it is Ready, and no taint but a startup taint says that it is still being
+    /// initialised.
+    pub fn is_usable(&self, startup_taints: &StartupTaints) -> bool {
         let of_kubernetes = |taint: &Taint| {
             let mut domains = SYSTEM_TAINTS.iter();
-            domains.any(|domain| taint.key().starts_with(domain))
+            domains.any(|domain| taint.key().starts_with(domain)) && !startup_taints.contains(taint)
         };
         self.unusable.is_none() && !self.taints.iter().any(of_kubernetes)
     }

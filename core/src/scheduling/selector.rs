@@ -249,7 +249,7 @@ impl fmt::Display for Selector {
 }
 
 /// `content.IsLabelKey`.
-fn is_label_key(key: &str) -> bool {
+pub(crate) fn is_label_key(key: &str) -> bool {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -258,7 +258,7 @@ fn is_label_key(key: &str) -> bool {
 }
 
 /// `content.IsLabelValue`.
-fn is_label_value(value: &str) -> bool {
+pub(crate) fn is_label_value(value: &str) -> bool {
     let is_edge = |b: u8| b.is_ascii_alphanumeric();
     let edges =
         value.bytes().next().is_none_or(is_edge) && value.bytes().last().is_none_or(is_edge);

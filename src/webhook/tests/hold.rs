@@ -9,7 +9,7 @@ use crate::hold_gate::HoldGate;
 use crate::watch::SharedStore;
 use headstart_core::api::hold_mark::HoldMark;
 use headstart_core::hold::HoldLimits;
-use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
+use headstart_core::pod::PodSettings;
 
 fn serve_with_holds() -> Served {
     serve_looking_at(&[])
@@ -22,14 +22,7 @@ fn serve_looking_at(namespaces: &[String]) -> Served {
 
 fn serve_behind(gate: HoldGate, namespaces: &[String]) -> Served {
     let store = SharedStore::new("headstart");
-    let settings = PodSettings {
-        noop_image: "headstart:v1".into(),
-        method: None,
-        binding: NodeBinding::NodeName,
-        priority_class: None,
-        run_as: RunAs::Default,
-        deadline_seconds: 60,
-    };
+    let settings = PodSettings::new("headstart:v1");
     let limits = HoldLimits {
         default: SignedDuration::from_mins(5),
         max: SignedDuration::from_mins(30),

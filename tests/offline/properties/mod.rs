@@ -2,7 +2,7 @@
 
 use headstart_core::plan::{PlacementContext, Plan, plan};
 use headstart_core::pod::status;
-use headstart_core::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart_core::pod::{NodeBinding, PodSettings, prefetch_pod};
 use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -18,12 +18,8 @@ use generators::{condition, deployments, list, nodes, text};
 
 fn settings(binding: NodeBinding) -> PodSettings {
     PodSettings {
-        noop_image: "headstart:v1".into(),
-        method: None,
         binding,
-        priority_class: None,
-        run_as: RunAs::Default,
-        deadline_seconds: 60,
+        ..PodSettings::new("headstart:v1")
     }
 }
 

@@ -7,7 +7,7 @@ use headstart::testing::{
     RequestError, ReviewResponse, SharedStore, Webhook,
 };
 use headstart_core::hold::HoldLimits;
-use headstart_core::pod::{NodeBinding, PodSettings, RunAs};
+use headstart_core::pod::PodSettings;
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -31,14 +31,7 @@ pub(crate) fn webhook() -> &'static Webhook {
 
 /// Holds every rollout that asks for it: nothing is known of any node.
 fn gate() -> HoldAdmission {
-    let settings = PodSettings {
-        noop_image: "headstart".into(),
-        method: None,
-        binding: NodeBinding::NodeName,
-        priority_class: None,
-        run_as: RunAs::Default,
-        deadline_seconds: 60,
-    };
+    let settings = PodSettings::new("headstart");
     HoldAdmission {
         store: SharedStore::new("headstart"),
         settings: settings.into(),

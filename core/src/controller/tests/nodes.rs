@@ -6,6 +6,8 @@ use super::world::*;
 use crate::controller::ControllerConfig;
 use crate::controller::command::CommandResult;
 use crate::event::EventReason;
+use crate::pod::PodSettings;
+use crate::testing::settings;
 use serde_json::{Value, json};
 
 fn joined(at: &World) -> Value {
@@ -218,6 +220,59 @@ fn a_node_that_is_made_again_during_a_rollout_gets_its_pod() {
     assert_eq!(nodes_of(&pods), ["n002"]);
     world.pull(&pods);
     assert_eq!((world.pending(), world.take_creates().len()), (0, 0));
+}
+
+/// Settings with the taint of a network plugin that is not ready.
+fn with_startup_taint() -> ControllerConfig {
+    let pods = PodSettings {
+        startup_taints: "node.cilium.io/agent-not-ready".parse().unwrap(),
+        ..settings()
+    };
+    ControllerConfig {
+        pods: pods.into(),
+        ..config()
+    }
+}
+
+fn starting() -> Value {
+    json!({"spec": {"taints": [{"key": "node.cilium.io/agent-not-ready", "effect": "NoExecute"}]}})
+}
+
+#[test]
+fn a_node_with_a_startup_taint_gets_images_before_the_taint_is_gone() {
+    let mut world = World::with(with_startup_taint());
+    let old = json!({"status": settled(1_700_000_000)});
+    world.deploy(merged(web("web", &["a:1"]), &old));
+    let young = joined(&world);
+    world.node_with("new", &merged(young, &starting()));
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["new"]);
+    let tolerations = pods[0].spec.as_ref().unwrap().tolerations.as_ref().unwrap();
+    assert_eq!(
+        tolerations[0].key.as_deref(),
+        Some("node.cilium.io/agent-not-ready")
+    );
+}
+
+#[test]
+fn a_hold_does_not_wait_for_a_node_with_a_startup_taint() {
+    let mut world = World::with(with_startup_taint());
+    world.nodes(1);
+    world.node_with("starts", &starting());
+    let held = hold(&world, "web", &["a:1"]);
+    world.deploy(held);
+    let pods = world.create_all();
+    assert_eq!(nodes_of(&pods), ["n001"]);
+    world.pull(&pods);
+    assert_eq!(take_resumes(&mut world).len(), 1);
+    world.deploy(web("web", &["a:1"]));
+    let changed = json!({"metadata": {"labels": {"a": "b"}}});
+    world.node_with("starts", &merged(starting(), &changed));
+    assert_eq!(
+        nodes_of(&world.create_all()),
+        ["starts"],
+        "the hold is over"
+    );
 }
 
 fn gpus(count: u8) -> Value {

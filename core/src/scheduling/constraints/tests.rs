@@ -130,6 +130,29 @@ fn tolerating_an_outage_for_a_while_opens_no_node_that_is_down() {
 }
 
 #[test]
+fn startup_taints_are_looked_through_and_no_others() {
+    let spec = constraints(&json!({}));
+    let taint = |key: &str, effect: &str| json!({"key": key, "effect": effect});
+    let cilium = taint("node.cilium.io/agent-not-ready", "NoExecute");
+    let cloud = taint(
+        "node.cloudprovider.kubernetes.io/uninitialized",
+        "NoSchedule",
+    );
+    let node = |taints: Value| node_info(&json!({"spec": {"taints": taints}}));
+    let startup: StartupTaints =
+        "node.cilium.io/agent-not-ready,node.cloudprovider.kubernetes.io/uninitialized"
+            .parse()
+            .unwrap();
+    let both = node(json!([cilium, cloud]));
+    assert_eq!(spec.filter_through(&both, &startup), None);
+    assert!(both.is_usable(&startup) && !both.is_usable(&StartupTaints::default()));
+    assert!(spec.filter(&both).is_some());
+    let other = node(json!([cilium, taint("gpu", "NoSchedule")]));
+    let reason = spec.filter_through(&other, &startup);
+    assert_eq!(reason.unwrap().reason(), "UntoleratedTaint");
+}
+
+#[test]
 fn a_node_that_is_named_needs_no_scheduler() {
     let named = json!({"nodeName": "n1"});
     let taint = |effect: &str| json!({"spec": {"unschedulable": true, "taints": [{"key": "a", "effect": effect}]}});

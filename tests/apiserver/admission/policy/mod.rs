@@ -12,7 +12,7 @@ mod requests;
 mod self_test;
 mod webhooks;
 
-use headstart_core::pod::{NodeBinding, PodSettings, RunAs, prefetch_pod};
+use headstart_core::pod::{NodeBinding, PodSettings, prefetch_pod};
 use headstart_core::scheduling::node::PullMethod;
 use headstart_core::workload::Workload;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -76,12 +76,9 @@ async fn web(installation: &Installation) -> Web {
 
 fn settings(pin: NodeBinding) -> PodSettings {
     PodSettings {
-        noop_image: LOCAL_IMAGE.into(),
-        run_as: RunAs::Default,
-        method: None,
         binding: pin,
         priority_class: Some("headstart-prefetch".into()),
-        deadline_seconds: 1800,
+        ..PodSettings::new(LOCAL_IMAGE)
     }
 }
 
