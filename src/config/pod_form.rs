@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use headstart_core::pod::PodSettings;
+use headstart_core::pod::{PodAnnotations, PodLabels, PodSettings, RunAsUser};
 use headstart_core::scheduling::startup_taints::StartupTaints;
 
 use super::defaults::{DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS};
@@ -51,6 +51,34 @@ pub struct PodFormConfig {
     )]
     pub service_account: ServiceAccountFlag,
 
+    /// User and group of prefetch pods; `none` where the cluster chooses them, as OpenShift does
+    #[arg(
+        long,
+        env = "HEADSTART_RUN_AS_USER",
+        default_value_t = RunAsUser::default(),
+        value_name = "NUMBER"
+    )]
+    pub run_as_user: RunAsUser,
+
+    /// Labels that prefetch pods get, for policies that want some on every pod (KEY=VALUE, comma-separated). A Service must not
+    /// select pods by them
+    #[arg(
+        long,
+        env = "HEADSTART_POD_LABELS",
+        default_value = "",
+        value_name = "PAIRS"
+    )]
+    pub pod_labels: PodLabels,
+
+    /// Annotations that prefetch pods get, for policies that want some on every pod (KEY=VALUE, comma-separated)
+    #[arg(
+        long,
+        env = "HEADSTART_POD_ANNOTATIONS",
+        default_value = "",
+        value_name = "PAIRS"
+    )]
+    pub pod_annotations: PodAnnotations,
+
     /// PriorityClass of prefetch pods; empty for none
     #[arg(
         long,
@@ -73,6 +101,9 @@ impl PodFormConfig {
             pin,
             startup_taints,
             service_account,
+            run_as_user,
+            pod_labels,
+            pod_annotations,
             priority_class,
             pod_deadline,
         } = self;
@@ -83,7 +114,10 @@ impl PodFormConfig {
             run_as: (*service_account).into(),
             priority_class: Some(priority_class.clone()).filter(|name| !name.is_empty()),
             deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
+            run_as_user: *run_as_user,
             startup_taints: startup_taints.clone(),
+            labels: pod_labels.clone(),
+            annotations: pod_annotations.clone(),
         }
     }
 }

@@ -57,6 +57,13 @@ fn bad_values_say_what_is_wanted() {
         (["--pull-method", "magic"], "image-volume"),
         (["--pin", "hope"], "affinity"),
         (["--startup-taints", "a:NoSchedule"], "no key of a taint"),
+        (["--pod-labels", "team"], "want such pairs"),
+        (
+            ["--pod-labels", "headstart.dev/deployment=web"],
+            "headstart sets headstart.dev/deployment itself",
+        ),
+        (["--pod-annotations", "a/b/c=d"], "\"a/b/c\" is no key"),
+        (["--run-as-user", "0"], "0 is root"),
         (["--pods-per-node", "0"], "1..=255"),
         (["--refresh", "5s"], "at least 1m"),
         (["--trust-node-images", "maybe"], "true, false"),

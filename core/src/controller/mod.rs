@@ -49,6 +49,7 @@ mod pulls;
 mod quotas;
 mod refresh;
 mod refusal;
+mod refusal_advice;
 mod removal;
 mod resumes;
 mod sharing;

@@ -3,6 +3,7 @@
 use super::backoff;
 use super::log::LogLine;
 use super::pulls::Pulls;
+use super::refusal_advice::option_for;
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::event::EventReason;
@@ -39,7 +40,8 @@ pub(super) fn on_create_refused(
     });
     let node = &at.node;
     let note = format_args!("Cannot create prefetch pods (node {node}): {message}");
-    let note = printed(note, NOTE_BYTES);
+    let advice = option_for(message).map_or_else(String::new, |option| format!(". {option}"));
+    let note = printed(note, NOTE_BYTES - advice.len()) + &advice;
     prefetch.reports.last_error = Some(note.clone());
     let blocked = EventReason::PrefetchBlocked;
     turn.out.event(&prefetch.workload, blocked, "", note);

@@ -4,7 +4,7 @@
 //! available and needs no shell anywhere, carries no label a Service could select, and keeps sidecar
 //! injectors out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
@@ -14,11 +14,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::containers::{with_containers, with_image_volumes};
-use super::name::{deployment_label, pod_name};
+use super::metadata::{annotations, labels};
+use super::name::pod_name;
 use super::settings::{NodeBinding, PodSettings, RunAs};
-use crate::api::well_known::{
-    DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, NODE_ANNOTATION, REVISION_LABEL,
-};
+use crate::api::well_known::NODE_ANNOTATION;
 use crate::scheduling::node::PullMethod;
 use crate::workload::Workload;
 
@@ -31,19 +30,6 @@ pub(super) const RESTART_POLICY: &str = "Never";
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 /// Most pull secrets that a prefetch pod names; headstart's policy for its own pods has the same limit.
 const MAX_PULL_SECRETS: usize = 16;
-/// The cluster-autoscaler removes a node only if each pod there may go. A controller that is a Deployment does not tell it so.
-const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-/// User and group of the containers: any but root does, and this one is "nobody" by custom of static images.
-const NOBODY: i64 = 65532;
-/// Labels and annotations by which sidecar injectors are told to stay out: a sidecar would need an image of
-/// its own and never end.
-const INJECTION_OPT_OUT: [(&str, &str); 5] = [
-    ("sidecar.istio.io/inject", "false"),
-    ("linkerd.io/inject", "disabled"),
-    ("kuma.io/sidecar-injection", "disabled"),
-    ("consul.hashicorp.com/connect-inject", "false"),
-    ("dapr.io/enabled", "false"),
-];
 
 /// The whole pod.
 pub fn prefetch_pod(
@@ -57,27 +43,12 @@ pub fn prefetch_pod(
         PullMethod::ImageVolume => with_image_volumes(&workload.images, settings),
         PullMethod::Container => with_containers(&workload.images, settings),
     });
-    let stay_out = || {
-        INJECTION_OPT_OUT
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-    };
-    let mut labels: BTreeMap<String, String> = stay_out().collect();
-    labels.insert(MANAGED_BY_LABEL.into(), MANAGER.into());
-    labels.insert(
-        DEPLOYMENT_LABEL.into(),
-        deployment_label(&workload.key.name),
-    );
-    labels.insert(REVISION_LABEL.into(), workload.image_set.to_string());
-    let mut annotations: BTreeMap<String, String> = stay_out().collect();
-    annotations.insert(NODE_ANNOTATION.into(), node.to_owned());
-    annotations.insert(SAFE_TO_EVICT.into(), "true".into());
     Pod {
         metadata: ObjectMeta {
             name: Some(pod_name(workload, node)),
             namespace: Some(workload.key.namespace.clone()),
-            labels: Some(labels),
-            annotations: Some(annotations),
+            labels: Some(labels(workload, &settings.labels)),
+            annotations: Some(annotations(node, &settings.annotations)),
             owner_references: owner(workload).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
@@ -157,7 +128,10 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         deadline_seconds,
         binding: pin,
         run_as,
+        run_as_user,
         startup_taints,
+        labels: _,
+        annotations: _,
         noop_image: _,
         method: _,
     } = settings;
@@ -184,8 +158,8 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         priority_class_name: priority_class.clone(),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(NOBODY),
-            run_as_group: Some(NOBODY),
+            run_as_user: run_as_user.0,
+            run_as_group: run_as_user.0,
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".into(),
                 localhost_profile: None,

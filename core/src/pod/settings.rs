@@ -1,5 +1,7 @@
 //! The settings that all prefetch pods share.
 
+use super::metadata::{PodAnnotations, PodLabels};
+use super::run_as_user::RunAsUser;
 use crate::scheduling::node::PullMethod;
 use crate::scheduling::startup_taints::StartupTaints;
 
@@ -45,10 +47,16 @@ pub struct PodSettings {
     pub priority_class: Option<String>,
     /// The ServiceAccount of a pod.
     pub run_as: RunAs,
+    /// The user of its containers.
+    pub run_as_user: RunAsUser,
     /// Seconds after which the kubelet ends a pod that is still not done.
     pub deadline_seconds: i64,
     /// The taints that plans look through and that pods tolerate.
     pub startup_taints: StartupTaints,
+    /// Labels beside headstart's own.
+    pub labels: PodLabels,
+    /// Annotations beside headstart's own.
+    pub annotations: PodAnnotations,
 }
 
 impl PodSettings {
@@ -61,7 +69,10 @@ impl PodSettings {
             priority_class: None,
             run_as: RunAs::Default,
             deadline_seconds: 1800,
+            run_as_user: RunAsUser::default(),
             startup_taints: StartupTaints::default(),
+            labels: PodLabels::default(),
+            annotations: PodAnnotations::default(),
         }
     }
 }

@@ -68,6 +68,24 @@ fn the_pod_takes_the_credentials_and_leaves_the_service_account() {
 }
 
 #[test]
+fn the_cluster_may_choose_the_user() {
+    let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
+    for (user, expected) in [("65532", Some(65532)), ("7", Some(7)), ("none", None)] {
+        let settings = PodSettings {
+            run_as_user: user.parse().unwrap(),
+            ..settings()
+        };
+        let pod = prefetch_pod(&web, "n1", PullMethod::Container, &settings);
+        let context = pod.spec.unwrap().security_context.unwrap();
+        assert_eq!(
+            (context.run_as_user, context.run_as_group),
+            (expected, expected)
+        );
+        assert_eq!(context.run_as_non_root, Some(true));
+    }
+}
+
+#[test]
 fn pull_secrets_are_named_once_and_not_more_than_a_pod_may_name() {
     let mut web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
     let first = ["b", "a", "b"].map(str::to_owned);
