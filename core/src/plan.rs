@@ -106,8 +106,19 @@ fn filter<'a>(
     (taken >= slots).then_some(SkipReason::NoPodSlots(slots))
 }
 
-/// Chooses so many of the eligible nodes: those that run the Deployment now first, and of both kinds as many from each
-/// zone as there are to have. Returns the chosen and the others.
+/// The turn of a node where the number of nodes is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// It runs the Deployment now.
+    Running,
+    /// It does not.
+    Idle,
+    /// An autoscaler may remove it.
+    MayGo,
+}
+
+/// Chooses so many of the eligible nodes: those that run the Deployment now first, then others, and last those that an
+/// autoscaler may remove. Of each kind it takes as many from each zone as there are to have. Returns the chosen and the others.
 fn select_max_nodes<'a>(
     eligible: Vec<&'a NodeInfo>,
     max: MaxNodes,
@@ -121,30 +132,37 @@ fn select_max_nodes<'a>(
     // Within a zone by a hash of Deployment and node: Deployments would otherwise all choose the same nodes, and a node
     // that comes or goes would move the choice of all others.
     let key = key.to_string();
-    let mut ranked: Vec<(bool, String, &NodeInfo)> = eligible
+    let mut ranked: Vec<(Rank, String, &NodeInfo)> = eligible
         .into_iter()
         .map(|node| {
-            let idle = !running_on.contains(&node.name);
-            (idle, short_hash([key.as_str(), &node.name]), node)
+            let rank = match (
+                node.is_scale_down_candidate,
+                running_on.contains(&node.name),
+            ) {
+                (true, _) => Rank::MayGo,
+                (false, true) => Rank::Running,
+                (false, false) => Rank::Idle,
+            };
+            (rank, short_hash([key.as_str(), &node.name]), node)
         })
         .collect();
-    ranked.sort_unstable_by(|(idle, hash, node), (other_idle, other_hash, other)| {
-        (idle, hash, &node.name).cmp(&(other_idle, other_hash, &other.name))
+    ranked.sort_unstable_by(|(rank, hash, node), (other_rank, other_hash, other)| {
+        (rank, hash, &node.name).cmp(&(other_rank, other_hash, &other.name))
     });
     // A node's turn is how many of its zone come before it. Nodes of one turn are one round over the zones.
     let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut in_turn: Vec<(bool, usize, &str, &NodeInfo)> = ranked
+    let mut in_turn: Vec<(Rank, usize, &str, &NodeInfo)> = ranked
         .into_iter()
-        .map(|(idle, _, node)| {
+        .map(|(rank, _, node)| {
             let next = turns.entry(node.zone()).or_default();
             let turn = *next;
             *next += 1;
-            (idle, turn, node.zone(), node)
+            (rank, turn, node.zone(), node)
         })
         .collect();
     in_turn.sort_by(
-        |(idle, turn, zone, _), (other_idle, other_turn, other_zone, _)| {
-            (idle, turn, zone).cmp(&(other_idle, other_turn, other_zone))
+        |(rank, turn, zone, _), (other_rank, other_turn, other_zone, _)| {
+            (rank, turn, zone).cmp(&(other_rank, other_turn, other_zone))
         },
     );
     let mut chosen: Vec<&NodeInfo> = in_turn.into_iter().map(|(.., node)| node).collect();

@@ -18,7 +18,7 @@ use super::terms::{read_pull_secrets, update_pull_terms};
 use super::turn::Turn;
 use crate::event::EventReason;
 use crate::plan::{PlacementContext, Plan, plan};
-use crate::store::{DeploymentNode, NodeName, same_pull_terms};
+use crate::store::{DeploymentNode, NodeName, NodeRecord, same_pull_terms};
 use crate::workload::{DeploymentKey, Workload};
 
 /// Brings the prefetch of a Deployment in line with its newest state.
@@ -146,11 +146,16 @@ fn start_prefetch(
     let reviewed = reviewed.filter(|reviewed| reviewed.images == workload.image_set);
     let started = reviewed.map_or(turn.now.monotonic, |reviewed| reviewed.at);
     let mut prefetch = Prefetch::new(turn.ids.next(), workload.clone(), started);
-    for (name, _) in &targets {
-        let Some(record) = turn.store.node(name) else {
-            continue;
-        };
-        prefetch.add_node(&NodeName::from(name.as_str()), record, targets.len());
+    let records = targets.iter().map(|(name, _)| turn.store.node(name));
+    let mut records: Vec<&Arc<NodeRecord>> = records.flatten().collect();
+    // Nodes that an autoscaler may remove come last, and are not refreshed.
+    let may_go = |record: &&Arc<NodeRecord>| record.info.is_scale_down_candidate;
+    if is_only_refreshed(&workload, turn) {
+        records.retain(|record| !may_go(record));
+    }
+    records.sort_by_key(may_go);
+    for record in records {
+        prefetch.add_node(&NodeName::from(record.name()), record, targets.len());
     }
     turn.out.logs.push(LogLine::Prefetching {
         key: key.clone(),
@@ -180,6 +185,12 @@ fn start_prefetch(
     starting_pods::schedule_list(pulls, &key, turn);
     pulls.queue.push(&key);
     turn.mark_changed(&key);
+}
+
+/// Returns whether a Deployment's rollout was before this term: its images are pulled only because they are refreshed.
+fn is_only_refreshed(workload: &Workload, turn: &Turn<'_>) -> bool {
+    let rollout = workload.state.rollout;
+    workload.state.held.is_none() && !rollout.is_recent(turn.now.wall, turn.config.retain)
 }
 
 /// Reports the images of a Deployment that are not prefetched, and its invalid annotations.

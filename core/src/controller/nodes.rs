@@ -118,7 +118,7 @@ fn prefetch_on_new_node(
     turn: &mut Turn<'_>,
 ) {
     let most = turn.config.new_node_deployments;
-    if most == 0 {
+    if most == 0 || record.info.is_scale_down_candidate {
         return;
     }
     let wants_node = |workload: &&Arc<Workload>| {

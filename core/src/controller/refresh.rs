@@ -1,5 +1,6 @@
 //! Pulls images again from time to time, where that is configured.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -9,7 +10,7 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::evidence::{NodeImages, images_on_node};
-use crate::store::NodeName;
+use crate::store::{NodeName, NodeRecord};
 use crate::workload::DeploymentKey;
 
 /// The number of checks of a prefetch within a refresh period. A node is late by at most this part of the period. That
@@ -39,7 +40,9 @@ pub(super) fn refresh(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_
     };
     schedule(prefetch, turn);
     let due: Vec<NodeName> = prefetch.nodes.nodes_matching(|node, pull| {
-        if !pull.state().is_final() {
+        // A pod, and its end, would make an autoscaler wait longer before it removes the node.
+        let may_go = |record: &Arc<NodeRecord>| record.info.is_scale_down_candidate;
+        if !pull.state().is_final() || turn.store.node(node).is_some_and(may_go) {
             return false;
         }
         let pods = turn.store.pods_on_node(key, node);

@@ -193,6 +193,32 @@ fn nodes_that_run_the_deployment_now_come_first() {
 }
 
 #[test]
+fn nodes_that_an_autoscaler_may_remove_are_chosen_last() {
+    let soft = |name| {
+        let taint =
+            json!({"key": "DeletionCandidateOfClusterAutoscaler", "effect": "PreferNoSchedule"});
+        node_with(name, &json!({"spec": {"taints": [taint]}}))
+    };
+    let nodes = [
+        soft("a1"),
+        node("a2", "True"),
+        soft("a3"),
+        node("a4", "True"),
+    ];
+    let context = PlacementContext {
+        running_on: [String::from("a1")].into(),
+        ..PlacementContext::default()
+    };
+    let web = annotated(&[("headstart.dev/max-nodes", "2")]);
+    assert_eq!(
+        names(&plan(&web, &nodes, &context, &settings(None))),
+        ["a2", "a4"]
+    );
+    let all = annotated(&[]);
+    assert_eq!(plan_on(&all, &nodes).nodes.len(), 4);
+}
+
+#[test]
 fn a_node_that_goes_moves_no_other() {
     let nodes = zoned(&[("a", 30)]);
     let web = annotated(&[("headstart.dev/max-nodes", "10")]);

@@ -34,17 +34,23 @@ const VIRTUAL_TAINT: &str = "virtual-kubelet.io/provider";
 /// A part of the kubelet versions of the Virtual Kubelet project: `v1.25.0-vk-azure-aci-1.6.2`.
 const VIRTUAL_VERSION: &str = "-vk-";
 
-/// The taints of nodes that are about to be removed: Karpenter's and its former one, the cluster-autoscaler's, the AWS Node
-/// Termination Handler's (a prefix), GKE's, the cloud controller manager's, and the one for nodes that are out of service.
-const REMOVAL_TAINTS: [&str; 7] = [
+/// The taints by which an autoscaler marks a node that it is removing: the cluster-autoscaler, and Karpenter since 1.0 and
+/// before.
+const SCALE_DOWN_TAINTS: [&str; 3] = [
+    "ToBeDeletedByClusterAutoscaler",
     "karpenter.sh/disrupted",
     "karpenter.sh/disruption",
-    "ToBeDeletedByClusterAutoscaler",
+];
+/// The taints of nodes that are about to be removed for another reason: the AWS Node Termination Handler's (a prefix), GKE's, the
+/// cloud controller manager's, and the one for nodes that are out of service.
+const REMOVAL_TAINTS: [&str; 4] = [
     "aws-node-termination-handler/",
     "cloud.google.com/impending-node-termination",
     "node.cloudprovider.kubernetes.io/shutdown",
     "node.kubernetes.io/out-of-service",
 ];
+/// The taint by which the cluster-autoscaler marks a node that it will remove unless pods need it. It only discourages.
+const CANDIDATE_TAINT: &str = "DeletionCandidateOfClusterAutoscaler";
 /// The label that Karpenter sets on its nodes.
 const KARPENTER_LABEL: &str = "karpenter.sh/nodepool";
 
@@ -67,6 +73,8 @@ pub enum UnusableReason {
     Virtual,
     /// Being deleted, or tainted for it.
     Deleting,
+    /// About to be removed by an autoscaler.
+    ScaleDown,
     /// Not reporting Ready.
     NotReady,
     /// Out of memory.
@@ -88,6 +96,8 @@ pub struct NodeInfo {
     pub(crate) taints: Box<[Taint]>,
     pub(crate) cordoned: bool,
     pub(crate) unusable: Option<UnusableReason>,
+    /// An autoscaler will remove it unless pods need it.
+    pub(crate) is_scale_down_candidate: bool,
     /// The operating system, if it is not linux.
     pub(crate) non_linux_os: Option<Box<str>>,
     /// The number of pods that it takes; `None` if it does not say.
@@ -109,15 +119,21 @@ impl NodeInfo {
         let taints = spec
             .and_then(|spec| spec.taints.as_deref())
             .unwrap_or_default();
+        let has_taint = |keys: &[&str]| {
+            let mut taints = taints.iter();
+            taints.any(|taint| keys.contains(&taint.key.as_str()))
+        };
         let virtual_kubelet = VIRTUAL_LABELS
             .iter()
             .any(|(key, value)| labels.get(*key).is_some_and(|found| found == value))
-            || taints.iter().any(|taint| taint.key == VIRTUAL_TAINT)
+            || has_taint(&[VIRTUAL_TAINT])
             || info.is_some_and(|info| info.kubelet_version.contains(VIRTUAL_VERSION));
         let unusable = if virtual_kubelet {
             Some(UnusableReason::Virtual)
         } else if node.metadata.deletion_timestamp.is_some() || taints.iter().any(is_of_removal) {
             Some(UnusableReason::Deleting)
+        } else if has_taint(&SCALE_DOWN_TAINTS) {
+            Some(UnusableReason::ScaleDown)
         } else {
             unusable_by_condition(status)
         };
@@ -138,6 +154,7 @@ impl NodeInfo {
             taints: taints.iter().filter_map(Taint::read).collect(),
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
             unusable,
+            is_scale_down_candidate: has_taint(&[CANDIDATE_TAINT]),
             non_linux_os: os.map(|os| os.as_str().into()),
             pod_slots,
             allocatable: allocatable.map(Resources::allocatable),
@@ -169,7 +186,8 @@ impl NodeInfo {
     /// Returns whether the node is about to go: it is cordoned, tainted for its removal, or being deleted. A pod that is not
     /// finished would stand in the way of its drain.
     pub fn is_leaving(&self) -> bool {
-        self.cordoned || self.unusable == Some(UnusableReason::Deleting)
+        let going = [UnusableReason::Deleting, UnusableReason::ScaleDown].map(Some);
+        self.cordoned || going.contains(&self.unusable)
     }
 
     /// Returns whether the kubelet reports that the node is not Ready, or does not report any more.
@@ -351,6 +369,25 @@ mod tests {
             node_info(&json!({"metadata": {"labels": {"type": "kwok"}}})).unusable,
             None
         );
+    }
+
+    #[test]
+    fn the_marks_of_autoscalers_are_read() {
+        let marked = |key: &str, effect: &str| {
+            let node = node_info(&json!({"spec": {"taints": [{"key": key, "effect": effect}]}}));
+            (node.unusable, node.is_scale_down_candidate)
+        };
+        let going = (Some(UnusableReason::ScaleDown), false);
+        for key in [
+            "ToBeDeletedByClusterAutoscaler",
+            "karpenter.sh/disrupted",
+            "karpenter.sh/disruption",
+        ] {
+            assert_eq!(marked(key, "NoSchedule"), going, "{key}");
+        }
+        let soft = marked("DeletionCandidateOfClusterAutoscaler", "PreferNoSchedule");
+        assert_eq!(soft, (None, true));
+        assert_eq!(marked("dedicated", "NoSchedule"), (None, false));
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl SkipReason<'_> {
             Self::OperatingSystem(_) | Self::TemplateOperatingSystem(_) => "OperatingSystem",
             Self::Unusable(UnusableReason::Virtual) => "VirtualKubelet",
             Self::Unusable(UnusableReason::Deleting) => "Deleting",
+            Self::Unusable(UnusableReason::ScaleDown) => "ScaleDown",
             Self::Unusable(UnusableReason::NotReady) => "NotReady",
             Self::Unusable(UnusableReason::MemoryPressure) => "MemoryPressure",
             Self::Unusable(UnusableReason::DiskPressure) => "DiskPressure",
@@ -117,6 +118,7 @@ impl fmt::Display for SkipReason<'_> {
                     "the node is a virtual kubelet and has no disk to prefetch to"
                 }
                 UnusableReason::Deleting => "the node is about to be removed",
+                UnusableReason::ScaleDown => "an autoscaler is removing the node",
                 UnusableReason::NotReady => "the node is not Ready",
                 UnusableReason::MemoryPressure => "the node is short of memory",
                 UnusableReason::DiskPressure => "the node is short of disk",
