@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::annotations::MaxNodes;
+use crate::api::annotations::Amount;
 use crate::hash::short_hash;
 use crate::pod::PodSettings;
 use crate::scheduling::node::{NodeInfo, PullMethod};
@@ -121,7 +121,7 @@ enum Rank {
 /// autoscaler may remove. Of each kind it takes as many from each zone as there are to have. Returns the chosen and the others.
 fn select_max_nodes<'a>(
     eligible: Vec<&'a NodeInfo>,
-    max: MaxNodes,
+    max: Amount,
     key: &DeploymentKey,
     running_on: &BTreeSet<String>,
 ) -> (Vec<&'a NodeInfo>, Vec<&'a NodeInfo>) {

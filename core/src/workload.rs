@@ -12,7 +12,7 @@ use crate::api::mode::{Mode, UnknownMode, mode_from_labels};
 use crate::image::requests::{Images, images_in, images_of};
 use crate::image::{Image, ImageRef, ImageRequest, ImageSetId, UnsupportedImage};
 use crate::limits::{ITEMS, KEPT_BYTES};
-use crate::rollout::{Rollout, rollout_of};
+use crate::rollout::rollout_of;
 use crate::scheduling::constraints::SchedulingConstraints;
 use crate::scheduling::selector::Selector;
 
@@ -181,9 +181,7 @@ impl Workload {
             terms: PullTerms::default(),
             state: RolloutState {
                 replicas,
-                rollout: status.map_or_else(Rollout::default, |status| {
-                    rollout_of(generation, replicas, status)
-                }),
+                rollout: rollout_of(generation, replicas, annotations.after_ready, status),
                 paused,
                 held: HoldMark::from_metadata(labels, given, paused),
                 size: RolloutSize::default(),

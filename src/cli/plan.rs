@@ -133,13 +133,19 @@ pub fn run(options: Options) -> Result<()> {
         .into_iter()
         .map(|workload| namespaces.with_pull_secrets(workload, &settings))
         .collect();
-    let documents = workloads.iter().zip(warnings).map(|(workload, warnings)| {
-        let context = view.placement_context(workload);
-        let consent = namespaces.warning(workload);
-        Document::new(workload, &view.nodes, &context, &settings)
-            .with_remark(consent)
-            .with_warnings(warnings)
-    });
+    let documents = workloads
+        .iter()
+        .zip(warnings)
+        .map(|(workload, mut warnings)| {
+            if !workload.images.is_empty() {
+                warnings.extend(namespaces.after_ready(workload));
+            }
+            let context = view.placement_context(workload);
+            let consent = namespaces.warning(workload);
+            Document::new(workload, &view.nodes, &context, &settings)
+                .with_remark(consent)
+                .with_warnings(warnings)
+        });
     match print(output, documents) {
         // The reader, such as `head`, has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -12,12 +12,14 @@ mod tests;
 mod values;
 
 use values::SHOWN_VALUE;
-pub use values::{HoldTimeout, HoldUntil, ImageList, InvalidValue, MaxNodes, Percent, Refresh};
+pub use values::{Amount, HoldTimeout, HoldUntil, ImageList, InvalidValue, Percent, Refresh};
 
 /// Narrows the nodes, by a label selector.
 pub const NODE_SELECTOR: &str = "headstart.dev/node-selector";
 /// Limits the number of nodes.
 pub const MAX_NODES: &str = "headstart.dev/max-nodes";
+/// The number of new pods that have to be ready before the images go to other nodes.
+pub const AFTER_READY: &str = "headstart.dev/after-ready";
 /// Sets the time between two prefetches of the same images.
 pub const REFRESH: &str = "headstart.dev/refresh";
 /// More images, which the workload starts by itself.
@@ -42,7 +44,9 @@ pub struct Annotations {
     /// Only nodes with these labels.
     pub node_selector: Option<Selector>,
     /// The number of nodes to prefetch on.
-    pub max_nodes: Option<MaxNodes>,
+    pub max_nodes: Option<Amount>,
+    /// The number of new pods that have to be ready first.
+    pub after_ready: Option<Amount>,
     /// The time between two prefetches of the same images.
     pub refresh: Option<Refresh>,
     /// More images. A [`Workload`](crate::workload::Workload) has them among its own, and not here.
@@ -93,6 +97,7 @@ impl Annotations {
                 "a label selector such as pool=web,zone in (a,b)",
             ),
             max_nodes: reader.read(MAX_NODES, "a number such as 50 or a share such as 30%"),
+            after_ready: reader.read(AFTER_READY, "a number such as 1 or a share such as 25%"),
             refresh: reader.read(REFRESH, "a duration of at least 1m, such as 5m or 1h30m"),
             images: reader.read(IMAGES, "image references, separated by commas"),
             hold_timeout: reader.read(HOLD_TIMEOUT, "a duration such as 90s, 5m or 1h30m"),

@@ -32,13 +32,14 @@ pub const HOLDING_ANNOTATION: &str = "headstart.dev/holding";
 pub const RESUMES_ANNOTATION: &str = "headstart.dev/resumes";
 
 /// All labels and annotations of a Deployment that are read or set.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     PREFETCH_LABEL,
     HELD_LABEL,
     HELD_UNTIL,
     HELD_SINCE,
     annotations::NODE_SELECTOR,
     annotations::MAX_NODES,
+    annotations::AFTER_READY,
     annotations::REFRESH,
     annotations::IMAGES,
     annotations::HOLD_TIMEOUT,

@@ -64,7 +64,8 @@ fn check_deferral(
     timers: &Timers,
 ) -> Result<(), Inconsistency> {
     let waits = match prefetch.deferral {
-        Deferral::None => true,
+        // The end of this wait changes the rollout.
+        Deferral::None | Deferral::AfterReady => true,
         Deferral::Unknown => {
             timers.is_set(&TimerKey::ListStarting(key.clone()))
                 || lookups.is_listing_starting(key, prefetch.id)
@@ -116,7 +117,8 @@ fn check_pending(
 ) -> Result<(), Inconsistency> {
     // A pause may be over whose timer was not called yet.
     let refused = timers.is_set(&TimerKey::RefusedUntil(at.key.clone()));
-    let waits = pulls.expectations.contains(at)
+    let waits = prefetch.deferral == Deferral::AfterReady
+        || pulls.expectations.contains(at)
         || pulls.queue.contains(&at.key)
         || pulls.is_parked(at)
         || dispatcher.is_waiting_for_permission()

@@ -3,6 +3,8 @@
 //! The first of these pods are bound to nodes within a fraction of a second. A prefetch pod beside one finishes no earlier and
 //! slows both down. Such nodes are deferred: they get a prefetch pod when the rollout is complete, or after 10 s, because a
 //! new leader reads progress from prefetch pods only.
+//!
+//! A Deployment may also want its new pods to be ready before its images go to other nodes. Then all nodes are deferred.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,6 +28,8 @@ pub(super) const MAX_DEFERRAL: Duration = Duration::from_secs(10);
 /// The nodes that are deferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deferral {
+    /// All: new pods of the rollout have to be ready first.
+    AfterReady,
     /// Not known yet: only a canary is sent.
     Unknown,
     /// The nodes in state [`PullState::Backoff`] without an attempt, until this time at most.

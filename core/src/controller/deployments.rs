@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::after_ready::{awaits_ready, begin_when_ready};
 use super::command::Reviewed;
+use super::deferral::Deferral;
 use super::kubelets::{copy_silence, observe_pods};
 use super::log::LogLine;
 use super::lookups::{Lookup, Lookups, awaits_plan};
@@ -46,6 +48,7 @@ pub(super) fn sync_deployment(
         if same_pull_terms(before, &workload) {
             // A hold began or ended, on which the nodes with startup taints depend.
             prefetch.workload = workload;
+            begin_when_ready(pulls, key, turn);
             return;
         }
         let malformed = &before.annotations.invalid;
@@ -53,6 +56,7 @@ pub(super) fn sync_deployment(
             report_unsupported_images(&workload, turn);
         }
         update_pull_terms(pulls, workload, turn);
+        begin_when_ready(pulls, key, turn);
         return;
     }
     // The newest images win.
@@ -165,8 +169,17 @@ fn start_prefetch(
         skipped: skipped.len(),
         already_present: prefetch.already_present.len(),
     });
+    let awaits = awaits_ready(turn.store, &key);
+    if awaits {
+        prefetch.deferral = Deferral::AfterReady;
+    }
     if !workload.images.is_empty() {
-        let note = messages::prefetch_started(&prefetch, &skipped);
+        let mut note = messages::prefetch_started(&prefetch, &skipped);
+        let mode = turn.store.get(&key).map(|(_, mode)| mode);
+        let wanted = workload.annotations.after_ready;
+        let effect = wanted.zip(mode);
+        let effect = effect.and_then(|(wanted, mode)| messages::after_ready(wanted, mode, awaits));
+        note.extend(effect);
         turn.out
             .event(&workload, EventReason::PrefetchStarted, "", note);
     }
@@ -182,7 +195,9 @@ fn start_prefetch(
         observe_pods(pulls, &at, turn);
     }
     copy_silence(pulls, &key);
-    starting_pods::schedule_list(pulls, &key, turn);
+    if !awaits {
+        starting_pods::schedule_list(pulls, &key, turn);
+    }
     pulls.queue.push(&key);
     turn.mark_changed(&key);
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::prefetch::Prefetch;
-use crate::api::annotations::HoldUntil;
+use crate::api::annotations::{AFTER_READY, Amount, HoldUntil};
 use crate::api::hold_mark::HoldMark;
+use crate::api::mode::Mode;
 use crate::api::well_known::{HELD_LABEL, PREFETCH_LABEL};
 use crate::event::EventReason;
 use crate::hold::{HoldEndReason, Progress};
@@ -49,6 +50,16 @@ pub(super) fn prefetch_started(prefetch: &Prefetch, skipped: &[(&str, SkipReason
         ));
     }
     note
+}
+
+/// Returns the effect of the annotation for ready pods on a prefetch. `awaits` says that the prefetch waits for them.
+pub(super) fn after_ready(wanted: Amount, mode: Mode, awaits: bool) -> Option<String> {
+    let ready = wanted.of_new_pods_ready();
+    match (mode, awaits) {
+        (Mode::Hold, _) => Some(format!(". {AFTER_READY} has no effect with hold")),
+        (_, true) => Some(format!(". It begins when {ready} ({AFTER_READY})")),
+        _ => None,
+    }
 }
 
 /// All images are on every planned node.

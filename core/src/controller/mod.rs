@@ -7,6 +7,7 @@
 //! Each part owns its state and takes what it needs as arguments; `parts` routes an event to those that it concerns.
 
 mod absence;
+mod after_ready;
 mod answers;
 mod backoff;
 mod blocking;
@@ -75,6 +76,7 @@ pub use turn::ControllerConfig;
 use crate::store::Store;
 use crate::time::{Instant, Now};
 use crate::workload::DeploymentKey;
+use deferral::Deferral;
 use log::LogLine;
 use parts::Parts;
 use timers::Timers;
@@ -144,7 +146,7 @@ impl Controller {
         };
         for prefetch in self.parts.pulls.prefetches.values() {
             let pending = prefetch.nodes.pending_count();
-            if pending > 0 {
+            if pending > 0 && prefetch.deferral != Deferral::AfterReady {
                 stats.deployments += 1;
                 stats.nodes += pending;
                 let since = now.duration_since(prefetch.started);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::after_ready::awaits_ready;
 use super::kubelets::forget_node;
 use super::log::LogLine;
 use super::planning::{add_node, consider_node, is_eligible};
@@ -126,6 +127,7 @@ fn prefetch_on_new_node(
         // A limit on nodes asks for few nodes; and a prefetch for all nodes has considered this one.
         workload.annotations.max_nodes.is_none()
             && workload.state.replicas > 0
+            && !awaits_ready(turn.store, &workload.key)
             && (joins || workload.constraints.requests.scalar_count() > 0)
             && prefetch.is_none_or(|p| !p.covers_all_nodes && !p.nodes.contains(name))
             && is_eligible(workload, record, &turn.config.pods)

@@ -12,8 +12,8 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    deployments, excess, failed_pulls, kubelets, progress, pull, quotas, refresh, removal, sharing,
-    starting_pods, terms,
+    after_ready, deployments, excess, failed_pulls, kubelets, progress, pull, quotas, refresh, removal,
+    sharing, starting_pods, terms,
 };
 
 /// The parts that keep state between events.
@@ -53,6 +53,7 @@ impl Parts {
                 self.gc.collect_deployment(&self.pulls, &key, turn);
             }
             Event::RolloutChanged(key) => {
+                after_ready::begin_when_ready(&mut self.pulls, &key, turn);
                 starting_pods::queue_deferred_nodes(&mut self.pulls, &key, turn);
                 self.gc.collect_deployment(&self.pulls, &key, turn);
                 quotas::on_room_changed(&mut self.pulls, &key.namespace, turn);

@@ -7,9 +7,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::backoff::hash_fraction;
 use super::deferral::Deferral;
-use super::node_pulls::NodePulls;
+use super::node_pulls::{NodePull, NodePulls};
 use super::outlook::{Outlook, outlook};
 use super::pull_secrets::PullSecrets;
+use super::pull_state::PullState;
 use crate::evidence::EvidenceWindow;
 use crate::hold::Progress;
 use crate::plan::PlacementContext;
@@ -179,8 +180,25 @@ impl Prefetch {
 
     /// Returns the groups of nodes that may send now.
     pub(super) fn dispatchable_groups(&mut self, now: Instant) -> Vec<usize> {
+        if self.deferral == Deferral::AfterReady {
+            return Vec::new();
+        }
         let canary_only = self.deferral == Deferral::Unknown;
         self.nodes.dispatchable_groups(now, canary_only)
+    }
+
+    /// Takes the nodes out that report the images by now.
+    pub(super) fn take_present_nodes(&mut self, store: &Store) {
+        let pending = |_: &str, pull: &NodePull| pull.state() == PullState::Pending;
+        for name in self.nodes.nodes_matching(pending) {
+            let Some(record) = store.node(&name) else {
+                continue;
+            };
+            if record.reports_all_images(&self.workload) {
+                self.nodes.remove(&name);
+                self.already_present.insert(name, record.uid.clone());
+            }
+        }
     }
 
     /// Marks the prefetch as finished. Returns true the first time, and again when the number of failed nodes has changed.

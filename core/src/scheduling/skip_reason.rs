@@ -9,7 +9,7 @@ use super::node::{OWN_OS, UnusableReason};
 use super::resources::Insufficient;
 use super::selector::Requirement;
 use super::tolerations::Taint;
-use crate::api::annotations::{InvalidAnnotation, MAX_NODES, MaxNodes, NODE_SELECTOR};
+use crate::api::annotations::{Amount, InvalidAnnotation, MAX_NODES, NODE_SELECTOR};
 use crate::limits::{SHOWN_BYTES, printed, shown};
 
 /// The reason why a node is left out. It borrows from the Deployment and the node: there may be thousands of nodes, and the
@@ -46,7 +46,7 @@ pub enum SkipReason<'a> {
     /// Takes no more pods.
     NoPodSlots(u32),
     /// Eligible, but more than the Deployment's annotation allows.
-    BeyondMaxNodes(MaxNodes),
+    BeyondMaxNodes(Amount),
     /// An annotation that would narrow the nodes cannot be read, so none is a target.
     InvalidAnnotation(&'a InvalidAnnotation),
 }

@@ -271,7 +271,12 @@ fn the_revision_follows_the_images_and_nothing_else() {
 #[test]
 fn a_rollout_is_recent_until_it_settled_longer_than_the_window_ago() {
     let at = |status: serde_json::Value| {
-        rollout_of(Some(2), 1, &serde_json::from_value(status).unwrap())
+        rollout_of(
+            Some(2),
+            1,
+            None,
+            Some(&serde_json::from_value(status).unwrap()),
+        )
     };
     let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
     let window = SignedDuration::from_mins(5);

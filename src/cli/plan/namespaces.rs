@@ -6,8 +6,10 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client};
 
 use crate::driver::list_pods::{pull_secrets, secrets_of};
+use headstart_core::api::annotations::AFTER_READY;
 use headstart_core::api::mode::{
-    Mode, NamespaceMode, UnknownNamespaceMode, consent_command, lacks_consent, namespace_mode,
+    Mode, NamespaceMode, UnknownNamespaceMode, consent_command, effective_mode, lacks_consent,
+    namespace_mode,
 };
 use headstart_core::api::well_known::PREFETCH_LABEL;
 use headstart_core::pod::{PodSettings, account_of};
@@ -93,6 +95,26 @@ impl Namespaces {
                 ..workload
             },
             None => workload,
+        }
+    }
+
+    /// Returns the effect of the annotation for ready pods, which depends on the mode.
+    pub(super) fn after_ready(&self, workload: &Workload) -> Option<String> {
+        let ready = workload.annotations.after_ready?.of_new_pods_ready();
+        let consent = self.consents.get(&workload.key.namespace);
+        let consent = consent.and_then(|consent| consent.as_ref().ok());
+        let mode = match (&workload.mode, consent) {
+            (own, Some(consent)) => Some(effective_mode(own, *consent)),
+            (Ok(own), None) => *own,
+            (Err(_), None) => None,
+        };
+        match mode {
+            Some(Mode::Disabled) => None,
+            Some(Mode::Enabled) => Some(format!("prefetched when {ready} ({AFTER_READY})")),
+            Some(Mode::Hold) => Some(format!("{AFTER_READY} has no effect with hold")),
+            None => Some(format!(
+                "prefetched when {ready} ({AFTER_READY}), which has no effect with hold"
+            )),
         }
     }
 

@@ -23,7 +23,7 @@ where
 
 #[test]
 fn every_value_reads_back_what_it_prints() {
-    round_trip::<MaxNodes>(&[("50", "50"), ("30%", "30%"), ("007", "7"), ("100%", "100%")]);
+    round_trip::<Amount>(&[("50", "50"), ("30%", "30%"), ("007", "7"), ("100%", "100%")]);
     round_trip::<HoldUntil>(&[("90%", "90%"), ("1%", "1%")]);
     round_trip::<Refresh>(&[("5m", "5m"), ("90s", "1m 30s"), ("1h30m", "1h 30m")]);
     round_trip::<HoldTimeout>(&[("5m", "5m"), ("500ms", "500ms")]);
@@ -38,7 +38,7 @@ fn every_value_reads_back_what_it_prints() {
 
 #[test]
 fn a_share_is_rounded_up_and_never_more_than_all() {
-    let share = |value: &str, all| value.parse::<MaxNodes>().map(|max| max.of(all));
+    let share = |value: &str, all| value.parse::<Amount>().map(|max| max.of(all));
     assert_eq!(share("30%", 10), Ok(3));
     assert_eq!(share("30%", 11), Ok(4));
     assert_eq!(share("1%", 1), Ok(1));
@@ -68,6 +68,12 @@ fn a_malformed_value_names_the_annotation_the_value_and_the_form() {
         (MAX_NODES, "", "such as 50", true),
         (MAX_NODES, "101%", "such as 50", true),
         (MAX_NODES, "99999999999", "such as 50", true),
+        (
+            AFTER_READY,
+            "all",
+            "a number such as 1 or a share such as 25%",
+            false,
+        ),
         (REFRESH, "10 bananas", "such as 5m", false),
         (REFRESH, "5s", "at least 1m", false),
         (IMAGES, "a:1,Not Valid", "separated by commas", false),

@@ -14,21 +14,32 @@ pub(super) const SHOWN_VALUE: usize = 60;
 /// Shortest time between two prefetches of the same images: each asks the API server for a pod per node.
 const MIN_REFRESH: SignedDuration = SignedDuration::from_mins(1);
 
-/// `headstart.dev/max-nodes`.
+/// `headstart.dev/max-nodes` and `headstart.dev/after-ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaxNodes {
-    /// A number of nodes.
+pub enum Amount {
+    /// A number of them.
     Number(u32),
-    /// A share of the eligible nodes, rounded up.
+    /// A share of all, rounded up.
     Percent(Percent),
 }
 
-impl MaxNodes {
-    /// Returns the number of nodes that this is of so many eligible ones.
-    pub fn of(self, eligible: usize) -> usize {
+impl Amount {
+    /// Returns the number that this is of so many. A number may be larger.
+    pub fn of(self, all: usize) -> usize {
         match self {
             Self::Number(number) => usize::try_from(number).unwrap_or(usize::MAX),
-            Self::Percent(share) => share.of(eligible),
+            Self::Percent(share) => share.of(all),
+        }
+    }
+}
+
+impl Amount {
+    /// Returns the condition on new pods that this is, in words.
+    pub fn of_new_pods_ready(self) -> String {
+        match self {
+            Self::Number(1) => "1 new pod is ready".to_owned(),
+            Self::Number(number) => format!("{number} new pods are ready"),
+            Self::Percent(share) => format!("{share} of the new pods are ready"),
         }
     }
 }
@@ -121,7 +132,7 @@ impl FromStr for Percent {
     }
 }
 
-impl FromStr for MaxNodes {
+impl FromStr for Amount {
     type Err = InvalidValue;
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
@@ -187,7 +198,7 @@ impl fmt::Display for Percent {
     }
 }
 
-impl fmt::Display for MaxNodes {
+impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),

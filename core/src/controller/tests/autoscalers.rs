@@ -50,7 +50,8 @@ fn a_node_that_an_autoscaler_may_remove_comes_last() {
     world.deploy(web("web", &["a:1"]));
     let mut order = Vec::new();
     for _ in 0..3 {
-        order.extend(nodes_of(&world.create_all()));
+        let pods = world.create_all();
+        order.extend(pods.iter().map(|pod| node_of(pod).to_owned()));
     }
     assert_eq!(order, ["b", "c", "a"]);
 }
@@ -68,16 +69,14 @@ fn a_node_that_an_autoscaler_may_remove_is_not_refreshed() {
     world.pull(&pods);
     world.node_with("n001", &candidate());
     // A pod that a refresh replaces goes first.
-    let replaced = |world: &mut World| -> Vec<&str> {
+    let replaced = |world: &mut World| -> Vec<String> {
         let deletes = world.take_deletes().into_iter();
         let of = |uid: String| {
             pods.iter()
                 .find(|pod| pod.metadata.uid.as_ref() == Some(&uid))
         };
-        deletes
-            .filter_map(|(_, uid)| of(uid))
-            .map(node_of)
-            .collect()
+        let nodes = deletes.filter_map(|(_, uid)| of(uid)).map(node_of);
+        nodes.map(str::to_owned).collect()
     };
     world.advance(secs(700));
     assert_eq!(replaced(&mut world), ["n002"]);

@@ -2,6 +2,7 @@
 //! out. Nothing here waits.
 
 mod absent_nodes;
+mod after_ready;
 mod autoscalers;
 mod budgets;
 mod creates;
