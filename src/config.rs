@@ -26,30 +26,30 @@ pub(crate) use scope::ScopeConfig;
 pub(crate) use tls::TlsConfig;
 pub(crate) use values::{LogFormat, duration};
 
-/// The configuration of `headstart serve`, in the order of its help.
+/// The configuration of `headstart serve`, in the order of its help: what an operator chooses first.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// The addresses that `headstart serve` listens on.
+    /// The namespaces, nodes and Deployments that headstart prefetches for, and the refresh interval.
     #[command(flatten)]
-    pub listen: ListenConfig,
-    /// The names of headstart's own objects.
+    pub scope: ScopeConfig,
+    /// The switch for holds, and the limits for their duration.
     #[command(flatten)]
-    pub installation: InstallationConfig,
-    /// The serving certificate, the CA that signs it, and the webhook configurations that carry the CA.
-    #[command(flatten)]
-    pub tls: TlsConfig,
+    pub holds: HoldConfig,
     /// The form of prefetch pods, and the time for which they stay.
     #[command(flatten)]
     pub pods: PodConfig,
     /// The limits for writes and pulls at the same time.
     #[command(flatten)]
     pub budgets: BudgetConfig,
-    /// The switch for holds, and the limits for their duration.
+    /// The names of headstart's own objects.
     #[command(flatten)]
-    pub holds: HoldConfig,
-    /// The namespaces, nodes and Deployments that headstart prefetches for, and the refresh interval.
+    pub installation: InstallationConfig,
+    /// The addresses that `headstart serve` listens on.
     #[command(flatten)]
-    pub scope: ScopeConfig,
+    pub listen: ListenConfig,
+    /// The serving certificate, the CA that signs it, and the webhook configurations that carry the CA.
+    #[command(flatten)]
+    pub tls: TlsConfig,
     /// Leader election, shutdown, the API server and the log.
     #[command(flatten)]
     pub process: ProcessConfig,

@@ -4,6 +4,7 @@ use clap::Args;
 
 /// The limits for writes and pulls at the same time.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
 pub struct BudgetConfig {
     /// Most writes of pods in flight; an API server serves no more creates per second beyond about this many
     #[arg(long, env = "HEADSTART_MAX_WRITES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]

@@ -10,6 +10,7 @@ use headstart_core::hold;
 
 /// The switch for holds, and the limits for their duration.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Holds")]
 pub struct HoldConfig {
     /// Hold rollouts where the label says so; `off` resumes those that are held, and needs no right to patch Deployments
     /// once there are none

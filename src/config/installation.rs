@@ -6,6 +6,7 @@ use super::defaults::DEFAULT_NAMESPACE;
 
 /// The names of headstart's own objects.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Installation")]
 pub struct InstallationConfig {
     /// headstart's own namespace: holds its lease and its CA, and is never prefetched for
     #[arg(long, env = "POD_NAMESPACE", default_value = DEFAULT_NAMESPACE)]

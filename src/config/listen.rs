@@ -6,6 +6,7 @@ use clap::Args;
 
 /// The addresses that `headstart serve` listens on.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Addresses")]
 pub struct ListenConfig {
     /// Address of the webhook (HTTPS)
     #[arg(

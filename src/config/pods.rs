@@ -9,6 +9,7 @@ use super::values::duration;
 
 /// The form of prefetch pods, and the time for which they stay.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Prefetch pods")]
 pub struct PodConfig {
     /// Image of headstart, whose no-op the prefetch pods run. The manifests set it to the image that they install
     #[arg(long, env = "HEADSTART_NOOP_IMAGE", value_name = "IMAGE")]

@@ -9,6 +9,7 @@ use super::values::{LogFormat, duration, lease_duration};
 
 /// Leader election, shutdown, the API server and the log.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Process")]
 pub struct ProcessConfig {
     // client-go's 15 s are for controllers whose work is lost in a restart. A prefetch that starts 15 s late is of no use to a
     // rollout, and a lost lease costs a list. So the lease lasts 6 s and is renewed every 0.8 s, and four renewals may be

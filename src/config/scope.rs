@@ -7,6 +7,7 @@ use super::values::refresh;
 
 /// The namespaces, nodes and Deployments that headstart prefetches for, and the refresh interval.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What is prefetched, and when")]
 pub struct ScopeConfig {
     /// Prefetch again this often, unless a Deployment's annotation says otherwise: heals images that a node evicted, at the
     /// price of a pod per node and Deployment each time [default: never]

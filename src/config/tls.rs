@@ -10,6 +10,7 @@ use crate::tls::Lifetimes;
 
 /// The serving certificate, the CA that signs it, and the webhook configurations that carry the CA.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Certificates")]
 pub struct TlsConfig {
     /// Further DNS names or IP addresses for the certificate (comma-separated)
     #[arg(

@@ -5,14 +5,24 @@ use std::fmt::Write as _;
 use clap::{Args as _, Command};
 use headstart::Config;
 
-/// The options of `headstart serve` as a table, in the order of `--help`.
+/// The options of `headstart serve` as one table for each purpose, in the order of `--help`.
 fn options() -> String {
     let command = Config::augment_args(Command::new("serve"));
-    let mut table = String::from("| option | default | |\n|---|---|---|\n");
+    let mut tables = String::new();
+    let mut heading = None;
     for argument in command
         .get_arguments()
         .filter(|argument| argument.get_long().is_some())
     {
+        if argument.get_help_heading() != heading {
+            heading = argument.get_help_heading();
+            let gap = if tables.is_empty() { "" } else { "\n" };
+            let heading = heading.expect("each option has a purpose");
+            let _ = writeln!(
+                tables,
+                "{gap}### {heading}\n\n| option | default | |\n|---|---|---|"
+            );
+        }
         let defaults: Vec<_> = argument
             .get_default_values()
             .iter()
@@ -29,9 +39,9 @@ fn options() -> String {
             .map(ToString::to_string)
             .unwrap_or_default();
         let help = help.replace('|', "\\|");
-        let _ = writeln!(table, "| `--{flag}` | {default} | {help} |");
+        let _ = writeln!(tables, "| `--{flag}` | {default} | {help} |");
     }
-    table
+    tables
 }
 
 #[test]
@@ -41,7 +51,7 @@ fn the_readme_lists_the_options_of_serve_as_help_does() {
     assert!(expected.lines().count() > 10, "{expected}");
     assert!(
         readme.contains(&expected),
-        "put this table into README.md, under \"Options\":\n\n{expected}"
+        "put these tables into README.md, under \"Options\":\n\n{expected}"
     );
 }
 
