@@ -4,7 +4,6 @@ use crate::evidence::{EvidenceWindow, NodeImages, images_on_node};
 use crate::hold::ImagePresence;
 use crate::plan::{PlacementContext, plan};
 use crate::pod::PodSettings;
-use crate::scheduling::startup_taints::StartupTaints;
 use crate::store::{NodeRecord, NodeSnapshot, PrefetchPod};
 use crate::workload::Workload;
 
@@ -35,9 +34,8 @@ pub fn image_presence(
         annotations: reviewed.annotations.clone(),
         ..stored.clone()
     };
-    // A hold does not wait for nodes with startup taints.
     let settings = &PodSettings {
-        startup_taints: StartupTaints::default(),
+        filter: settings.filter.for_hold(),
         ..settings.clone()
     };
     let infos = nodes.values().map(|node| node.info.as_ref());

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::annotations::Amount;
 use crate::hash::short_hash;
 use crate::pod::PodSettings;
+use crate::scheduling::filter_options::FilterOptions;
 use crate::scheduling::node::{NodeInfo, PullMethod};
 use crate::scheduling::skip_reason::SkipReason;
-use crate::scheduling::startup_taints::StartupTaints;
 use crate::workload::{DeploymentKey, Workload};
 
 #[cfg(test)]
@@ -43,19 +43,17 @@ pub fn plan<'a>(
         return plan;
     }
     let blocking = workload.annotations.first_blocking();
-    let none = StartupTaints::default();
-    // A held rollout does not wait for a node on which its pods cannot be scheduled yet.
     let is_held = workload.state.held.is_some_and(|held| held.paused);
-    let startup_taints = if is_held {
-        &none
+    let options = if is_held {
+        &settings.filter.for_hold()
     } else {
-        &settings.startup_taints
+        &settings.filter
     };
     let mut eligible = Vec::new();
     for node in nodes {
         let excluded = match blocking {
             Some(invalid) => Some(SkipReason::InvalidAnnotation(invalid)),
-            None => filter(workload, node, context, startup_taints),
+            None => filter(workload, node, context, options),
         };
         match excluded {
             Some(ineligible) => plan.skipped.push((&node.name, ineligible)),
@@ -87,10 +85,10 @@ fn filter<'a>(
     workload: &'a Workload,
     node: &'a NodeInfo,
     context: &PlacementContext,
-    startup_taints: &StartupTaints,
+    options: &FilterOptions,
 ) -> Option<SkipReason<'a>> {
     let constraints = &workload.constraints;
-    if let Some(excluded) = constraints.filter_through(node, startup_taints) {
+    if let Some(excluded) = constraints.filter_with(node, options) {
         return Some(excluded);
     }
     // Pods that tolerate a cordon may still land there. A prefetch pod would stand in the way of the drain.

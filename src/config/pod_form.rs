@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use headstart_core::pod::{PodAnnotations, PodLabels, PodSettings, RunAsUser};
+use headstart_core::scheduling::filter_options::{FilterOptions, IgnoredResources};
 use headstart_core::scheduling::startup_taints::StartupTaints;
 
 use super::defaults::{DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS};
@@ -39,6 +40,16 @@ pub struct PodFormConfig {
         value_name = "KEYS"
     )]
     pub startup_taints: StartupTaints,
+
+    /// Extended resources that plans do not count, such as nvidia.com/gpu (comma-separated): those that a DeviceClass or an
+    /// extender of the scheduler serves, which no node has in status.allocatable
+    #[arg(
+        long,
+        env = "HEADSTART_IGNORED_RESOURCES",
+        default_value = "",
+        value_name = "NAMES"
+    )]
+    pub ignored_resources: IgnoredResources,
 
     /// ServiceAccount of prefetch pods: the namespace's `default` (with the pull secrets of the workload's), or the `workload`'s
     /// own, for kubelets that ask for registry credentials in its name. Any node may then ask for tokens of it: a prefetch puts a
@@ -100,6 +111,7 @@ impl PodFormConfig {
             pull_method,
             pin,
             startup_taints,
+            ignored_resources,
             service_account,
             run_as_user,
             pod_labels,
@@ -115,7 +127,10 @@ impl PodFormConfig {
             priority_class: Some(priority_class.clone()).filter(|name| !name.is_empty()),
             deadline_seconds: i64::try_from(pod_deadline.as_secs()).unwrap_or(i64::MAX),
             run_as_user: *run_as_user,
-            startup_taints: startup_taints.clone(),
+            filter: FilterOptions {
+                startup_taints: startup_taints.clone(),
+                ignored_resources: ignored_resources.clone(),
+            },
             labels: pod_labels.clone(),
             annotations: pod_annotations.clone(),
         }

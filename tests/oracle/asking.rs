@@ -29,7 +29,7 @@ pub(crate) struct Answer {
     pub(crate) matches: bool,
     /// The taint that is not tolerated, as its position.
     pub(crate) taint: Option<usize>,
-    /// The objects of a file.
+    /// The objects of a file, or the resources that a node lacks.
     pub(crate) readings: Vec<String>,
     /// The first of that which headstart reads otherwise.
     pub(crate) difference: String,

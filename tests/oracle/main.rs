@@ -11,6 +11,7 @@
 mod affinity;
 mod asking;
 mod file;
+mod fit;
 mod image;
 mod restricted;
 mod selector;

@@ -71,7 +71,11 @@ impl SeenNodes {
         let joins = seen.is_none() || is_young(&record, turn);
         // A device plugin may start long after its node joined.
         let gains = record.info.scalar_count() > scalars;
-        if (joins || gains) && record.info.is_usable(&turn.config.pods.startup_taints) {
+        if (joins || gains)
+            && record
+                .info
+                .is_usable(&turn.config.pods.filter.startup_taints)
+        {
             let mut seen = SeenNode::new(&record);
             seen.scalars = seen.scalars.max(scalars);
             self.0.insert(name.clone(), seen);

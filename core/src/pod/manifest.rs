@@ -129,7 +129,7 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         binding: pin,
         run_as,
         run_as_user,
-        startup_taints,
+        filter,
         labels: _,
         annotations: _,
         noop_image: _,
@@ -138,7 +138,11 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
     PodSpec {
         node_name: (*pin == NodeBinding::NodeName).then(|| node.to_owned()),
         affinity: (*pin == NodeBinding::Affinity).then(|| affinity_to(node)),
-        tolerations: Some(startup_taints.tolerations(&workload.constraints.tolerations)),
+        tolerations: Some(
+            filter
+                .startup_taints
+                .tolerations(&workload.constraints.tolerations),
+        ),
         image_pull_secrets: Some(named_secrets(&workload.terms.image_pull_secrets)),
         service_account_name: match run_as {
             RunAs::Default => Some(DEFAULT_SERVICE_ACCOUNT.into()),

@@ -2,8 +2,8 @@
 
 use super::metadata::{PodAnnotations, PodLabels};
 use super::run_as_user::RunAsUser;
+use crate::scheduling::filter_options::FilterOptions;
 use crate::scheduling::node::PullMethod;
-use crate::scheduling::startup_taints::StartupTaints;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
 pub const NOOP_COMMAND: &str = "noop";
@@ -51,8 +51,8 @@ pub struct PodSettings {
     pub run_as_user: RunAsUser,
     /// Seconds after which the kubelet ends a pod that is still not done.
     pub deadline_seconds: i64,
-    /// The taints that plans look through and that pods tolerate.
-    pub startup_taints: StartupTaints,
+    /// What plans look through; pods tolerate its taints.
+    pub filter: FilterOptions,
     /// Labels beside headstart's own.
     pub labels: PodLabels,
     /// Annotations beside headstart's own.
@@ -70,7 +70,7 @@ impl PodSettings {
             run_as: RunAs::Default,
             deadline_seconds: 1800,
             run_as_user: RunAsUser::default(),
-            startup_taints: StartupTaints::default(),
+            filter: FilterOptions::default(),
             labels: PodLabels::default(),
             annotations: PodAnnotations::default(),
         }

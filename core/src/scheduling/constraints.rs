@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
 use super::affinity::RequiredAffinity;
+use super::filter_options::{FilterOptions, IgnoredResources};
 use super::node::{NodeInfo, OWN_OS, UnusableReason};
 use super::resources::Resources;
 use super::skip_reason::SkipReason;
@@ -81,22 +82,22 @@ impl SchedulingConstraints {
 
     /// Returns the reason why pods of the template would not be scheduled on a node now; `None` if they would.
     pub fn filter<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
-        self.filter_through(node, &StartupTaints::default())
+        self.filter_with(node, &FilterOptions::default())
     }
 
-    /// Returns the reason why pods of the template would not be scheduled on a node once these taints are gone; `None` if they
-    /// would.
-    pub fn filter_through<'a>(
+    /// Returns the reason why pods of the template would not be scheduled on a node, except for what the options look through;
+    /// `None` if they would.
+    pub fn filter_with<'a>(
         &'a self,
         node: &'a NodeInfo,
-        startup_taints: &StartupTaints,
+        options: &FilterOptions,
     ) -> Option<SkipReason<'a>> {
         self.other_node(node)
             .or_else(|| self.other_system(node))
             .or_else(|| self.node_affinity_mismatch(node))
             .or_else(|| node.unusable.map(SkipReason::Unusable))
-            .or_else(|| self.taint_mismatch(node, startup_taints))
-            .or_else(|| self.insufficient_resources(node))
+            .or_else(|| self.taint_mismatch(node, &options.startup_taints))
+            .or_else(|| self.insufficient_resources(node, &options.ignored_resources))
     }
 
     fn other_node<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
@@ -127,13 +128,17 @@ impl SchedulingConstraints {
     }
 
     /// Returns the resource of which a node has too little even when it is empty. With a node's name there is no scheduling.
-    pub fn insufficient_resources<'a>(&'a self, node: &'a NodeInfo) -> Option<SkipReason<'a>> {
+    fn insufficient_resources<'a>(
+        &'a self,
+        node: &'a NodeInfo,
+        ignored: &IgnoredResources,
+    ) -> Option<SkipReason<'a>> {
         let allocatable = node.allocatable.as_ref()?;
         if self.node_name.is_some() {
             return None;
         }
-        let insufficient = self.requests.first_insufficient(allocatable)?;
-        Some(SkipReason::InsufficientResources(insufficient))
+        let mut insufficient = self.requests.insufficient(allocatable, ignored);
+        insufficient.next().map(SkipReason::InsufficientResources)
     }
 
     /// Returns the reason why the taints of a node keep the template's pods away.

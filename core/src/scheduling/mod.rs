@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod constraints;
+pub mod filter_options;
 pub mod labels;
 pub mod node;
 pub(crate) mod quantity;

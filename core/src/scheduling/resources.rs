@@ -6,6 +6,7 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::filter_options::IgnoredResources;
 use super::quantity::{MILLI, ONE, parse};
 use crate::limits::{ITEMS, SHOWN_BYTES, shown};
 
@@ -78,9 +79,13 @@ impl Resources {
         Self::from(amounts(Some(status)))
     }
 
-    /// Returns the first resource of which a node with this `allocatable` has less than requested. What is in use now does not
+    /// Returns the resources of which a node with this `allocatable` has less than requested. What is in use now does not
     /// count: a rollout frees it.
-    pub fn first_insufficient<'a>(&'a self, allocatable: &Self) -> Option<Insufficient<'a>> {
+    pub fn insufficient<'a>(
+        &'a self,
+        allocatable: &Self,
+        ignored: &IgnoredResources,
+    ) -> impl Iterator<Item = Insufficient<'a>> {
         let Self {
             cpu,
             memory,
@@ -100,8 +105,9 @@ impl Resources {
             let name: &str = name;
             (name, *requested, allocatable.scalar(name))
         });
-        let mut all = plain.into_iter().chain(scalars);
-        all.find(|(_, requested, allocatable)| requested > allocatable)
+        let counted = scalars.filter(|(name, ..)| !ignored.contains(name));
+        let all = plain.into_iter().chain(counted);
+        all.filter(|(_, requested, allocatable)| requested > allocatable)
             .map(|(resource, requested, allocatable)| Insufficient {
                 resource,
                 requested,

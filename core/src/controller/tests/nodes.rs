@@ -7,6 +7,7 @@ use crate::controller::ControllerConfig;
 use crate::controller::command::CommandResult;
 use crate::event::EventReason;
 use crate::pod::PodSettings;
+use crate::scheduling::filter_options::FilterOptions;
 use crate::testing::settings;
 use serde_json::{Value, json};
 
@@ -225,7 +226,10 @@ fn a_node_that_is_made_again_during_a_rollout_gets_its_pod() {
 /// Settings with the taint of a network plugin that is not ready.
 fn with_startup_taint() -> ControllerConfig {
     let pods = PodSettings {
-        startup_taints: "node.cilium.io/agent-not-ready".parse().unwrap(),
+        filter: FilterOptions {
+            startup_taints: "node.cilium.io/agent-not-ready".parse().unwrap(),
+            ..FilterOptions::default()
+        },
         ..settings()
     };
     ControllerConfig {

@@ -139,16 +139,21 @@ fn startup_taints_are_looked_through_and_no_others() {
         "NoSchedule",
     );
     let node = |taints: Value| node_info(&json!({"spec": {"taints": taints}}));
-    let startup: StartupTaints =
+    let startup_taints: StartupTaints =
         "node.cilium.io/agent-not-ready,node.cloudprovider.kubernetes.io/uninitialized"
             .parse()
             .unwrap();
+    let options = FilterOptions {
+        startup_taints,
+        ..FilterOptions::default()
+    };
+    let startup = &options.startup_taints;
     let both = node(json!([cilium, cloud]));
-    assert_eq!(spec.filter_through(&both, &startup), None);
-    assert!(both.is_usable(&startup) && !both.is_usable(&StartupTaints::default()));
+    assert_eq!(spec.filter_with(&both, &options), None);
+    assert!(both.is_usable(startup) && !both.is_usable(&StartupTaints::default()));
     assert!(spec.filter(&both).is_some());
     let other = node(json!([cilium, taint("gpu", "NoSchedule")]));
-    let reason = spec.filter_through(&other, &startup);
+    let reason = spec.filter_with(&other, &options);
     assert_eq!(reason.unwrap().reason(), "UntoleratedTaint");
 }
 

@@ -16,7 +16,9 @@ fn asks(resources: Value) -> Value {
 /// The sentence about the first resource that is missing; empty if nothing is.
 fn missing(spec: &Resources, node: Value) -> String {
     let node = allocatable(node);
-    let insufficient = spec.first_insufficient(&node);
+    let insufficient = spec
+        .insufficient(&node, &IgnoredResources::default())
+        .next();
     insufficient.map_or_else(String::new, |insufficient| insufficient.to_string())
 }
 
@@ -90,6 +92,20 @@ fn a_resource_that_no_node_reports_does_not_count() {
     }}))]}));
     assert_eq!(pod, Resources::default());
     assert_eq!(missing(&pod, json!({"pods": "110"})), "");
+}
+
+#[test]
+fn a_resource_may_be_ignored() {
+    let pod = requested(json!({"containers": [asks(json!({"limits": {"nvidia.com/gpu": 1}}))]}));
+    let (node, ignored) = (
+        allocatable(json!({"pods": "110"})),
+        "nvidia.com/gpu".parse().unwrap(),
+    );
+    assert_eq!(pod.insufficient(&node, &ignored).next(), None);
+    assert_eq!(
+        pod.insufficient(&node, &"a.io/b".parse().unwrap()).count(),
+        1
+    );
 }
 
 #[test]

@@ -34,6 +34,7 @@ type question struct {
 	Tolerations *tolerationsQuestion `json:"tolerations"`
 	Restricted  *v1.Pod              `json:"restricted"`
 	File        *fileQuestion        `json:"file"`
+	Fit         *fitQuestion         `json:"fit"`
 }
 
 type selectorQuestion struct {
@@ -59,7 +60,7 @@ type answer struct {
 	Matches      bool          `json:"matches,omitempty"`
 	// The untolerated taint, as its position.
 	Taint *int `json:"taint,omitempty"`
-	// What a file holds, and the first thing that headstart reads otherwise.
+	// What a file holds, and the first thing that headstart reads otherwise; or the resources that a node lacks.
 	Readings   []string `json:"readings,omitempty"`
 	Difference string   `json:"difference,omitempty"`
 }
@@ -127,6 +128,8 @@ func respond(asked question) answer {
 		return restricted(asked.Restricted)
 	case asked.File != nil:
 		return file(*asked.File)
+	case asked.Fit != nil:
+		return fit(*asked.Fit)
 	default:
 		return answer{Refused: "not a question"}
 	}
