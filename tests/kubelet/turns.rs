@@ -8,8 +8,10 @@ use crate::cluster::Cluster;
 pub(crate) const HOLDS_OFF: &str = "HEADSTART_HOLD=off";
 pub(crate) const BY_CONTAINER: &str = "HEADSTART_PULL_METHOD=container";
 pub(crate) const AFFINITY: &str = "HEADSTART_PIN=affinity";
+pub(crate) const POD_LABELS: &str = "HEADSTART_POD_LABELS=team=shop";
+pub(crate) const ANY_USER: &str = "HEADSTART_RUN_AS_USER=none";
 /// The options of headstart's environment that tests ask for, in the order of their turns.
-const OPTIONS: [&str; 3] = [HOLDS_OFF, BY_CONTAINER, AFFINITY];
+const OPTIONS: [&str; 5] = [HOLDS_OFF, BY_CONTAINER, AFFINITY, POD_LABELS, ANY_USER];
 
 /// Pulls and their reports take a kubelet seconds, and little of the machine: several tests that stay in their own namespaces
 /// run at a time.

@@ -570,6 +570,18 @@ fn privilege() -> Vec<Change> {
             PRIVILEGE,
         ),
         (
+            "an SELinux user",
+            "spec.securityContext.seLinuxOptions",
+            json!({ "user": "system_u", "level": "s0:c26,c5" }),
+            PRIVILEGE,
+        ),
+        (
+            "an SELinux role for one",
+            context,
+            all(json!({ "seLinuxOptions": { "role": "system_r" } })),
+            PRIVILEGE,
+        ),
+        (
             "an SELinux label for one",
             context,
             all(json!({ "seLinuxOptions": { "type": "spc_t" } })),
