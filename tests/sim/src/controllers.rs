@@ -341,6 +341,7 @@ fn status_of(
         "observedGeneration": object["metadata"]["generation"],
         "replicas": rollout.pods.len(),
         "updatedReplicas": updated,
+        "readyReplicas": ready,
         "availableReplicas": ready,
         "unavailableReplicas": replicas.saturating_sub(ready),
         "conditions": conditions,

@@ -11,6 +11,7 @@ use crate::api_server::{ApiServer, Kind, Object, ObjectKey, Preconditions};
 use crate::cluster::Cluster;
 use crate::kubelets::Kubelets;
 use crate::queue::Step;
+use crate::workloads::DEVICE;
 
 /// Lets a node join.
 pub(crate) fn join(name: &str, kubelets: &mut Kubelets, cluster: &mut Cluster) {
@@ -35,7 +36,7 @@ pub fn node_object(name: &str, pool: &str, architecture: &str, kubelet: &str) ->
         "spec": {},
         "status": {
             "conditions": [ready("True")],
-            "allocatable": {"pods": "110"},
+            "allocatable": {"pods": "110", DEVICE: if pool == "p1" { "1" } else { "0" }},
             "nodeInfo": {
                 "architecture": architecture, "bootID": "", "containerRuntimeVersion": "containerd://2.4.2",
                 "kernelVersion": "", "kubeProxyVersion": "", "kubeletVersion": kubelet, "machineID": "",

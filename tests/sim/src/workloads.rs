@@ -1,5 +1,6 @@
 //! The Deployments of users: their names, images and manifests.
 
+use headstart_core::api::annotations::AFTER_READY;
 use headstart_core::api::hold_mark::is_mark;
 use headstart_core::api::well_known::{
     HELD_LABEL, HELD_SINCE, HELD_UNTIL, HELD_VALUE, PREFETCH_LABEL,
@@ -9,6 +10,9 @@ use headstart_core::workload::DeploymentKey;
 use serde_json::{Value, json};
 
 use crate::api_server::{Kind, ObjectKey};
+
+/// A device that some nodes have.
+pub(crate) const DEVICE: &str = "example.com/device";
 
 /// A Deployment by its number: users have a few names, which come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +61,10 @@ impl Manifest {
         }
         let containers: Vec<Value> = self.images.iter().enumerate().map(container).collect();
         let mut pod = json!({"containers": containers});
+        // Some want a device that not all nodes have, and some want pods that are ready first.
+        if self.id.0 % 4 == 2 && !self.images.is_empty() {
+            pod["containers"][0]["resources"] = json!({"limits": {DEVICE: "1"}});
+        }
         if let Some(secret) = &self.secret {
             pod["imagePullSecrets"] = json!([{"name": secret}]);
         }
@@ -64,6 +72,9 @@ impl Manifest {
             pod["nodeSelector"] = json!({"pool": pool});
         }
         let mut annotations = json!({ LAST_APPLIED: self.last_applied() });
+        if self.id.0 % 3 == 1 {
+            annotations[AFTER_READY] = json!("1");
+        }
         for (key, value) in &self.annotations {
             annotations[key] = json!(value);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use headstart_core::api::mode::Mode;
 use headstart_core::controller::command::Command;
 use headstart_core::pod::node_of;
 use headstart_core::pod::status::ImageStatus;
@@ -139,6 +140,7 @@ pub(super) fn check_create<'a>(
         let detail = format!("the Deployment's pods cannot run on the node: {why}");
         return violated("S3 images", &detail);
     }
+    check_ready(&name, workload, around)?;
     check_single(&name, node.name(), workload, &images, around)?;
     let namespace = &workload.key.namespace;
     check_limits(&name, (node.name(), namespace), running, around)
@@ -167,6 +169,49 @@ fn was_stored(key: &DeploymentKey, workload: &Workload, around: &Surroundings<'_
                 .iter()
                 .all(|image| wanted(image))
     })
+}
+
+/// Checks that new pods were ready before, where the Deployment asks for that (S15). A prefetch that began in mode hold goes on.
+fn check_ready(
+    name: &str,
+    workload: &Workload,
+    around: &Surroundings<'_>,
+) -> Result<(), Violation> {
+    let key = &workload.key;
+    let is_enabled = around
+        .store
+        .get(key)
+        .is_some_and(|(_, mode)| mode == Mode::Enabled);
+    if !is_enabled || workload.annotations.after_ready.is_none() {
+        return Ok(());
+    }
+    let object = object_key(key);
+    let log = &around.cluster.api.log[crate::api_server::Kind::Deployment.index()];
+    let versions = log.iter().rev().filter(|entry| entry.key == object);
+    let versions = versions.map(|entry| {
+        (
+            entry.at,
+            Workload::from_deployment(entry.object.deployment()),
+        )
+    });
+    let mut began = 0;
+    for (at, version) in versions {
+        let Some(version) = version.filter(|version| {
+            version.uid == workload.uid && version.image_set == workload.image_set
+        }) else {
+            break;
+        };
+        if !version.state.rollout.awaits_ready || version.state.held.is_some() {
+            return Ok(());
+        }
+        began = at;
+    }
+    let mode_changed = around.cluster.mode_changed.get(&key.namespace);
+    if mode_changed.is_some_and(|changed| *changed >= began) {
+        return Ok(());
+    }
+    let detail = "no new pod of the rollout was ready before";
+    Err(Violation::new("S15 after ready", name, detail))
 }
 
 /// Checks that no other pod of the Deployment brings the same image to the node (S4).

@@ -69,6 +69,7 @@ fn check_images(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resul
             answer.is_permanent()
         });
         let excused = failing
+            || stored.state.rollout.awaits_ready
             || versions.iter().any(|version| version.limited)
             || monitor.reported.contains(&(key.clone(), "PrefetchFailed"))
             || monitor.reported.contains(&(key.clone(), "PrefetchBlocked"));
