@@ -1,6 +1,7 @@
 //! Runs `headstart plan` on files, as people and pipelines do.
 
 mod manifests;
+mod options;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
