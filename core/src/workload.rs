@@ -164,6 +164,7 @@ impl Workload {
         } = read;
         let replicas = replicas.unwrap_or(1);
         let paused = paused.unwrap_or(false);
+        let rollout = rollout_of(generation, replicas, annotations.after_ready, status);
         let workload = Self {
             key,
             uid: String::new(),
@@ -181,7 +182,7 @@ impl Workload {
             terms: PullTerms::default(),
             state: RolloutState {
                 replicas,
-                rollout: rollout_of(generation, replicas, annotations.after_ready, status),
+                rollout,
                 paused,
                 held: HoldMark::from_metadata(labels, given, paused),
                 size: RolloutSize::default(),

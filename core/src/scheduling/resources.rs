@@ -101,11 +101,11 @@ impl Resources {
                 allocatable.ephemeral_storage,
             ),
         ];
-        let scalars = scalars.iter().map(|(name, requested)| {
+        let scalars = scalars.iter().map(move |(name, requested)| {
             let name: &str = name;
             (name, *requested, allocatable.scalar(name))
         });
-        let counted = scalars.filter(|(name, ..)| !ignored.contains(name));
+        let counted = scalars.filter(move |(name, ..)| !ignored.contains(name));
         let all = plain.into_iter().chain(counted);
         all.filter(|(_, requested, allocatable)| requested > allocatable)
             .map(|(resource, requested, allocatable)| Insufficient {
