@@ -51,6 +51,7 @@ impl Answers {
     }
 
     /// Returns the nodes that have answers.
+    #[cfg(test)]
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.by_node.keys()
     }
