@@ -20,8 +20,7 @@ pub(super) fn delete_excess(gc: &mut Gc, turn: &mut Turn<'_>) {
         };
         // A refresh needs to know when it last pulled.
         let workload = turn.store.enabled(&id.key);
-        let refreshes =
-            workload.is_some_and(|workload| turn.refresh_interval(workload).is_some());
+        let refreshes = workload.is_some_and(|workload| turn.refresh_interval(workload).is_some());
         if !refreshes && !gc.is_deleting(&at, &pod.uid) {
             due.push((at, pod.name.clone(), pod.uid.clone()));
         }

@@ -171,7 +171,13 @@ impl Gc {
     }
 
     /// Deletes a pod.
-    pub(super) fn delete(&mut self, at: &DeploymentNode, name: String, uid: String, turn: &mut Turn<'_>) {
+    pub(super) fn delete(
+        &mut self,
+        at: &DeploymentNode,
+        name: String,
+        uid: String,
+        turn: &mut Turn<'_>,
+    ) {
         let deletion = Deletion {
             name,
             attempts: 0,

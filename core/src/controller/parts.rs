@@ -12,8 +12,8 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    after_ready, deployments, excess, failed_pulls, kubelets, progress, pull, quotas, refresh, removal,
-    sharing, starting_pods, terms,
+    after_ready, deployments, excess, failed_pulls, kubelets, progress, pull, quotas, refresh,
+    removal, sharing, starting_pods, terms,
 };
 
 /// The parts that keep state between events.
