@@ -137,7 +137,8 @@ fn ours(case: &Case) -> Answer {
     let allocatable = node.status.and_then(|status| status.allocatable);
     let allocatable = Resources::allocatable(&allocatable.expect("it is given"));
     let requested = Resources::requested(&spec);
-    let missing = requested.insufficient(&allocatable, &IgnoredResources::default());
+    let ignored = IgnoredResources::default();
+    let missing = requested.insufficient(&allocatable, &ignored);
     let mut readings: Vec<String> = missing
         .map(|missing| {
             format!(

@@ -246,7 +246,7 @@ fn amount(resource: &str, amount: u64, round_up: bool, f: &mut fmt::Formatter<'_
     if !is_bytes {
         return write!(f, "{amount}");
     }
-    match UNITS.iter().find(|(unit, _)| amount % unit == 0) {
+    match UNITS.iter().find(|(unit, _)| amount.is_multiple_of(*unit)) {
         Some((unit, suffix)) => write!(f, "{}{suffix}", amount / unit),
         None if amount < 1 << 20 => write!(f, "{amount}"),
         None if round_up => write!(f, "{}Mi", amount.div_ceil(1 << 20)),
