@@ -43,7 +43,7 @@ fn nodes(file: &str) -> String {
     ];
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": all});
-    std::fs::write(&path, list.to_string()).unwrap();
+    std::fs::write(&path, list.to_string()).expect("a file that can be written");
     path.display().to_string()
 }
 
@@ -75,7 +75,7 @@ fn options_change_the_plan_and_its_pods() {
     let output = headstart(&arguments, &deployment(""));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let plan = json_lines(text(&output.stdout)).remove(0);
-    let pods = plan["pods"].as_array().unwrap();
+    let pods = plan["pods"].as_array().expect("pods");
     assert_eq!(pods.len(), 3);
     for pod in pods {
         assert_eq!(pod["metadata"]["labels"]["team"], "shop");
