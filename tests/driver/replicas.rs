@@ -15,8 +15,8 @@ use crate::server::Server;
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// The longest time until the tasks end of a process that crashed or was stopped during faults.
 const TASKS_LIMIT: Duration = Duration::from_secs(600);
-/// The tasks that a replica keeps until the process ends: four watches, and the client's queue of requests.
-const TASKS_FOR_LIFE: usize = 5;
+/// The tasks that a replica keeps until the process ends: six watches, and the client's queue of requests.
+const TASKS_FOR_LIFE: usize = 7;
 
 #[derive(Parser)]
 struct Arguments {
