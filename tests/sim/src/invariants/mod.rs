@@ -83,7 +83,7 @@ pub(crate) struct Monitor {
     created: BTreeSet<String>,
     /// How long each hold is overdue, by the UID of the Deployment.
     held: BTreeMap<String, HeldSince>,
-    /// How long each pod is in the way, by its UID, the beginning of the leader's term, and the invariant.
+    /// The time for which each pod is in the way, by its UID, the beginning of the leader's term, and the invariant.
     in_the_way: BTreeMap<(String, u64, &'static str), u64>,
     /// How long a quota has refused a rollout's pods beside pods of headstart, by the Deployment.
     crowded: BTreeMap<ObjectKey, u64>,
