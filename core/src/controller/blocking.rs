@@ -21,7 +21,7 @@ pub(super) struct GroupAnswers {
 
 /// The meaning of the failures of a plan for one of its groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Prospect {
     /// Nothing keeps the group from being sent to.
     Open,
     /// One node has failed and none has the images: another has to confirm it. `asked` nodes are about to answer.
@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     Blocked,
 }
 
-impl Verdict {
+impl Prospect {
     /// Returns whether one more node may be asked.
     pub(super) fn allows_pod(self) -> bool {
         match self {
@@ -48,7 +48,7 @@ impl Verdict {
 ///
 /// A node that has all images proves that they can be pulled on its architecture. A failure on another node is then that
 /// node's own fault. The kubelet goes on trying the pods that exist, so a failure that heals unblocks the rest.
-pub(super) fn verdict(group: &GroupAnswers, all: &[GroupAnswers]) -> Verdict {
+pub(super) fn prospect(group: &GroupAnswers, all: &[GroupAnswers]) -> Prospect {
     let sum = |of: fn(&GroupAnswers) -> usize| all.iter().map(of).sum::<usize>();
     let Counts {
         present,
@@ -65,17 +65,17 @@ pub(super) fn verdict(group: &GroupAnswers, all: &[GroupAnswers]) -> Verdict {
     let alone_in_group = of_group > 0 && platform > 0 && group.open == 0;
     let alone_in_plan = of_plan > 0 && sum(|group| group.open) == 0;
     if of_group > 1 || of_plan > 1 || alone_in_group || alone_in_plan {
-        return Verdict::Blocked;
+        return Prospect::Blocked;
     }
     if of_plan > 0 {
         let asked = sum(|group| group.asked);
-        return Verdict::Doubt { asked };
+        return Prospect::Doubt { asked };
     }
     if of_group > 0 && group.open > 0 {
         let asked = group.asked;
-        return Verdict::Doubt { asked };
+        return Prospect::Doubt { asked };
     }
-    Verdict::Open
+    Prospect::Open
 }
 
 #[cfg(test)]
@@ -95,62 +95,62 @@ mod tests {
         }
     }
 
-    /// The verdicts for all groups.
-    fn verdicts(all: &[GroupAnswers]) -> Vec<Verdict> {
-        all.iter().map(|group| verdict(group, all)).collect()
+    /// The prospects for all groups.
+    fn prospects(all: &[GroupAnswers]) -> Vec<Prospect> {
+        all.iter().map(|group| prospect(group, all)).collect()
     }
 
-    use Verdict::{Blocked, Open};
-    const DOUBT: Verdict = Verdict::Doubt { asked: 1 };
+    use Prospect::{Blocked, Open};
+    const DOUBT: Prospect = Prospect::Doubt { asked: 1 };
 
     #[test]
     fn two_nodes_that_say_so_stop_the_plan_and_one_does_not() {
-        assert_eq!(verdicts(&[group(0, 0, 0, 9)]), [Open]);
-        assert_eq!(verdicts(&[group(0, 1, 0, 9)]), [DOUBT]);
-        assert_eq!(verdicts(&[group(0, 2, 0, 9)]), [Blocked]);
+        assert_eq!(prospects(&[group(0, 0, 0, 9)]), [Open]);
+        assert_eq!(prospects(&[group(0, 1, 0, 9)]), [DOUBT]);
+        assert_eq!(prospects(&[group(0, 2, 0, 9)]), [Blocked]);
         assert!(DOUBT.allows_pod(), "a second node is asked");
-        assert!(!Verdict::Doubt { asked: 2 }.allows_pod());
+        assert!(!Prospect::Doubt { asked: 2 }.allows_pod());
     }
 
     #[test]
     fn the_only_node_that_is_left_is_believed() {
-        assert_eq!(verdicts(&[group(0, 1, 0, 0)]), [Blocked]);
+        assert_eq!(prospects(&[group(0, 1, 0, 0)]), [Blocked]);
         assert_eq!(
-            verdicts(&[group(0, 1, 1, 0), group(5, 0, 0, 1)]),
+            prospects(&[group(0, 1, 1, 0), group(5, 0, 0, 1)]),
             [Blocked, Open]
         );
     }
 
     #[test]
     fn a_node_with_all_images_proves_that_the_others_fail_by_a_fault_of_their_own() {
-        assert_eq!(verdicts(&[group(1, 1, 0, 3)]), [Open]);
-        assert_eq!(verdicts(&[group(1, 3, 0, 3)]), [Open]);
+        assert_eq!(prospects(&[group(1, 1, 0, 3)]), [Open]);
+        assert_eq!(prospects(&[group(1, 3, 0, 3)]), [Open]);
         // Another architecture has them; the failing one is alone of its kind, and any node may fail to find an image.
         assert_eq!(
-            verdicts(&[group(0, 1, 0, 0), group(1, 0, 0, 3)]),
+            prospects(&[group(0, 1, 0, 0), group(1, 0, 0, 3)]),
             [Open, Open]
         );
         let two_of_a_kind = [group(0, 2, 0, 3), group(1, 0, 0, 3)];
-        assert_eq!(verdicts(&two_of_a_kind), [Blocked, Open]);
+        assert_eq!(prospects(&two_of_a_kind), [Blocked, Open]);
     }
 
     #[test]
     fn a_missing_image_concerns_all_architectures_and_a_missing_platform_its_own() {
         assert_eq!(
-            verdicts(&[group(0, 1, 0, 0), group(0, 1, 0, 5)]),
+            prospects(&[group(0, 1, 0, 0), group(0, 1, 0, 5)]),
             [Blocked; 2]
         );
-        let doubt = Verdict::Doubt { asked: 1 };
+        let doubt = Prospect::Doubt { asked: 1 };
         assert_eq!(
-            verdicts(&[group(0, 1, 0, 0), group(0, 0, 0, 5)]),
+            prospects(&[group(0, 1, 0, 0), group(0, 0, 0, 5)]),
             [doubt; 2]
         );
         assert_eq!(
-            verdicts(&[group(0, 2, 2, 5), group(0, 0, 0, 5)]),
+            prospects(&[group(0, 2, 2, 5), group(0, 0, 0, 5)]),
             [Blocked, Open]
         );
         assert_eq!(
-            verdicts(&[group(0, 1, 1, 5), group(0, 0, 0, 5)]),
+            prospects(&[group(0, 1, 1, 5), group(0, 0, 0, 5)]),
             [DOUBT, Open]
         );
     }

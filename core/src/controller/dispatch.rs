@@ -15,7 +15,7 @@ use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::quotas::{find_room, fit_limit_ranges};
 use super::refusal::on_create_refused;
-use super::sharing::{follow, shared_pulls, wait_for_other_namespace};
+use super::shared_pulls::{follow, shared_pulls, wait_for_other_namespace};
 use super::terms::update_pull_terms;
 use super::turn::Turn;
 use crate::api::well_known::REVISION_LABEL;

@@ -12,7 +12,7 @@ use super::quotas::must_go;
 use super::stuck_pods::StuckPods;
 use super::timers::TimerKey;
 use super::turn::Turn;
-use crate::store::{DeploymentNode, NodeName, PrefetchPod};
+use crate::store::{DeploymentNode, PrefetchPod};
 use crate::time::Instant;
 use crate::workload::{DeploymentKey, Workload};
 
@@ -65,23 +65,6 @@ impl Gc {
         turn.timers.stop(&TimerKey::Gc(key.clone()));
         for node in turn.store.nodes_with_pods(key) {
             let key = key.clone();
-            self.collect_node(pulls, &DeploymentNode { key, node }, turn);
-        }
-    }
-
-    /// Deletes the unfinished pods of all Deployments on a node that is about to go: they would stand in the way of its drain.
-    pub(super) fn collect_leaving_node(
-        &mut self,
-        pulls: &Pulls,
-        name: &NodeName,
-        turn: &mut Turn<'_>,
-    ) {
-        if !is_leaving(name, turn) {
-            return;
-        }
-        let keys: Vec<DeploymentKey> = turn.store.deployments_with_pods().cloned().collect();
-        for key in keys {
-            let node = name.clone();
             self.collect_node(pulls, &DeploymentNode { key, node }, turn);
         }
     }

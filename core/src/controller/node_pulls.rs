@@ -226,7 +226,7 @@ impl NodePulls {
         // One node with all images proves that they can be pulled.
         let proven = group.counts.present > 0 || group.gate == CanaryGate::Open;
         let may = group.gate.allows_canary() || !canary_only && proven;
-        may && self.verdict(index).allows_pod()
+        may && self.prospect(index).allows_pod()
     }
 
     /// Returns whether a pending node is in the queue of a group that may send now.

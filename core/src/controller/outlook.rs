@@ -1,6 +1,6 @@
 //! Counts the nodes of a prefetch that may still get the images for which a held rollout waits, and those that cannot.
 
-use super::blocking::{Verdict, verdict};
+use super::blocking::{Prospect, prospect};
 use super::canary::FailureScope;
 use super::node_pulls::NodePulls;
 use super::pull_state::PullState;
@@ -26,19 +26,22 @@ pub(super) fn outlook(nodes: &NodePulls, now: Instant) -> Outlook {
     let answers = &nodes.answers;
     let stands = |node: &str| !answers.may_pass(node, now);
     let groups = nodes.group_answers(stands);
-    let verdicts: Vec<Verdict> = groups.iter().map(|group| verdict(group, &groups)).collect();
+    let prospects: Vec<Prospect> = groups
+        .iter()
+        .map(|group| prospect(group, &groups))
+        .collect();
     let mut outlook = Outlook::default();
     let mut without_host = 0;
     for (node, pull) in nodes.iter() {
         let group = pull.group();
-        let count = match (pull.state(), verdicts[group]) {
+        let count = match (pull.state(), prospects[group]) {
             (PullState::Present, _) => continue,
             (PullState::Abandoned | PullState::Failed(FailureScope::Node), _) => {
                 &mut outlook.abandoned
             }
             _ if pull.is_absent() => &mut outlook.abandoned,
-            (_, Verdict::Blocked) => &mut outlook.failed,
-            (PullState::Failed(_), Verdict::Open) if stands(node) => {
+            (_, Prospect::Blocked) => &mut outlook.failed,
+            (PullState::Failed(_), Prospect::Open) if stands(node) => {
                 if groups[group].counts.failing > 1 {
                     &mut outlook.failed
                 } else {

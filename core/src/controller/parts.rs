@@ -12,8 +12,8 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    after_ready, deployments, excess, failed_pulls, kubelets, progress, pull, quotas, refresh,
-    removal, sharing, starting_pods, terms,
+    after_ready, deployments, excess, failed_pulls, followers, kubelets, leaving_nodes, progress,
+    pull, quotas, refresh, removal, starting_pods, terms,
 };
 
 /// The parts that keep state between events.
@@ -67,7 +67,7 @@ impl Parts {
             }
             Event::NodeChanged(name) => {
                 self.seen_nodes.sync_node(&mut self.pulls, &name, turn);
-                self.gc.collect_leaving_node(&self.pulls, &name, turn);
+                leaving_nodes::delete_pods(&mut self.gc, &self.pulls, &name, turn);
             }
             Event::PodChanged(at) => {
                 self.pulls.sharing.wake(&at);
@@ -233,7 +233,7 @@ impl Parts {
                 removal::stop_timers(&self.pulls, &key, turn);
                 self.holds.sync_hold(&self.pulls, &key, turn);
             }
-            sharing::sync_followers(&mut self.pulls, turn);
+            followers::sync_followers(&mut self.pulls, turn);
             self.holds.start_waiting(&self.pulls, turn);
             self.dispatcher.dispatch(&mut self.pulls, turn);
             if turn.changed.is_empty() && self.pulls.sharing.is_quiet() {

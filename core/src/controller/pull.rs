@@ -14,7 +14,7 @@ use super::prefetch::Prefetch;
 use super::progress;
 use super::pull_state::{PullState, failed_state};
 use super::pulls::Pulls;
-use super::sharing::{follow, shared_pulls};
+use super::shared_pulls::{follow, shared_pulls};
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::event::EventReason;

@@ -9,6 +9,7 @@ mod change;
 mod deployments;
 mod nodes;
 mod pods;
+mod prefetch_pod;
 mod quotas;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ pub use cache::{Scope, Update};
 pub use change::{Change, DeploymentNode, NodeName};
 pub use deployments::same_pull_terms;
 pub use nodes::{NodeRecord, NodeSnapshot};
-pub use pods::{ObservedPod, PodId, PrefetchPod};
+pub use prefetch_pod::{ObservedPod, PodId, PrefetchPod};
 
 use crate::api::mode::{Mode, NamespaceMode, effective_mode, is_exempt};
 use crate::limit_range::ResourceBounds;

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::NodePulls;
-use crate::controller::blocking::{GroupAnswers, Verdict, verdict};
+use crate::controller::blocking::{GroupAnswers, Prospect, prospect};
 use crate::controller::canary::{Counts, FailureScope};
 use crate::controller::pull_state::PullState;
 
 impl NodePulls {
     /// Returns what the failures mean for a group.
-    pub(super) fn verdict(&self, index: usize) -> Verdict {
+    pub(super) fn prospect(&self, index: usize) -> Prospect {
         let (group, all) = (self.groups[index].counts, self.totals());
         if all.failing == 0 || all.present > 0 && (group.failing == 0 || group.present > 0) {
-            return Verdict::Open;
+            return Prospect::Open;
         }
         let answers = self.group_answers(|_| true);
-        verdict(&answers[index], &answers)
+        prospect(&answers[index], &answers)
     }
 
     /// Returns the answers of each group. `stands` says whether the failure of a node counts; otherwise it may pass.
