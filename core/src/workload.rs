@@ -268,7 +268,11 @@ impl Workload {
         ];
         // The list grows in steps.
         let secret = |name: &String| 2 * size_of::<String>() + name.len();
+        // A Deployment is behind a counted pointer.
+        let counts = 2 * size_of::<usize>();
         size_of::<Self>()
+            + counts
+            + self.image_set.text_len()
             + names.into_iter().flatten().map(String::len).sum::<usize>()
             + self.images.iter().map(Image::bytes).sum::<usize>()
             + self

@@ -7,7 +7,7 @@ use headstart_core::pod::node_of;
 use headstart_core::testing::settings;
 use headstart_core::workload::Workload;
 use headstart_sim::api_server::{Kind, Object, ObjectKey, is_finished};
-use headstart_sim::planned_nodes;
+use headstart_sim::{planned_nodes, pod_images};
 
 use crate::cluster::is_ours;
 use crate::server::State;
@@ -56,7 +56,12 @@ pub(crate) fn unfinished(state: &State) -> Vec<String> {
     unfinished
 }
 
-/// Returns the pods that were created although another for the same Deployment, images and node was there or had brought the images.
+/// Returns the images that a pod brings.
+fn images(pod: &Object) -> impl Iterator<Item = String> {
+    pod.pod().spec.iter().flat_map(pod_images)
+}
+
+/// Returns the pods that were created although another for the same Deployment, node and image was there or had brought the image.
 pub(crate) fn duplicates(state: &State) -> Vec<String> {
     type Pull<'a> = (Option<&'a str>, Option<&'a str>, &'a str);
     let mut last: BTreeMap<Pull<'_>, &Object> = BTreeMap::new();
@@ -78,6 +83,7 @@ pub(crate) fn duplicates(state: &State) -> Vec<String> {
         let before = last.insert(pull, pod);
         if let Some(before) = before.filter(|before| before.uid() != pod.uid())
             && before.value["status"]["phase"] != "Failed"
+            && images(before).any(|image| images(pod).any(|other| other == image))
         {
             let (first, second) = (before.metadata("name"), pod.metadata("name"));
             found.push(format!("{second} was created beside {first}"));

@@ -60,7 +60,7 @@ async fn prefetch_pods_ask_for_what_a_limit_range_wants() {
     cluster.namespace("floor", Some("enabled")).await;
     let both = |cpu: &str, memory: &str| json!({ "cpu": cpu, "memory": memory });
     let container = json!({
-        "type": "Container", "min": both("10m", "16Mi"), "max": both("50m", "24Mi"),
+        "type": "Container", "min": both("10m", "16Mi"), "max": both("50m", "32Mi"),
         "maxLimitRequestRatio": both("2", "2"),
     });
     let pod = json!({ "type": "Pod", "max": both("200m", "96Mi") });

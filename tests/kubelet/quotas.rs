@@ -28,13 +28,6 @@ impl Cluster {
         })
         .await;
     }
-
-    /// Returns how often a ReplicaSet was refused a pod.
-    async fn refused_pods(&self, namespace: &str) -> String {
-        let fields = "--field-selector=reason=FailedCreate,involvedObject.kind=ReplicaSet";
-        self.kubectl(&["get", "events", "-n", namespace, fields, "-o", "name"])
-            .await
-    }
 }
 
 /// E2 and E2b: only the surge has room, so nothing is prefetched and nothing waits.
@@ -50,13 +43,14 @@ async fn a_rollout_takes_the_last_place(cluster: &Cluster, namespace: &str, reso
         cluster.prefetch_pods(namespace, "web").await.is_empty()
     })
     .await;
+    let created = cluster.creates_in(namespace);
     let begun = Timestamp::now();
     cluster.apply(&four(namespace, &second)).await;
     cluster.until_complete(namespace, "web").await;
     let took = Timestamp::now().duration_since(begun);
     assert!(took.as_secs() < 60, "{took:?}");
-    let refused = cluster.refused_pods(namespace).await;
-    assert!(refused.is_empty(), "{refused}");
+    // Kubernetes itself may be refused the last place for a moment, as long as an old pod is not gone.
+    assert_eq!(cluster.creates_in(namespace), created);
     let blocked = cluster.events(namespace, "web", "PrefetchBlocked").await;
     assert_eq!(blocked.len(), 1, "{blocked:?}");
     let why = format!("{resource}=5, used by others 4, kept for rollouts 1");

@@ -110,7 +110,8 @@ async fn an_image_of_twenty_namespaces_is_transferred_once_a_node() {
 
 /// At this rate the image takes a quarter of an hour.
 const TRICKLE: u64 = 16 << 10;
-/// The longest time for which the hold of another namespace may last.
+/// The longest time for which the hold of another namespace may last. The kubelets pull one image after another, so its image cannot
+/// be there.
 const SECONDS: u64 = 15;
 
 #[tokio::test]
@@ -143,7 +144,6 @@ async fn a_registry_that_trickles_holds_up_only_the_namespace_that_uses_it() {
     until("the end of the hold", async || !resumed().await.is_empty()).await;
     let note = resumed().await.remove(0);
     println!("{note}");
-    assert!(note.contains("on 3 of 3 nodes"), "{note}");
     let seconds = note
         .strip_prefix("After ")
         .and_then(|rest| rest.split(' ').next());

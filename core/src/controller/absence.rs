@@ -18,12 +18,14 @@ pub(super) struct Absence {
     pub(super) silent: bool,
     /// The node refused the last pod.
     pub(super) refused: bool,
+    /// A pull of another namespace makes no progress there.
+    pub(super) busy: bool,
 }
 
 impl Absence {
     /// Returns whether there is a reason.
     pub(super) fn is_any(self) -> bool {
-        self.not_ready || self.silent || self.refused
+        self.not_ready || self.silent || self.refused || self.busy
     }
 }
 

@@ -12,6 +12,7 @@ use super::lookups::{Lookup, Lookups, awaits_plan};
 use super::messages;
 use super::observation::Observation;
 use super::prefetch::Prefetch;
+use super::progress::copy_quiet;
 use super::pull::sync_node;
 use super::pulls::Pulls;
 use super::refresh;
@@ -195,6 +196,7 @@ fn start_prefetch(
         observe_pods(pulls, &at, turn);
     }
     copy_silence(pulls, &key);
+    copy_quiet(pulls, &key, turn);
     if !awaits {
         starting_pods::schedule_list(pulls, &key, turn);
     }

@@ -49,6 +49,7 @@ mod pull;
 mod pull_secrets;
 mod pull_state;
 mod pulls;
+mod quiet_pulls;
 mod quotas;
 mod refresh;
 mod refusal;

@@ -194,6 +194,7 @@ impl Parts {
                 quotas::on_room_changed(&mut self.pulls, &at.key.namespace, turn);
                 self.gc.collect_node(&self.pulls, &at, turn);
             }
+            TimerKey::PullQuiet(at) => progress::on_quiet(&mut self.pulls, &at),
             TimerKey::PullStalled(at) => progress::on_stalled(&mut self.pulls, &at),
             TimerKey::Silence(at) => kubelets::on_silence(&mut self.pulls, &at, turn),
             TimerKey::Delete(at) => self.gc.on_delete_due(&self.pulls, &at, turn),
@@ -224,6 +225,7 @@ impl Parts {
     /// Looks at the Deployments that the event changed, and creates pods. Both may change other Deployments.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
         loop {
+            progress::spread_quiet(&mut self.pulls, turn);
             while let Some(key) = turn.changed.pop_first() {
                 terms::read_pull_secrets(&mut self.pulls, &mut self.lookups, &key, turn);
                 self.dispatcher
@@ -236,7 +238,7 @@ impl Parts {
             followers::sync_followers(&mut self.pulls, turn);
             self.holds.start_waiting(&self.pulls, turn);
             self.dispatcher.dispatch(&mut self.pulls, turn);
-            if turn.changed.is_empty() && self.pulls.sharing.is_quiet() {
+            if turn.changed.is_empty() && self.pulls.is_settled() {
                 return;
             }
         }

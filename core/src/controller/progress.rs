@@ -1,28 +1,80 @@
-//! Watches the progress of pulls. One that hangs, as from a registry that trickles, leaves its place on the node to others.
+//! Watches the progress of pulls. Holds of other namespaces do not wait behind one that hangs, as from a registry that trickles,
+//! and after a minute it leaves its place on the node to others.
 
 use std::time::Duration;
 
+use super::kubelets::set_absence;
 use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::store::DeploymentNode;
+use crate::workload::DeploymentKey;
 
+/// The time without a change of a pod's status after which holds of other namespaces do not wait for the node. A kubelet pulls one
+/// image after another, and theirs come later.
+const QUIET_AFTER: Duration = Duration::from_secs(10);
 /// The time without a change of a pod's status after which its pull counts as stalled. A pull that is slow and ends after all
 /// is one of these too; that it leaves its place early harms nobody.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Watches a pull from now on, if it has a slot: its pod was created, or its status has changed.
 pub(super) fn watch(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
-    let timer = TimerKey::PullStalled(at.clone());
-    if !pulls.has_slot(at) {
-        turn.timers.stop(&timer);
-        return;
+    pulls.quiet.end(at);
+    let timers = [
+        (TimerKey::PullQuiet(at.clone()), QUIET_AFTER),
+        (TimerKey::PullStalled(at.clone()), STALLED_AFTER),
+    ];
+    let has_slot = pulls.has_slot(at);
+    for (timer, after) in timers {
+        if has_slot {
+            turn.timers.set(timer, turn.now.monotonic + after);
+        } else {
+            turn.timers.stop(&timer);
+        }
     }
     pulls.set_stalled(at, false);
-    turn.timers.set(timer, turn.now.monotonic + STALLED_AFTER);
+}
+
+/// Takes a pull for quiet.
+pub(super) fn on_quiet(pulls: &mut Pulls, at: &DeploymentNode) {
+    if pulls.has_slot(at) {
+        pulls.quiet.begin(at);
+    }
 }
 
 /// Takes a pull for stalled.
 pub(super) fn on_stalled(pulls: &mut Pulls, at: &DeploymentNode) {
     pulls.set_stalled(at, true);
+}
+
+/// Tells all prefetches for which nodes a hold does not wait, where that has changed.
+pub(super) fn spread_quiet(pulls: &mut Pulls, turn: &mut Turn<'_>) {
+    while let Some(node) = pulls.quiet.pop_changed() {
+        let keys: Vec<DeploymentKey> = pulls.prefetches.keys().cloned().collect();
+        for key in keys {
+            let node = node.clone();
+            set_busy(pulls, &DeploymentNode { key, node }, turn);
+        }
+    }
+}
+
+/// Tells a new prefetch for which nodes a hold does not wait.
+pub(super) fn copy_quiet(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>) {
+    let nodes: Vec<_> = pulls.quiet.nodes().cloned().collect();
+    for node in nodes {
+        let key = key.clone();
+        set_busy(pulls, &DeploymentNode { key, node }, turn);
+    }
+}
+
+fn set_busy(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
+    let busy = pulls.quiet.is_busy_for(&at.node, &at.key.namespace);
+    if busy
+        && let Some(prefetch) = pulls.prefetches.get_mut(&at.key)
+        && prefetch.nodes.contains(&at.node)
+    {
+        let note = || format!("Node {} pulls an image for another namespace", at.node);
+        prefetch.reports.last_error.get_or_insert_with(note);
+    }
+    set_absence(pulls, at, |absence| absence.busy = busy, turn);
 }

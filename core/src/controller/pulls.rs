@@ -9,6 +9,7 @@ use super::fair_queue::FairQueue;
 use super::met_quotas::MetQuotas;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
+use super::quiet_pulls::QuietPulls;
 use super::sharing::Sharing;
 use crate::store::{DeploymentNode, NodeName};
 use crate::workload::DeploymentKey;
@@ -20,6 +21,7 @@ pub(super) struct Pulls {
     pub(super) expectations: Expectations,
     pub(super) queue: FairQueue,
     pub(super) sharing: Sharing,
+    pub(super) quiet: QuietPulls,
     /// The nodes whose kubelets do not acknowledge the pods of these Deployments.
     pub(super) silent: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
     pub(super) quotas: MetQuotas,
@@ -37,6 +39,7 @@ impl Pulls {
             expectations: Expectations::default(),
             queue: FairQueue::default(),
             sharing: Sharing::default(),
+            quiet: QuietPulls::default(),
             silent: BTreeMap::new(),
             quotas: MetQuotas::default(),
             budget: PullBudget::new(limits),
@@ -130,8 +133,14 @@ impl Pulls {
         if !self.budget.release(at) {
             return;
         }
+        self.quiet.end(at);
         self.sharing.wake(at);
         self.queue_parked(at);
+    }
+
+    /// Returns whether no prefetch is to be looked at.
+    pub(super) fn is_settled(&self) -> bool {
+        self.sharing.is_quiet() && self.quiet.is_unchanged()
     }
 
     /// Returns whether a pull has a slot.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::turn::Turn;
+use crate::image::Image;
 use crate::store::{DeploymentNode, PrefetchPod};
 use crate::workload::{DeploymentKey, Workload};
 
@@ -78,7 +80,18 @@ pub(super) fn follow(pulls: &mut Pulls, at: &DeploymentNode, shared: &SharedPull
     }
 }
 
-/// Has a node wait for a pull of one of these images in another namespace. Returns whether there is one.
+/// Returns whether a Deployment of any namespace has brought an image to a node.
+fn is_there(pulls: &Pulls, node: &str, image: &Image) -> bool {
+    let mut wanting = pulls.sharing.wanting(&image.reference);
+    wanting.any(|key| {
+        let prefetch = pulls.prefetches.get(key);
+        let pull = prefetch.and_then(|prefetch| prefetch.nodes.get(node));
+        pull.is_some_and(|pull| pull.state() == PullState::Present)
+    })
+}
+
+/// Has a node wait for a pull of one of these images in another namespace. Returns whether there is one. Images that are there are
+/// not waited for: their pods find them.
 pub(super) fn wait_for_other_namespace(
     pulls: &mut Pulls,
     at: &DeploymentNode,
@@ -105,6 +118,12 @@ pub(super) fn wait_for_other_namespace(
     let Some(first) = first.cloned() else {
         return false;
     };
+    let images = images
+        .iter()
+        .filter_map(|index| prefetch.workload.images.get(*index));
+    if images.clone().all(|image| is_there(pulls, &at.node, image)) {
+        return false;
+    }
     pulls.sharing.follow(at, &first);
     true
 }

@@ -71,6 +71,14 @@ impl Sharing {
             .collect()
     }
 
+    /// Returns the prefetches of all namespaces that want an image.
+    pub(super) fn wanting(&self, image: &ImageRef) -> impl Iterator<Item = &DeploymentKey> {
+        let namespaces = self.by_image.values();
+        namespaces
+            .filter_map(move |images| images.get(image))
+            .flatten()
+    }
+
     /// Has a node of a Deployment wait for the pull of another.
     pub(super) fn follow(&mut self, at: &DeploymentNode, leader: &DeploymentKey) {
         let leader = DeploymentNode {

@@ -19,6 +19,8 @@ pub(super) enum TimerKey {
     Silence(DeploymentNode),
     /// Stop waiting for the watch to show a created pod.
     Expectation(DeploymentNode),
+    /// Have no hold of another namespace wait behind a pull without progress.
+    PullQuiet(DeploymentNode),
     /// Lend the slot of a pull without progress to another.
     PullStalled(DeploymentNode),
     /// Delete a pod again, or forget that its deletion was asked for.

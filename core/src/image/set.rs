@@ -28,6 +28,13 @@ impl ImageSetId {
     }
 }
 
+impl ImageSetId {
+    /// Returns the length of the text, in bytes.
+    pub(crate) fn text_len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl fmt::Display for ImageSetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -187,7 +187,7 @@ async fn a_hold_ends_when_nothing_can_be_prefetched() {
     let web = Web::new(cluster, "hold-nothing").await;
     cluster.allow_no_pods(web.namespace).await;
     cluster.apply(&web.manifest(UNREACHABLE)).await;
-    web.until_resumed("exceeded quota: no-pods").await;
+    web.until_resumed("quota no-pods leaves no place").await;
 
     let mut nowhere = web.manifest(UNREACHABLE);
     nowhere["metadata"]["name"] = json!("nowhere");

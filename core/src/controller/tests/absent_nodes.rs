@@ -225,3 +225,44 @@ fn a_hold_of_nodes_that_all_refuse_the_pod_ends_at_once() {
         "{notes:?}"
     );
 }
+
+/// A rollout that waits for n003 alone, where a pull of another namespace hangs.
+fn behind_another() -> (World, Pod) {
+    let (mut world, pods) = started(3);
+    world.acknowledge(&pods);
+    world.namespace("other", "enabled");
+    let mut other = web("web", &["big:1"]);
+    other["metadata"]["namespace"] = json!("other");
+    world.deploy(other);
+    let theirs = world.create_all();
+    world.acknowledge(&theirs);
+    world.pull(&theirs[..2]);
+    world.pull(&pods[..2]);
+    (world, theirs[2].clone())
+}
+
+#[test]
+fn a_hold_does_not_wait_behind_a_pull_of_another_namespace_without_progress() {
+    let (mut world, _) = behind_another();
+    world.advance(secs(10) - MOMENT);
+    assert!(take_resumes(&mut world).is_empty());
+    world.advance(MOMENT);
+    world.advance(secs(3));
+    answer(&mut world, Ok(ResumeOutcome::Resumed));
+    let notes = resumed(&mut world);
+    for part in [
+        "on 2 of 3 nodes; 1 node not waited for",
+        "another namespace",
+    ] {
+        assert!(notes[0].contains(part), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_hold_waits_again_when_the_other_pull_has_ended() {
+    let (mut world, hanging) = behind_another();
+    world.advance(secs(5));
+    world.pull(&[hanging]);
+    world.advance(secs(60));
+    assert!(take_resumes(&mut world).is_empty());
+}

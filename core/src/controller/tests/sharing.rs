@@ -227,3 +227,16 @@ fn a_namespace_whose_pulls_hang_leaves_room_on_the_node_for_others() {
     world.pull(&others[..1]);
     assert_eq!(world.create_all().len(), 1);
 }
+
+#[test]
+fn all_other_namespaces_have_their_pods_at_once_when_the_image_is_there() {
+    let mut world = deployments(1, 1);
+    for namespace in ["b", "c", "d"] {
+        world.namespace(namespace, "enabled");
+        world.deploy(in_namespace(web("web", &["a:1"]), namespace));
+    }
+    let first = world.create_all();
+    assert_eq!(first.len(), 1);
+    world.pull(&first);
+    assert_eq!(world.create_all().len(), 3);
+}

@@ -194,13 +194,16 @@ fn check_ready(
             Workload::from_deployment(entry.object.deployment()),
         )
     });
-    let mut began = 0;
-    for (at, version) in versions {
-        let Some(version) = version.filter(|version| {
+    let same = |version: &Option<Workload>| {
+        version.as_ref().is_some_and(|version| {
             version.uid == workload.uid && version.image_set == workload.image_set
-        }) else {
-            break;
-        };
+        })
+    };
+    // The sender's store may be older than the log.
+    let versions = versions.skip_while(|(_, version)| !same(version));
+    let versions = versions.take_while(|(_, version)| same(version));
+    let mut began = 0;
+    for (at, version) in versions.filter_map(|(at, version)| Some((at, version?))) {
         if !version.state.rollout.awaits_ready || version.state.held.is_some() {
             return Ok(());
         }
