@@ -266,8 +266,13 @@ impl Workload {
             self.terms.service_account.as_ref(),
             self.terms.runtime_class.as_ref(),
         ];
-        // The list grows in steps.
-        let secret = |name: &String| 2 * size_of::<String>() + name.len();
+        let secrets = &self.terms.image_pull_secrets;
+        // The list begins with room for four, and doubles.
+        let secrets_room = if secrets.is_empty() {
+            0
+        } else {
+            (2 * secrets.len()).max(4)
+        };
         // A Deployment is behind a counted pointer.
         let counts = 2 * size_of::<usize>();
         size_of::<Self>()
@@ -284,11 +289,7 @@ impl Workload {
             + self.constraints.bytes()
             + self.annotations.bytes()
             + self.pods.as_ref().map_or(0, Selector::bytes)
-            + self
-                .terms
-                .image_pull_secrets
-                .iter()
-                .map(secret)
-                .sum::<usize>()
+            + secrets_room * size_of::<String>()
+            + secrets.iter().map(String::len).sum::<usize>()
     }
 }
