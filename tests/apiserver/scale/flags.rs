@@ -124,19 +124,13 @@ async fn nodes_that_report_the_images_are_left_out_where_they_can_be_believed() 
     );
 
     cluster.only(&["--trust-node-images=false"]).await;
+    // In a namespace of its own: within one, the images of the first would be shared.
+    cluster.namespace("doubted").await;
     cluster
-        .apply(&deployment(
-            "reported",
-            "doubted",
-            "slice=8",
-            &["acme/web:1"],
-        ))
+        .apply(&deployment("doubted", "web", "slice=8", &["acme/web:1"]))
         .await;
-    cluster.event("reported", "doubted", "Prefetched").await;
-    assert_eq!(
-        cluster.pods("reported", Some("doubted")).await.len(),
-        slice()
-    );
+    cluster.event("doubted", "web", "Prefetched").await;
+    assert_eq!(cluster.pods("doubted", Some("web")).await.len(), slice());
 
     report_images(cluster, &reporting, Value::Null).await;
     cluster.clear("reported").await;
