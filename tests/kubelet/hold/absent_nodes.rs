@@ -106,7 +106,8 @@ async fn a_node_without_a_free_millicore_is_not_waited_for() {
     let resumed = web.said("RolloutResumed").await;
     assert!(resumed[0].contains("OutOfcpu"), "{resumed:?}");
     for namespace in ["fills", web.namespace] {
-        let delete = ["delete", "namespace", namespace, "--wait=false"];
+        // The next test needs the room.
+        let delete = ["delete", "namespace", namespace];
         cluster.kubectl(&delete).await;
     }
 }

@@ -247,7 +247,13 @@ fn was_shared(pod: &Pod, cluster: &Cluster) -> bool {
 /// L4: a new controller on the same store has nothing to do.
 fn check_restart(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Result<(), Violation> {
     // Without a finished pod, or without an image that no pod refers to, a new leader finds no proof.
-    let deleted = [Fault::PodDeletes, Fault::NodeChurn, Fault::ImageGc];
+    let deleted = [
+        Fault::PodDeletes,
+        Fault::NodeChurn,
+        Fault::ImageGc,
+        // Finished pods make room for the rollout's.
+        Fault::Quota,
+    ];
     let deleted = deleted.into_iter().any(|fault| cluster.options.has(fault));
     if cluster.options.config.refresh.is_some() || deleted {
         return Ok(());
