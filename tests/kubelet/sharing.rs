@@ -1,10 +1,10 @@
 //! One image that many Deployments roll out at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use headstart_core::api::hold_mark::HoldMark;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::harness::PATIENCE;
 use testbed::process::Wait;
@@ -16,8 +16,8 @@ const BANDWIDTH: u64 = 2 << 20;
 const IMAGE_BYTES: u64 = 12 << 20;
 const DEPLOYMENTS: usize = 20;
 
-/// Rolls out Deployments that are held until their common image is on the nodes. Returns how long each was held, in seconds,
-/// the shortest first.
+/// Rolls out Deployments that are held until their common image is on the nodes. Returns when the holds end, in seconds from the
+/// first write.
 async fn roll_out(cluster: &Cluster, image: &str, places: &[(String, String)]) -> Vec<f64> {
     let objects = places.iter().map(|(namespace, name)| {
         let mut object = deployment(namespace, name, waiting(image));
@@ -27,29 +27,24 @@ async fn roll_out(cluster: &Cluster, image: &str, places: &[(String, String)]) -
     });
     let objects: Vec<Value> = objects.collect();
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    let begun = Instant::now();
     cluster.apply(&list).await;
-    let mut since = BTreeMap::new();
-    let mut held = Vec::new();
+    let mut held = BTreeSet::new();
+    let mut over = Vec::new();
     let wait = Wait::new("the end of all holds".to_owned(), PATIENCE);
-    while held.len() < places.len() {
+    while over.len() < places.len() {
         wait.pause().await.unwrap();
         for (namespace, name) in places {
             let at = (namespace, name);
             let stored = cluster.api::<Deployment>(namespace).get(name).await;
-            match HoldMark::read(&stored.unwrap()) {
-                Some(mark) => {
-                    since.insert(at, mark.since.unwrap());
-                }
-                None => held.extend(since.remove(&at).map(seconds_since)),
+            if HoldMark::read(&stored.unwrap()).is_some() {
+                held.insert(at);
+            } else if held.remove(&at) {
+                over.push(begun.elapsed().as_secs_f64());
             }
         }
     }
-    held.sort_by(f64::total_cmp);
-    held
-}
-
-fn seconds_since(time: Timestamp) -> f64 {
-    Timestamp::now().duration_since(time).as_secs_f64()
+    over
 }
 
 async fn push_slow(cluster: &Cluster, name: &str, seed: u64) -> String {
