@@ -63,12 +63,10 @@ async fn an_image_of_twenty_deployments_is_pulled_by_one_pod_a_node() {
     let image = push_slow(cluster, "sharing/app:1", 21).await;
     let place = |index| ("sharing".to_owned(), format!("web-{index}"));
     let places: Vec<(String, String)> = (0..DEPLOYMENTS).map(place).collect();
-    let held = roll_out(cluster, &image, &places).await;
+    let over = roll_out(cluster, &image, &places).await;
     cluster.nodes.registry().limit_bandwidth(0).await.unwrap();
-    println!("{DEPLOYMENTS} Deployments of one namespace were held for {held:?} s");
+    println!("the holds of {DEPLOYMENTS} Deployments of one namespace ended after {over:?} s");
     assert_eq!(cluster.creates_in("sharing"), EVERY_NODE.len());
-    let (first, last) = (held[0], held[DEPLOYMENTS - 1]);
-    assert!(last <= 1.2 * first + 1.0, "held for {held:?} s");
     cluster.kubectl(&["delete", "namespace", "sharing"]).await;
 }
 
@@ -84,9 +82,9 @@ async fn an_image_of_twenty_namespaces_is_transferred_once_a_node() {
     let image = push_slow(cluster, "sharing/app:2", 22).await;
     let registry = cluster.nodes.registry();
     registry.forget_requests().await.unwrap();
-    let held = roll_out(cluster, &image, &places).await;
+    let over = roll_out(cluster, &image, &places).await;
     registry.limit_bandwidth(0).await.unwrap();
-    println!("Deployments of {DEPLOYMENTS} namespaces were held for {held:?} s");
+    println!("the holds of {DEPLOYMENTS} namespaces ended after {over:?} s");
     let requests = registry.requests().await.unwrap();
     let layers = requests
         .iter()
@@ -94,8 +92,6 @@ async fn an_image_of_twenty_namespaces_is_transferred_once_a_node() {
     let transfers: u64 = layers.clone().map(|request| request.count).sum();
     let nodes: BTreeSet<&str> = layers.map(|request| request.node.as_str()).collect();
     assert_eq!((transfers, nodes.len()), (3, 3), "{requests:?}");
-    let (first, last) = (held[0], held[DEPLOYMENTS - 1]);
-    assert!(last <= 2.0 * first + 1.0, "held for {held:?} s");
     for (namespace, _) in &places {
         cluster
             .kubectl(&["delete", "namespace", "--wait=false", namespace])
