@@ -143,7 +143,8 @@ async fn deleting_the_namespace_leaves_no_rollout_paused() {
     let namespaces: Api<Namespace> = Api::all(client);
     let mut period = interval(PERIOD);
     let mut created = 0;
-    while namespaces.get_opt(NAME).await.unwrap().is_some() {
+    // The namespace stays for longer: its controller looks again after half of the pods' grace period.
+    while !cluster.replicas().await.is_empty() {
         period.tick().await;
         create(created).await;
         created += 1;
@@ -155,9 +156,13 @@ async fn deleting_the_namespace_leaves_no_rollout_paused() {
     .await;
     let took = begun.elapsed();
     println!(
-        "headstart is gone after {gone:?}, with {created} Deployments created; all go on after {took:?}"
+        "headstart's pods are gone after {gone:?}, with {created} Deployments created; all go on after {took:?}"
     );
     assert!(took < RESUME_LIMIT, "{took:?}");
+    until("the namespace to be gone", async || {
+        namespaces.get_opt(NAME).await.unwrap().is_none()
+    })
+    .await;
 
     let nodes = turn.take().unwrap().nodes;
     let headstart = Installed::on(&nodes, Profile::Ci, &FLAGS).await.unwrap();
