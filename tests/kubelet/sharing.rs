@@ -29,17 +29,17 @@ async fn roll_out(cluster: &Cluster, image: &str, places: &[(String, String)]) -
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
     let begun = Instant::now();
     cluster.apply(&list).await;
-    let mut held = BTreeSet::new();
+    let mut held: Vec<&(String, String)> = places.iter().collect();
     let mut over = Vec::new();
     let wait = Wait::new("the end of all holds".to_owned(), PATIENCE);
-    while over.len() < places.len() {
+    while !held.is_empty() {
         wait.pause().await.unwrap();
-        for (namespace, name) in places {
-            let at = (namespace, name);
+        for place in std::mem::take(&mut held) {
+            let (namespace, name) = place;
             let stored = cluster.api::<Deployment>(namespace).get(name).await;
             if HoldMark::read(&stored.unwrap()).is_some() {
-                held.insert(at);
-            } else if held.remove(&at) {
+                held.push(place);
+            } else {
                 over.push(begun.elapsed().as_secs_f64());
             }
         }
