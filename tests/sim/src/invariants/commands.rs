@@ -16,6 +16,9 @@ use crate::term::Surroundings;
 use crate::workloads::{images_of, object_key};
 use headstart_core::image::ImageRef;
 
+/// The time within which a watch has caught up, in milliseconds.
+const WATCH_LAG: u64 = 120_000;
+
 /// Checks a command before it is sent.
 ///
 /// # Errors
@@ -210,7 +213,8 @@ fn check_ready(
         began = at;
     }
     let mode_changed = around.cluster.mode_changed.get(&key.namespace);
-    if mode_changed.is_some_and(|changed| *changed >= began) {
+    // The sender may have seen a change of the mode long after it was stored.
+    if mode_changed.is_some_and(|changed| *changed + WATCH_LAG >= began) {
         return Ok(());
     }
     let detail = "no new pod of the rollout was ready before";
