@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::after_ready::{awaits_ready, begin_when_ready};
 use super::command::Reviewed;
 use super::deferral::Deferral;
-use super::kubelets::{copy_silence, observe_pods};
+use super::kubelets::observe_pods;
 use super::log::LogLine;
 use super::lookups::{Lookup, Lookups, awaits_plan};
+use super::marked_nodes;
 use super::messages;
 use super::observation::Observation;
 use super::prefetch::Prefetch;
-use super::progress::copy_quiet;
 use super::pull::sync_node;
 use super::pulls::Pulls;
 use super::refresh;
@@ -195,8 +195,7 @@ fn start_prefetch(
         sync_node(pulls, &at, turn);
         observe_pods(pulls, &at, turn);
     }
-    copy_silence(pulls, &key);
-    copy_quiet(pulls, &key, turn);
+    marked_nodes::sync_prefetch(pulls, &key, turn);
     if !awaits {
         starting_pods::schedule_list(pulls, &key, turn);
     }

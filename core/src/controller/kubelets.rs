@@ -7,8 +7,7 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::event::EventReason;
-use crate::store::{DeploymentNode, NodeName, NodeRecord, PrefetchPod};
-use crate::workload::DeploymentKey;
+use crate::store::{DeploymentNode, NodeRecord, PrefetchPod};
 
 /// Reads from the pods on a node whether its kubelet acknowledges them.
 pub(super) fn observe_pods(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
@@ -44,7 +43,7 @@ pub(super) fn observe_pods(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Tu
         }
         (None, _) => turn.timers.stop(&timer),
     }
-    set_silent(pulls, at, false, turn);
+    pulls.silent.remove(at);
 }
 
 /// Checks a kubelet that had its time to acknowledge a pod. The others may have needed long too.
@@ -71,7 +70,7 @@ pub(super) fn on_silence(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn
         turn.out.logs.push(LogLine::NodeSilent(at.clone()));
         turn.out.event(workload, failed, reason, note);
     }
-    set_silent(pulls, at, true, turn);
+    pulls.silent.add(at);
 }
 
 /// Records whether a node of a prefetch is Ready.
@@ -83,50 +82,6 @@ pub(super) fn observe_node(
 ) {
     let not_ready = record.info.is_not_ready();
     set_absence(pulls, at, |absence| absence.not_ready = not_ready, turn);
-}
-
-/// Takes over what is known of the nodes of a prefetch from the prefetches of other Deployments.
-pub(super) fn copy_silence(pulls: &mut Pulls, key: &DeploymentKey) {
-    let Some(prefetch) = pulls.prefetches.get_mut(key) else {
-        return;
-    };
-    for node in pulls.silent.keys() {
-        if let Some(pull) = prefetch.nodes.get_mut(node) {
-            pull.absence.silent = true;
-        }
-    }
-}
-
-/// Records that the kubelet does not acknowledge a Deployment's pod, or that this is over. A kubelet that is silent for one
-/// Deployment is so for all.
-fn set_silent(pulls: &mut Pulls, at: &DeploymentNode, silent: bool, turn: &mut Turn<'_>) {
-    let before = pulls.silent.contains_key(&at.node);
-    if silent {
-        let of_node = pulls.silent.entry(at.node.clone()).or_default();
-        of_node.insert(at.key.clone());
-    } else if let Some(of_node) = pulls.silent.get_mut(&at.node) {
-        of_node.remove(&at.key);
-        if of_node.is_empty() {
-            pulls.silent.remove(&at.node);
-        }
-    }
-    if pulls.silent.contains_key(&at.node) != before {
-        spread_silence(pulls, &at.node, !before, turn);
-    }
-}
-
-/// Forgets a node that is gone.
-pub(super) fn forget_node(pulls: &mut Pulls, node: &NodeName) {
-    pulls.silent.remove(node);
-}
-
-fn spread_silence(pulls: &mut Pulls, node: &NodeName, silent: bool, turn: &mut Turn<'_>) {
-    let keys: Vec<DeploymentKey> = pulls.prefetches.keys().cloned().collect();
-    for key in keys {
-        let node = node.clone();
-        let at = DeploymentNode { key, node };
-        set_absence(pulls, &at, |absence| absence.silent = silent, turn);
-    }
 }
 
 /// Changes the reasons for which a node is not waited for. If that changes whether it is, the hold is checked, and other nodes

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::after_ready::awaits_ready;
-use super::kubelets::forget_node;
 use super::log::LogLine;
 use super::planning::{add_node, consider_node, is_eligible};
 use super::prefetch::Prefetch;
@@ -110,8 +109,7 @@ fn remove_node(pulls: &mut Pulls, name: &NodeName, turn: &mut Turn<'_>) {
         pulls.release_slot_without_create(&at);
         on_node_finished(pulls, &at.key, turn);
     }
-    pulls.forget_parked(name);
-    forget_node(pulls, name);
+    pulls.forget_node(name);
 }
 
 /// Pulls images to a node that joined, for Deployments that were rolled out before: those with most replicas first. On a node

@@ -12,8 +12,8 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    after_ready, deployments, excess, failed_pulls, followers, kubelets, leaving_nodes, progress,
-    pull, quotas, refresh, removal, starting_pods, terms,
+    after_ready, deployments, excess, failed_pulls, followers, kubelets, leaving_nodes,
+    marked_nodes, progress, pull, quotas, refresh, removal, starting_pods, terms,
 };
 
 /// The parts that keep state between events.
@@ -225,7 +225,7 @@ impl Parts {
     /// Looks at the Deployments that the event changed, and creates pods. Both may change other Deployments.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
         loop {
-            progress::spread_quiet(&mut self.pulls, turn);
+            marked_nodes::spread(&mut self.pulls, turn);
             while let Some(key) = turn.changed.pop_first() {
                 terms::read_pull_secrets(&mut self.pulls, &mut self.lookups, &key, turn);
                 self.dispatcher

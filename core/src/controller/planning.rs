@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::kubelets::{copy_silence, observe_node, observe_pods};
+use super::kubelets::{observe_node, observe_pods};
+use super::marked_nodes;
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
@@ -28,7 +29,7 @@ pub(super) fn add_node(
     prefetch.add_node(&at.node, record, planned);
     sync_node(pulls, at, turn);
     observe_pods(pulls, at, turn);
-    copy_silence(pulls, &at.key);
+    marked_nodes::sync_node(pulls, at, turn);
     pulls.queue.push(&at.key);
 }
 

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use super::kubelets::set_absence;
 use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::Turn;
 use crate::store::DeploymentNode;
-use crate::workload::DeploymentKey;
 
 /// The time without a change of a pod's status after which holds of other namespaces do not wait for the node. A kubelet pulls one
 /// image after another, and theirs come later.
@@ -19,7 +17,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Watches a pull from now on, if it has a slot: its pod was created, or its status has changed.
 pub(super) fn watch(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
-    pulls.quiet.end(at);
+    pulls.quiet.remove(at);
     let timers = [
         (TimerKey::PullQuiet(at.clone()), QUIET_AFTER),
         (TimerKey::PullStalled(at.clone()), STALLED_AFTER),
@@ -38,43 +36,11 @@ pub(super) fn watch(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>)
 /// Takes a pull for quiet.
 pub(super) fn on_quiet(pulls: &mut Pulls, at: &DeploymentNode) {
     if pulls.has_slot(at) {
-        pulls.quiet.begin(at);
+        pulls.quiet.add(at);
     }
 }
 
 /// Takes a pull for stalled.
 pub(super) fn on_stalled(pulls: &mut Pulls, at: &DeploymentNode) {
     pulls.set_stalled(at, true);
-}
-
-/// Tells all prefetches for which nodes a hold does not wait, where that has changed.
-pub(super) fn spread_quiet(pulls: &mut Pulls, turn: &mut Turn<'_>) {
-    while let Some(node) = pulls.quiet.pop_changed() {
-        let keys: Vec<DeploymentKey> = pulls.prefetches.keys().cloned().collect();
-        for key in keys {
-            let node = node.clone();
-            set_busy(pulls, &DeploymentNode { key, node }, turn);
-        }
-    }
-}
-
-/// Tells a new prefetch for which nodes a hold does not wait.
-pub(super) fn copy_quiet(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>) {
-    let nodes: Vec<_> = pulls.quiet.nodes().cloned().collect();
-    for node in nodes {
-        let key = key.clone();
-        set_busy(pulls, &DeploymentNode { key, node }, turn);
-    }
-}
-
-fn set_busy(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
-    let busy = pulls.quiet.is_busy_for(&at.node, &at.key.namespace);
-    if busy
-        && let Some(prefetch) = pulls.prefetches.get_mut(&at.key)
-        && prefetch.nodes.contains(&at.node)
-    {
-        let note = || format!("Node {} pulls an image for another namespace", at.node);
-        prefetch.reports.last_error.get_or_insert_with(note);
-    }
-    set_absence(pulls, at, |absence| absence.busy = busy, turn);
 }

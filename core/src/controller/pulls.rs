@@ -7,9 +7,9 @@ use super::budget::{LimitReached, PullBudget, PullLimits};
 use super::expectations::Expectations;
 use super::fair_queue::FairQueue;
 use super::met_quotas::MetQuotas;
+use super::node_marks::NodeMarks;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
-use super::quiet_pulls::QuietPulls;
 use super::sharing::Sharing;
 use crate::store::{DeploymentNode, NodeName};
 use crate::workload::DeploymentKey;
@@ -21,9 +21,10 @@ pub(super) struct Pulls {
     pub(super) expectations: Expectations,
     pub(super) queue: FairQueue,
     pub(super) sharing: Sharing,
-    pub(super) quiet: QuietPulls,
-    /// The nodes whose kubelets do not acknowledge the pods of these Deployments.
-    pub(super) silent: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
+    /// The nodes where a pull has made no progress for a while. A kubelet pulls one image after another.
+    pub(super) quiet: NodeMarks,
+    /// The nodes whose kubelets do not acknowledge pods.
+    pub(super) silent: NodeMarks,
     pub(super) quotas: MetQuotas,
     budget: PullBudget,
     /// Deployments that wait for a node to have a free slot.
@@ -39,8 +40,8 @@ impl Pulls {
             expectations: Expectations::default(),
             queue: FairQueue::default(),
             sharing: Sharing::default(),
-            quiet: QuietPulls::default(),
-            silent: BTreeMap::new(),
+            silent: NodeMarks::default(),
+            quiet: NodeMarks::default(),
             quotas: MetQuotas::default(),
             budget: PullBudget::new(limits),
             parked_on_node: BTreeMap::new(),
@@ -133,14 +134,20 @@ impl Pulls {
         if !self.budget.release(at) {
             return;
         }
-        self.quiet.end(at);
+        self.quiet.remove(at);
         self.sharing.wake(at);
         self.queue_parked(at);
     }
 
+    /// Returns the next node whose marks have changed.
+    pub(super) fn pop_marked(&mut self) -> Option<NodeName> {
+        let silent = self.silent.pop_changed();
+        silent.or_else(|| self.quiet.pop_changed())
+    }
+
     /// Returns whether no prefetch is to be looked at.
     pub(super) fn is_settled(&self) -> bool {
-        self.sharing.is_quiet() && self.quiet.is_unchanged()
+        self.sharing.is_quiet() && self.silent.is_unchanged() && self.quiet.is_unchanged()
     }
 
     /// Returns whether a pull has a slot.
@@ -178,9 +185,11 @@ impl Pulls {
         }
     }
 
-    /// Forgets which Deployments wait for a node that is gone.
-    pub(super) fn forget_parked(&mut self, node: &str) {
+    /// Forgets a node that is gone.
+    pub(super) fn forget_node(&mut self, node: &str) {
         self.sharing.forget_node(node);
+        self.silent.forget_node(node);
+        self.quiet.forget_node(node);
         self.parked_on_node.remove(node);
     }
 

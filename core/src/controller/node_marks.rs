@@ -1,30 +1,29 @@
-//! The pulls that have made no progress for a while. A kubelet pulls one image after another, so those of other Deployments
-//! wait behind them.
+//! Marks of nodes that Deployments' pods have shown to be of no use for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::store::{DeploymentNode, NodeName};
 use crate::workload::DeploymentKey;
 
-/// The pulls without progress, by node.
+/// The nodes that carry one kind of mark, and the Deployments whose pods have shown it.
 #[derive(Debug, Default)]
-pub(super) struct QuietPulls {
+pub(super) struct NodeMarks {
     by_node: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
     /// The nodes for which that has changed.
     changed: BTreeSet<NodeName>,
 }
 
-impl QuietPulls {
-    /// Records that a pull makes no progress.
-    pub(super) fn begin(&mut self, at: &DeploymentNode) {
+impl NodeMarks {
+    /// Records that a Deployment's pod shows the mark.
+    pub(super) fn add(&mut self, at: &DeploymentNode) {
         let on_node = self.by_node.entry(at.node.clone()).or_default();
         if on_node.insert(at.key.clone()) {
             self.changed.insert(at.node.clone());
         }
     }
 
-    /// Records that a pull makes progress again, or has ended.
-    pub(super) fn end(&mut self, at: &DeploymentNode) {
+    /// Records that no pod of a Deployment shows the mark any more.
+    pub(super) fn remove(&mut self, at: &DeploymentNode) {
         let Some(on_node) = self.by_node.get_mut(&at.node) else {
             return;
         };
@@ -36,15 +35,19 @@ impl QuietPulls {
         }
     }
 
-    /// Returns whether a pull of another namespace makes no progress on a node.
-    pub(super) fn is_busy_for(&self, node: &str, namespace: &str) -> bool {
-        let on_node = self.by_node.get(node);
-        on_node.is_some_and(|keys| keys.iter().any(|key| key.namespace != namespace))
+    /// Returns the Deployments that show the mark of a node.
+    pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+        self.by_node.get(node).into_iter().flatten()
     }
 
-    /// Returns the nodes with such pulls.
+    /// Returns the nodes that carry the mark.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.by_node.keys()
+    }
+
+    /// Forgets a node that is gone.
+    pub(super) fn forget_node(&mut self, node: &str) {
+        self.by_node.remove(node);
     }
 
     /// Returns the next node for which something has changed.
