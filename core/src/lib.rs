@@ -15,6 +15,7 @@ pub mod image;
 mod image_presence;
 pub mod limit_range;
 pub mod limits;
+mod list;
 pub mod plan;
 pub mod pod;
 pub mod resource_quota;

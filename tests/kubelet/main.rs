@@ -23,6 +23,7 @@ mod race;
 mod resources;
 mod samples;
 mod sharing;
+mod slow_images;
 mod turns;
 mod uninstall;
 mod upgrade;

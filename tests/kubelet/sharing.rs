@@ -10,10 +10,10 @@ use testbed::harness::PATIENCE;
 use testbed::process::Wait;
 
 use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, until, waiting, waiting_with_secret};
+use crate::slow_images::{IMAGE_BYTES, push_slow};
 
 /// At this rate the image takes some 6 s.
 const BANDWIDTH: u64 = 2 << 20;
-const IMAGE_BYTES: u64 = 12 << 20;
 const DEPLOYMENTS: usize = 20;
 
 /// Rolls out Deployments that are held until their common image is on the nodes. Returns when the holds end, in seconds from the
@@ -47,20 +47,12 @@ async fn roll_out(cluster: &Cluster, image: &str, places: &[(String, String)]) -
     over
 }
 
-async fn push_slow(cluster: &Cluster, name: &str, seed: u64) -> String {
-    let registry = cluster.nodes.registry();
-    let image = cluster.image(name).random_layer(IMAGE_BYTES, seed);
-    let image = registry.push(name, &image).await.unwrap();
-    registry.limit_bandwidth(BANDWIDTH).await.unwrap();
-    image
-}
-
 #[tokio::test]
 async fn an_image_of_twenty_deployments_is_pulled_by_one_pod_a_node() {
     let Some(turn) = alone().await else { return };
     let cluster = &*turn;
     cluster.namespace("sharing", Some("hold")).await;
-    let image = push_slow(cluster, "sharing/app:1", 21).await;
+    let image = push_slow(cluster, "sharing/app:1", 21, BANDWIDTH).await;
     let place = |index| ("sharing".to_owned(), format!("web-{index}"));
     let places: Vec<(String, String)> = (0..DEPLOYMENTS).map(place).collect();
     let over = roll_out(cluster, &image, &places).await;
@@ -79,7 +71,7 @@ async fn an_image_of_twenty_namespaces_is_transferred_once_a_node() {
     for (namespace, _) in &places {
         cluster.namespace(namespace, Some("hold")).await;
     }
-    let image = push_slow(cluster, "sharing/app:2", 22).await;
+    let image = push_slow(cluster, "sharing/app:2", 22, BANDWIDTH).await;
     let registry = cluster.nodes.registry();
     registry.forget_requests().await.unwrap();
     let over = roll_out(cluster, &image, &places).await;
@@ -112,9 +104,8 @@ async fn a_registry_that_trickles_holds_up_only_the_namespace_that_uses_it() {
     cluster.namespace("trickles", Some("enabled")).await;
     cluster.namespace("brisk", Some("hold")).await;
     cluster.right_pull_secret("brisk").await;
-    let slow = push_slow(cluster, "sharing/slow:1", 23).await;
+    let slow = push_slow(cluster, "sharing/slow:1", 23, TRICKLE).await;
     let registry = cluster.nodes.registry();
-    registry.limit_bandwidth(TRICKLE).await.unwrap();
     let small = cluster.push_private("sharing/small:1").await;
     let mut hanging = deployment("trickles", "web", waiting(&slow));
     hanging["spec"]["replicas"] = json!(0);

@@ -1,6 +1,6 @@
 //! Counts the pulls in progress, and decides whether one more may begin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::store::DeploymentNode;
@@ -32,14 +32,21 @@ pub(super) enum LimitReached {
     Node,
 }
 
+/// The progress of a pull that has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PullProgress {
+    Going,
+    /// There is none. The pull counts for its namespace, and not for the node.
+    Stalled,
+}
+
 /// The pulls in progress.
 #[derive(Debug)]
 pub(super) struct PullBudget {
     limits: PullLimits,
     reserved: BTreeMap<DeploymentNode, Arc<[Box<str>]>>,
-    nodes: BTreeMap<Arc<str>, BTreeSet<DeploymentKey>>,
-    /// Those without progress. They count for their namespace, and not for the node.
-    stalled: BTreeSet<DeploymentNode>,
+    /// The pulls on each node.
+    nodes: BTreeMap<Arc<str>, BTreeMap<DeploymentKey, PullProgress>>,
     registries: BTreeMap<Box<str>, usize>,
 }
 
@@ -48,7 +55,6 @@ impl PullBudget {
         Self {
             limits,
             reserved: BTreeMap::new(),
-            stalled: BTreeSet::new(),
             nodes: BTreeMap::new(),
             registries: BTreeMap::new(),
         }
@@ -68,7 +74,8 @@ impl PullBudget {
         let reached = |limit: usize, now: usize| limit > 0 && now >= limit;
         let on_node = self.making_progress(&at.node).count();
         let of_namespace = |key: &&DeploymentKey| key.namespace == at.key.namespace;
-        let own = self.on_node(&at.node).filter(of_namespace).count();
+        let all = self.nodes.get(&at.node).into_iter().flatten();
+        let own = all.map(|(key, _)| key).filter(of_namespace).count();
         if reached(self.limits.per_node, own) || reached(self.limits.per_node_in_all, on_node) {
             return Some(LimitReached::Node);
         }
@@ -88,7 +95,7 @@ impl PullBudget {
             return;
         }
         let on_node = self.nodes.entry(at.node.clone()).or_default();
-        on_node.insert(at.key.clone());
+        on_node.insert(at.key.clone(), PullProgress::Going);
         for registry in registries.iter() {
             *self.registries.entry(registry.clone()).or_default() += 1;
         }
@@ -100,7 +107,6 @@ impl PullBudget {
         let Some(registries) = self.reserved.remove(at) else {
             return false;
         };
-        self.stalled.remove(at);
         if let Some(on_node) = self.nodes.get_mut(&at.node) {
             on_node.remove(&at.key);
             if on_node.is_empty() {
@@ -115,24 +121,21 @@ impl PullBudget {
 
     /// Records whether a pull makes progress. Returns whether that has changed; false without a slot.
     pub(super) fn set_stalled(&mut self, at: &DeploymentNode, stalled: bool) -> bool {
-        if !self.reserved.contains_key(at) {
+        let on_node = self.nodes.get_mut(&at.node);
+        let Some(progress) = on_node.and_then(|on_node| on_node.get_mut(&at.key)) else {
             return false;
-        }
-        if stalled {
-            self.stalled.insert(at.clone())
+        };
+        let now = if stalled {
+            PullProgress::Stalled
         } else {
-            self.stalled.remove(at)
-        }
+            PullProgress::Going
+        };
+        std::mem::replace(progress, now) != now
     }
 
     /// Returns whether a pull has a slot.
     pub(super) fn has_slot(&self, at: &DeploymentNode) -> bool {
         self.reserved.contains_key(at)
-    }
-
-    fn is_stalled(&self, key: &DeploymentKey, node: &str) -> bool {
-        let mut stalled = self.stalled.iter();
-        stalled.any(|at| at.key == *key && *at.node == *node)
     }
 
     /// Checks the counts against a recount.
@@ -144,8 +147,14 @@ impl PullBudget {
         for (at, registries) in &self.reserved {
             recount.reserve(at, registries);
         }
-        let without_slot = self.stalled.iter().any(|at| !self.has_slot(at));
-        if recount.nodes == self.nodes && recount.registries == self.registries && !without_slot {
+        // Which of them are stalled, nothing else tells.
+        for (node, on_node) in &mut recount.nodes {
+            for (key, progress) in on_node {
+                let known = self.nodes.get(node).and_then(|known| known.get(key));
+                *progress = known.copied().unwrap_or(PullProgress::Going);
+            }
+        }
+        if recount.nodes == self.nodes && recount.registries == self.registries {
             Ok(())
         } else {
             Err(format!(
@@ -155,17 +164,10 @@ impl PullBudget {
     }
 
     /// Returns the Deployments that pull on a node, and make progress.
-    pub(super) fn making_progress<'a>(
-        &'a self,
-        node: &'a str,
-    ) -> impl Iterator<Item = &'a DeploymentKey> {
-        self.on_node(node)
-            .filter(move |key| !self.is_stalled(key, node))
-    }
-
-    /// Returns the Deployments that pull on a node.
-    fn on_node(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
-        self.nodes.get(node).into_iter().flatten()
+    pub(super) fn making_progress(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+        let on_node = self.nodes.get(node).into_iter().flatten();
+        let going = on_node.filter(|(_, progress)| **progress == PullProgress::Going);
+        going.map(|(key, _)| key)
     }
 
     /// Returns how many nodes pull.

@@ -30,7 +30,7 @@ pub(super) fn report_failures(
             report_refusal(prefetch, at, failure, turn);
             continue;
         }
-        if !prefetch.reports.failures.insert((*index, reason)) {
+        if !prefetch.reports.failures.insert((Some(*index), reason)) {
             continue;
         }
         let image = prefetch.workload.images.get(*index);

@@ -123,7 +123,7 @@ impl Prefetch {
     /// Returns the pull secrets that a pod names, once they are known.
     fn secrets(&self) -> Option<&[String]> {
         match self.pull_secrets.names.as_deref()? {
-            // Where the secrets of the account apply, the template names none.
+            // The account has none, or the template names its own.
             [] => Some(&self.workload.terms.image_pull_secrets),
             names => Some(names),
         }
@@ -198,15 +198,15 @@ impl Prefetch {
         } else {
             Arc::new(self.workload.with_images(positions))
         };
-        let workload = match self.pull_secrets.names.as_deref() {
-            None | Some([]) => workload,
-            Some(secrets) => Arc::new(Workload {
+        let workload = match self.secrets() {
+            Some(secrets) if *secrets != *workload.terms.image_pull_secrets => Arc::new(Workload {
                 terms: PullTerms {
                     image_pull_secrets: secrets.to_vec(),
                     ..workload.terms.clone()
                 },
                 ..Workload::clone(&workload)
             }),
+            _ => workload,
         };
         let registries: BTreeSet<Box<str>> = workload
             .images

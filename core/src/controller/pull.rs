@@ -112,9 +112,7 @@ fn apply_evidence(
             }
             pulls.transition(at, PullState::Pulling);
             if active {
-                let counted = pulls.has_slot(at);
-                pulls.reserve_for_existing_pod(at);
-                if !counted {
+                if pulls.reserve_for_existing_pod(at) {
                     progress::watch(pulls, at, turn);
                 }
             } else {

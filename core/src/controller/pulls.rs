@@ -78,10 +78,7 @@ impl Pulls {
     }
 
     /// Returns the Deployments that pull on a node, and make progress.
-    pub(super) fn pulling_on<'a>(
-        &'a self,
-        node: &'a str,
-    ) -> impl Iterator<Item = &'a DeploymentKey> {
+    pub(super) fn pulling_on(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
         self.budget.making_progress(node)
     }
 
@@ -120,13 +117,18 @@ impl Pulls {
         Err(limit)
     }
 
-    /// Counts a pull that is in progress and has no slot, as after a change of leader.
-    pub(super) fn reserve_for_existing_pod(&mut self, at: &DeploymentNode) {
-        if let Some(prefetch) = self.prefetches.get_mut(&at.key) {
-            let all: Vec<usize> = (0..prefetch.workload.images.len()).collect();
-            let registries = prefetch.pull_set(&all).registries;
-            self.budget.reserve(at, &registries);
+    /// Counts a pull that is in progress. Returns whether it had no slot, as after a change of leader.
+    pub(super) fn reserve_for_existing_pod(&mut self, at: &DeploymentNode) -> bool {
+        if self.has_slot(at) {
+            return false;
         }
+        let Some(prefetch) = self.prefetches.get_mut(&at.key) else {
+            return false;
+        };
+        let all: Vec<usize> = (0..prefetch.workload.images.len()).collect();
+        let registries = prefetch.pull_set(&all).registries;
+        self.budget.reserve(at, &registries);
+        true
     }
 
     /// Releases the slot of a pull. The Deployments that waited for its node, or for a registry, are queued again.

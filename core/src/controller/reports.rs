@@ -7,21 +7,18 @@ use crate::time::Instant;
 /// The reports about a prefetch.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    /// Failures that have an event: the position of the image, and the class of the failure.
-    pub(super) failures: BTreeSet<(usize, &'static str)>,
+    /// Failures that have an event: the position of the image, `None` for a fault of a node, and the class of the failure.
+    pub(super) failures: BTreeSet<(Option<usize>, &'static str)>,
     /// The last failure, in words.
     pub(super) last_error: Option<String>,
     /// The number of failed nodes when the prefetch was last finished; `None` if it is to be reported again.
     pub(super) finished: Option<usize>,
 }
 
-/// Stands in the place of an image in the report of a node's fault.
-const NO_IMAGE: usize = usize::MAX;
-
 impl Reports {
     /// Returns whether a fault of a node, and not of an image, is to be reported, and records that it is: once for each class.
     pub(super) fn take_node_fault(&mut self, reason: &'static str) -> bool {
-        self.failures.insert((NO_IMAGE, reason))
+        self.failures.insert((None, reason))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::prefetch::Prefetch;
 use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::turn::Turn;
@@ -100,28 +101,24 @@ pub(super) fn wait_for_other_namespace(
     let Some(prefetch) = pulls.prefetches.get(&at.key) else {
         return false;
     };
-    let wanted = |of: &Workload| {
-        let mine = images
-            .iter()
-            .filter_map(|index| prefetch.workload.images.get(*index));
-        let mut mine = mine.filter(|image| !image.always);
-        mine.any(|image| {
-            of.images
-                .iter()
-                .any(|theirs| theirs.reference == image.reference)
+    let all = &prefetch.workload.images;
+    let lacking: Vec<&Image> = images.iter().filter_map(|index| all.get(*index)).collect();
+    let brings_some = |other: &Prefetch| {
+        let mut shared = lacking.iter().filter(|image| !image.always);
+        shared.any(|image| {
+            let mut theirs = other.workload.images.iter();
+            theirs.any(|their| their.reference == image.reference)
         })
     };
     let first = pulls.pulling_on(&at.node).find(|key| {
         let other = pulls.prefetches.get(*key);
-        key.namespace != at.key.namespace && other.is_some_and(|other| wanted(&other.workload))
+        key.namespace != at.key.namespace && other.is_some_and(brings_some)
     });
     let Some(first) = first.cloned() else {
         return false;
     };
-    let images = images
-        .iter()
-        .filter_map(|index| prefetch.workload.images.get(*index));
-    if images.clone().all(|image| is_there(pulls, &at.node, image)) {
+    let mut lacking = lacking.into_iter();
+    if lacking.all(|image| is_there(pulls, &at.node, image)) {
         return false;
     }
     pulls.sharing.follow(at, &first);

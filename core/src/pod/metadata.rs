@@ -11,6 +11,7 @@ use crate::api::well_known::{
     DEPLOYMENT_LABEL, MANAGED_BY_LABEL, MANAGER, NODE_ANNOTATION, PREFIX, REVISION_LABEL,
 };
 use crate::limits::{SHOWN_BYTES, shown};
+use crate::list::items;
 use crate::scheduling::selector::{is_label_key, is_label_value};
 use crate::workload::Workload;
 
@@ -149,11 +150,7 @@ fn read(
     check: impl Fn(&str, &str) -> Result<(), InvalidPodMetadata>,
 ) -> Result<BTreeMap<String, String>, InvalidPodMetadata> {
     let mut read = BTreeMap::new();
-    for pair in text
-        .split(',')
-        .map(str::trim)
-        .filter(|pair| !pair.is_empty())
-    {
+    for pair in items(text) {
         let (key, value) = pair
             .split_once('=')
             .ok_or_else(|| InvalidPodMetadata::NoPair(cut(pair)))?;

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::selector::is_label_key;
 use super::startup_taints::StartupTaints;
 use crate::limits::{SHOWN_BYTES, shown};
+use crate::list::items;
 
 /// What plans look through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,8 +50,7 @@ impl FromStr for IgnoredResources {
     type Err = InvalidResource;
 
     fn from_str(text: &str) -> Result<Self, InvalidResource> {
-        let names = text.split(',').map(str::trim);
-        let names = names.filter(|name| !name.is_empty()).map(|name| {
+        let names = items(text).map(|name| {
             let is_name = name.contains('/') && is_label_key(name);
             let invalid = || InvalidResource(shown(name, SHOWN_BYTES).into_owned());
             is_name.then(|| name.to_owned()).ok_or_else(invalid)

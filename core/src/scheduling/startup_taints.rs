@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::selector::is_label_key;
 use super::tolerations::Taint;
 use crate::limits::{SHOWN_BYTES, shown};
+use crate::list::items;
 
 /// Most of them. Each is a toleration of every prefetch pod, and the policy headstart-creates-only-prefetch-pods allows 80 in all.
 const MAX: usize = 8;
@@ -55,7 +56,7 @@ impl FromStr for StartupTaints {
 
     fn from_str(text: &str) -> Result<Self, InvalidStartupTaints> {
         let mut keys = BTreeSet::new();
-        for key in text.split(',').map(str::trim).filter(|key| !key.is_empty()) {
+        for key in items(text) {
             if !is_label_key(key) {
                 let key = shown(key, SHOWN_BYTES).into_owned();
                 return Err(InvalidStartupTaints::Key(key));

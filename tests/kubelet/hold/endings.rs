@@ -7,22 +7,13 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::{UNREACHABLE, Web};
-use crate::cluster::{Cluster, EVERY_NODE, alone, shared, until};
+use crate::cluster::{EVERY_NODE, alone, shared, until};
+use crate::slow_images::push_slow;
 
 /// At this rate the rest of a pull takes minutes.
 const TRICKLE: u64 = 64 << 10;
-const IMAGE_BYTES: u64 = 12 << 20;
 /// Shorter than the holds.
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(3);
-
-/// An image that takes minutes to pull, until the registry lets it through.
-async fn push_slow(cluster: &Cluster, name: &str, seed: u64) -> String {
-    let registry = cluster.nodes.registry();
-    let image = cluster.image(name).random_layer(IMAGE_BYTES, seed);
-    let image = registry.push(name, &image).await.unwrap();
-    registry.limit_bandwidth(TRICKLE).await.unwrap();
-    image
-}
 
 /// Returns whether it is still held: then there is no ReplicaSet of the image, and no deadline has passed.
 async fn waits(web: &Web<'_>, image: &str) -> bool {
@@ -82,7 +73,7 @@ async fn a_rollout_waits_for_its_images_and_every_new_pod_finds_them() {
     let Some(turn) = alone().await else { return };
     let cluster = &*turn;
     let web = Web::new(cluster, "hold-until-warm").await;
-    let first = push_slow(cluster, "hold/app:1", 1).await;
+    let first = push_slow(cluster, "hold/app:1", 1, TRICKLE).await;
     let mut manifest = web.manifest(&first);
     manifest["spec"]["replicas"] = json!(4);
     manifest["spec"]["progressDeadlineSeconds"] = json!(PROGRESS_DEADLINE.as_secs());
@@ -92,7 +83,7 @@ async fn a_rollout_waits_for_its_images_and_every_new_pod_finds_them() {
     watch(&web, &first).await;
 
     let old: BTreeSet<String> = names(&web).await;
-    let second = push_slow(cluster, "hold/app:2", 2).await;
+    let second = push_slow(cluster, "hold/app:2", 2, TRICKLE).await;
     web.set_image(&second).await;
     assert!(web.is_held().await);
     // Old pods go on serving untouched.

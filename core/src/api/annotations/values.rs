@@ -7,6 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::image::{ImageRef, InvalidImage};
 use crate::limits::{MAX_IMAGES, shown};
+use crate::list::items;
 
 /// The number of characters of a value that an error repeats.
 pub(super) const SHOWN_VALUE: usize = 60;
@@ -177,8 +178,7 @@ impl FromStr for ImageList {
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
         let mut images = Vec::new();
-        // A comma at the end is no image.
-        for image in value.split(',').map(str::trim).filter(|i| !i.is_empty()) {
+        for image in items(value) {
             if images.len() == MAX_IMAGES {
                 return Err(InvalidValue::TooManyImages);
             }

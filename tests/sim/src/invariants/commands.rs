@@ -174,7 +174,7 @@ fn was_stored(key: &DeploymentKey, workload: &Workload, around: &Surroundings<'_
     })
 }
 
-/// Checks that new pods were ready before, where the Deployment asks for that (S15). A prefetch that began in mode hold goes on.
+/// Checks that new pods were ready before, where the Deployment asks for that (S16). A prefetch that began in mode hold goes on.
 fn check_ready(
     name: &str,
     workload: &Workload,
@@ -218,7 +218,7 @@ fn check_ready(
         return Ok(());
     }
     let detail = "no new pod of the rollout was ready before";
-    Err(Violation::new("S15 after ready", name, detail))
+    Err(Violation::new("S16 after ready", name, detail))
 }
 
 /// Checks that no other pod of the Deployment brings the same image to the node (S4).

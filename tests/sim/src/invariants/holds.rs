@@ -6,7 +6,7 @@ use headstart_core::workload::Workload;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::{Monitor, UserPauses, Violation};
+use super::{Monitor, UserPauses, Violation, working_leader};
 use crate::api_server::{Kind, Object, ObjectKey};
 use crate::cluster::Cluster;
 use crate::options::Fault;
@@ -121,10 +121,7 @@ impl Monitor {
         passed: u64,
     ) -> Result<(), Violation> {
         check_begun(cluster)?;
-        let now = cluster.now();
-        let active = replicas.iter().find(|replica| replica.is_active(now));
-        let works = active.is_some() && cluster.is_api_up() && now >= cluster.write_errors.0;
-        let ahead = active.map_or(0, |replica| replica.clock_ahead);
+        let leader = working_leader(replicas, cluster);
         let mut held = std::mem::take(&mut self.held);
         for (key, object) in cluster.api.list(Kind::Deployment) {
             if !is_held(&object.value) || self.pauses.has(object.uid()) {
@@ -135,7 +132,7 @@ impl Monitor {
             let mut hold = before
                 .filter(|before| before.since == since)
                 .unwrap_or(HeldSince { since, overdue: 0 });
-            if works && is_overdue(object, cluster, ahead) {
+            if leader.is_some_and(|leader| is_overdue(object, cluster, leader.clock_ahead)) {
                 hold.overdue += passed;
             }
             let lag = if cluster.options.has(Fault::WatchLag) {

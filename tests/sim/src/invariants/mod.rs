@@ -23,6 +23,7 @@ use crate::api_server::{Object, ObjectKey};
 use crate::cluster::Cluster;
 use crate::options::Fault;
 use crate::queue::TermId;
+use crate::replica::Replica;
 use crate::workloads::is_held;
 use holds::HeldSince;
 
@@ -91,6 +92,14 @@ pub(crate) struct Monitor {
     pub reported: BTreeSet<(DeploymentKey, &'static str)>,
     /// Deployments that a leader took for rolled out before its term, or before they were enabled.
     pub(crate) rolled_out_before: BTreeSet<DeploymentKey>,
+}
+
+/// Returns the replica that leads, if its writes are not refused.
+fn working_leader<'a>(replicas: &'a [Replica], cluster: &Cluster) -> Option<&'a Replica> {
+    let now = cluster.now();
+    let works = cluster.is_api_up() && now >= cluster.write_errors.0;
+    let mut replicas = replicas.iter();
+    replicas.find(|replica| works && replica.is_active(now))
 }
 
 impl Monitor {

@@ -4,7 +4,7 @@ use headstart_core::pod::node_of;
 use headstart_core::pod::status::summarize;
 use headstart_core::scheduling::node::NodeInfo;
 
-use super::{Monitor, Violation};
+use super::{Monitor, Violation, working_leader};
 use crate::api_server::{Kind, Object, ObjectKey, is_finished};
 use crate::cluster::Cluster;
 use crate::options::Fault;
@@ -16,8 +16,8 @@ const GRACE: u64 = 90_000;
 const FAILED_STAYS: u64 = 120_000;
 
 impl Monitor {
-    /// Checks that no unfinished prefetch pod stays on a node that is about to go (S15), and none whose image has failed for
-    /// good (S16). `passed` is the time since the last check.
+    /// Checks that no unfinished prefetch pod stays on a node that is about to go (S17), and none whose image has failed for
+    /// good (S18). `passed` is the time since the last check.
     ///
     /// # Errors
     /// A pod has stayed for too long while a leader worked.
@@ -27,15 +27,13 @@ impl Monitor {
         cluster: &Cluster,
         passed: u64,
     ) -> Result<(), Violation> {
-        let now = cluster.now();
         let mut before = std::mem::take(&mut self.in_the_way);
-        let leader = replicas.iter().find(|replica| replica.is_active(now));
+        let leader = working_leader(replicas, cluster);
         let term = leader.and_then(|leader| leader.term.as_ref());
-        // Each leader counts from its own beginning, and one that lags or whose writes fail counts late.
-        let works = cluster.is_api_up() && now >= cluster.write_errors.0;
+        // Each leader counts from its own beginning, and one that lags counts late.
         let faults = [Fault::WatchLag, Fault::WatchCut, Fault::Stop];
         let lags = faults.into_iter().any(|fault| cluster.options.has(fault));
-        let Some(term) = term.filter(|_| works && !lags) else {
+        let Some(term) = term.filter(|_| !lags) else {
             return Ok(());
         };
         for (key, pod) in cluster.api.list(Kind::Pod) {
@@ -64,8 +62,8 @@ fn limit(pod: &Object, cluster: &Cluster) -> Option<(&'static str, u64)> {
     let node = ObjectKey::new(Kind::Node, "", node_of(pod.pod())?);
     let node = cluster.api.get(&node).ok()?;
     if NodeInfo::from_node(node.node())?.is_leaving() {
-        return Some(("S15 leaving", GRACE));
+        return Some(("S17 leaving", GRACE));
     }
     let failed = summarize(pod.pod(), "").has_permanent_failure();
-    failed.then_some(("S16 failed", FAILED_STAYS + GRACE))
+    failed.then_some(("S18 failed", FAILED_STAYS + GRACE))
 }

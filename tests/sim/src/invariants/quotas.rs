@@ -1,6 +1,6 @@
 //! The invariant of quotas: prefetch pods do not take the places that rollouts need.
 
-use super::{Monitor, Violation};
+use super::{Monitor, Violation, working_leader};
 use crate::api_server::{Kind, Object, ObjectKey, is_finished};
 use crate::cluster::Cluster;
 use crate::options::Fault;
@@ -13,7 +13,7 @@ const GRACE: u64 = 20_000;
 const LATE_GRACE: u64 = 90_000;
 
 impl Monitor {
-    /// Checks that no quota refuses a rollout's pods for long while pods of headstart are counted by it (S15). `passed` is the
+    /// Checks that no quota refuses a rollout's pods for long while pods of headstart are counted by it (S19). `passed` is the
     /// time since the last check.
     ///
     /// # Errors
@@ -25,10 +25,7 @@ impl Monitor {
         cluster: &mut Cluster,
         passed: u64,
     ) -> Result<(), Violation> {
-        let now = cluster.now();
-        let works = replicas.iter().any(|replica| replica.is_active(now))
-            && cluster.is_api_up()
-            && now >= cluster.write_errors.0;
+        let works = working_leader(replicas, cluster).is_some();
         let is_late = [
             Fault::WatchLag,
             Fault::WatchCut,
@@ -46,7 +43,7 @@ impl Monitor {
             let crowded = before.get(key).copied().unwrap_or(0) + if works { passed } else { 0 };
             if crowded > grace {
                 let detail = format!("a quota refuses its pods for {crowded} ms beside {pod}");
-                return Err(Violation::new("S15 quota", &key.name, &detail));
+                return Err(Violation::new("S19 quota", &key.name, &detail));
             }
             self.crowded.insert(key.clone(), crowded);
         }
