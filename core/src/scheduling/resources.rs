@@ -193,10 +193,12 @@ fn set_pod_level<'a>(total: &mut Amounts<'a>, of_pod: &'a ResourceRequirements) 
     total.extend(requests.filter(|(name, _)| is_pod_level(name)));
 }
 
+/// Reads quantities. The API server stores each in whole thousandths, rounded up.
 fn amounts(quantities: Option<&BTreeMap<String, Quantity>>) -> Amounts<'_> {
     let quantities = quantities.into_iter().flatten();
+    let round_up = |parts: i128| -(-parts).div_euclid(MILLI) * MILLI;
     quantities
-        .filter_map(|(name, quantity)| Some((name.as_str(), parse(&quantity.0)?)))
+        .filter_map(|(name, quantity)| Some((name.as_str(), round_up(parse(&quantity.0)?))))
         .collect()
 }
 

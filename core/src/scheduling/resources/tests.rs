@@ -137,3 +137,10 @@ fn amounts_are_printed_as_people_write_them() {
         "a pod wants cpu: 64, the node has 3920m"
     );
 }
+
+#[test]
+fn each_quantity_counts_in_whole_thousandths_as_the_api_server_stores_it() {
+    let cpu = || asks(json!({"requests": {"cpu": "1500001u"}}));
+    assert_eq!(requested(json!({"containers": [cpu(), cpu()]})).cpu, 3002);
+    assert_eq!(allocatable(json!({"cpu": "1500000001n"})).cpu, 1501);
+}
