@@ -45,7 +45,12 @@ fn mutator() -> Vec<Value> {
     });
     let binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": { "name": "adds-things" }, "spec": { "policyName": "adds-things" },
+        "metadata": { "name": "adds-things" },
+        "spec": {
+            "policyName": "adds-things",
+            // Where this test fails, the others of this control plane do not fail with it.
+            "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": SHOP } } },
+        },
     });
     vec![policy, binding]
 }
@@ -107,7 +112,8 @@ async fn policy_tolerates_what_other_webhooks_add_to_prefetch_pods() {
     let replica = installation.replica("replica", &["--require-policies"]);
     replica.ready().await;
     let deployments: Api<Deployment> = Api::namespaced(everyone.clone(), SHOP);
-    let added = deployment("added", "app:1");
+    // An image of its own: that of another Deployment of the namespace would be shared.
+    let added = deployment("added", "added:1");
     deployments
         .create(&PostParams::default(), &added)
         .await
