@@ -1,5 +1,6 @@
 //! Holds on nodes of which one does not answer, or refuses the prefetch pod.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -41,14 +42,18 @@ async fn a_kubelet_that_is_frozen_is_not_waited_for() {
     web.delete().await;
 }
 
-/// The CPU that no pod on a node has asked for, in thousandths.
-async fn free_cpu(cluster: &Cluster, node: &str) -> i64 {
+/// The CPU that no pod on a node has asked for, in thousandths; `None` while a pod is about to free more.
+async fn free_cpu(cluster: &Cluster, node: &str) -> Option<i64> {
     let client = cluster.control_plane().client().unwrap();
     let stored = Api::<Node>::all(client.clone()).get(node).await.unwrap();
     let allocatable = stored.status.unwrap().allocatable.unwrap();
     let fields = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
     let on_node = ListParams::default().fields(&fields);
     let pods = Api::<Pod>::all(client).list(&on_node).await.unwrap();
+    let is_ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    if pods.iter().any(is_ending) {
+        return None;
+    }
     let containers = pods
         .items
         .into_iter()
@@ -57,7 +62,7 @@ async fn free_cpu(cluster: &Cluster, node: &str) -> i64 {
         let requests = container.resources?.requests?;
         requests.get("cpu").map(|cpu| millis(&cpu.0))
     });
-    millis(&allocatable["cpu"].0) - requests.sum::<i64>()
+    Some(millis(&allocatable["cpu"].0) - requests.sum::<i64>())
 }
 
 /// Reads a quantity of CPU.
@@ -75,7 +80,13 @@ async fn a_node_without_a_free_millicore_is_not_waited_for() {
     let web = Web::new(cluster, "hold-full").await;
     let image = cluster.push("hold-full/app:1").await;
     cluster.namespace("fills", None).await;
-    let cpu = format!("{}m", free_cpu(cluster, NODE).await);
+    let free = Cell::new(None);
+    until("the pods that end on the node to be gone", async || {
+        free.set(free_cpu(cluster, NODE).await);
+        free.get().is_some()
+    })
+    .await;
+    let cpu = format!("{}m", free.get().unwrap());
     let pause = cluster.push("hold-full/pause:1").await;
     cluster
         .apply(&json!({
@@ -91,6 +102,7 @@ async fn a_node_without_a_free_millicore_is_not_waited_for() {
         fill.status.and_then(|status| status.phase).as_deref() == Some("Running")
     })
     .await;
+    assert_eq!(free_cpu(cluster, NODE).await, Some(0));
     let started = Instant::now();
     cluster.apply(&web.manifest(&image)).await;
     web.until_resumed("on 2 of 3 nodes; 1 node not waited for")
