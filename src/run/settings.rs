@@ -14,6 +14,8 @@ use crate::config::{Config, PodConfig};
 /// one namespace leaves room for those of others.
 const PODS_PER_NODE_IN_ALL: u8 = 3;
 
+/// Deployments of one namespace that pull at the same time. Each takes memory for each node.
+const MAX_DEPLOYMENTS: usize = 100;
 /// Prefetch pods in the cluster that have ended. When there are more than 12,500 of all owners, Kubernetes' pod garbage collector deletes
 /// those of others, too.
 const MAX_ENDED_PODS: usize = 5000;
@@ -44,6 +46,7 @@ pub(super) fn controller_config(
             per_registry: to_usize(budgets.max_pulls_per_registry),
             per_node: usize::from(budgets.pods_per_node),
             per_node_in_all: usize::from(budgets.pods_per_node.max(PODS_PER_NODE_IN_ALL)),
+            deployments: MAX_DEPLOYMENTS,
             ended: MAX_ENDED_PODS,
         },
         refresh: scope.refresh,
@@ -89,6 +92,7 @@ mod tests {
             per_registry: 4,
             per_node: 3,
             per_node_in_all: 3,
+            deployments: 100,
             ended: 5000,
         };
         assert_eq!(config.limits, limits);

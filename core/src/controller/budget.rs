@@ -17,6 +17,8 @@ pub struct PullLimits {
     pub per_node: usize,
     /// Prefetch pods of all namespaces on one node that are not done.
     pub per_node_in_all: usize,
+    /// Deployments of one namespace that pull.
+    pub deployments: usize,
     /// Prefetch pods in the cluster that have ended. Those that ended first are deleted.
     pub ended: usize,
 }

@@ -27,6 +27,8 @@ pub(super) fn check(
 ) -> Result<(), Inconsistency> {
     pulls.check_slots().map_err(Inconsistency)?;
     lookups.check(timers).map_err(Inconsistency)?;
+    let starts = pulls.starts.check(&pulls.prefetches);
+    starts.map_err(Inconsistency)?;
     for (key, prefetch) in &pulls.prefetches {
         let of_key = |what| Inconsistency(format!("{key}: {what}"));
         prefetch.nodes.check().map_err(of_key)?;

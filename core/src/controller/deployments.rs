@@ -16,6 +16,7 @@ use super::prefetch::Prefetch;
 use super::pull::sync_node;
 use super::pulls::Pulls;
 use super::refresh;
+use super::start_queue::Admission;
 use super::starting_pods;
 use super::terms::{read_pull_secrets, update_pull_terms};
 use super::turn::Turn;
@@ -131,7 +132,21 @@ pub(super) fn on_pods_listed(
     }
 }
 
-/// Starts a prefetch for all nodes that the plan chooses.
+/// Plans a Deployment that waited until fewer of its namespace pull.
+pub(super) fn start_waiting(
+    pulls: &mut Pulls,
+    lookups: &mut Lookups,
+    key: &DeploymentKey,
+    turn: &mut Turn<'_>,
+) {
+    if let Some(workload) = turn.store.enabled(key).cloned()
+        && awaits_plan(pulls, turn.store, &workload)
+    {
+        list_pods_then_plan(pulls, lookups, workload, None, turn);
+    }
+}
+
+/// Starts a prefetch for all nodes that the plan chooses, unless too many of its namespace pull.
 fn start_prefetch(
     pulls: &mut Pulls,
     lookups: &mut Lookups,
@@ -141,6 +156,15 @@ fn start_prefetch(
     turn: &mut Turn<'_>,
 ) {
     let key = workload.key.clone();
+    let awaits = awaits_ready(turn.store, &key);
+    if !awaits && let Admission::Waits { first } = pulls.request_start(&key) {
+        if first {
+            let note = messages::waits_for_start(pulls.starts.limit());
+            turn.out
+                .event(&workload, EventReason::PrefetchBlocked, "", note);
+        }
+        return;
+    }
     report_unsupported_images(&workload, turn);
     let infos = turn.store.nodes().map(|record| record.info.as_ref());
     let Plan {
@@ -170,7 +194,6 @@ fn start_prefetch(
         skipped: skipped.len(),
         already_present: prefetch.already_present.len(),
     });
-    let awaits = awaits_ready(turn.store, &key);
     if awaits {
         prefetch.deferral = Deferral::AfterReady;
     }

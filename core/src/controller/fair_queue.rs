@@ -28,7 +28,13 @@ impl FairQueue {
 
     /// Removes and returns the next Deployment. The caller pushes it again if it has more to send.
     pub(super) fn pop(&mut self) -> Option<DeploymentKey> {
-        let namespace = self.namespaces.pop_front()?;
+        self.pop_where(|_| true)
+    }
+
+    /// Removes and returns the next Deployment of those namespaces that match.
+    pub(super) fn pop_where(&mut self, matches: impl Fn(&str) -> bool) -> Option<DeploymentKey> {
+        let next = self.namespaces.iter().position(|name| matches(name))?;
+        let namespace = self.namespaces.remove(next)?;
         let queue = self.by_namespace.get_mut(&namespace)?;
         let key = queue.pop_front()?;
         if queue.is_empty() {
@@ -38,6 +44,11 @@ impl FairQueue {
         }
         self.queued.remove(&key);
         Some(key)
+    }
+
+    /// Returns whether a Deployment of a namespace is in the queue.
+    pub(super) fn contains_namespace(&self, namespace: &str) -> bool {
+        self.by_namespace.contains_key(namespace)
     }
 
     /// Returns whether a Deployment is in the queue.

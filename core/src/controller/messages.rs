@@ -52,6 +52,14 @@ pub(super) fn prefetch_started(prefetch: &Prefetch, skipped: &[(&str, SkipReason
     note
 }
 
+/// A prefetch waits until fewer than so many Deployments of its namespace pull.
+pub(super) fn waits_for_start(limit: usize) -> String {
+    format!(
+        "{} of this namespace pull images now. This one waits until fewer do; so do others that follow",
+        count(limit, "Deployment")
+    )
+}
+
 /// Returns the effect of the annotation for ready pods on a prefetch. `awaits` says that the prefetch waits for them.
 pub(super) fn after_ready(wanted: Amount, mode: Mode, awaits: bool) -> Option<String> {
     let ready = wanted.of_new_pods_ready();

@@ -60,6 +60,7 @@ mod reports;
 mod resumes;
 mod shared_pulls;
 mod sharing;
+mod start_queue;
 mod starting_pods;
 mod stuck_pods;
 mod terms;

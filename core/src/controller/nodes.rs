@@ -132,6 +132,7 @@ fn prefetch_on_new_node(
             && !awaits_ready(turn.store, &workload.key)
             && (joins || workload.constraints.requests.scalar_count() > 0)
             && prefetch.is_none_or(|p| !p.covers_all_nodes && !p.nodes.contains(name))
+            && !pulls.starts.is_waiting(&workload.key)
             && is_eligible(workload, record, &turn.config.pods)
     };
     let mut wanted: Vec<Arc<Workload>> = turn

@@ -233,7 +233,13 @@ impl Parts {
                     .end_unwanted(&mut self.pulls, &key, turn);
                 removal::remove_finished_prefetch(&mut self.pulls, &key, turn);
                 removal::stop_timers(&self.pulls, &key, turn);
+                self.pulls
+                    .starts
+                    .observe(&key, self.pulls.prefetches.get(&key));
                 self.holds.sync_hold(&self.pulls, &key, turn);
+            }
+            while let Some(key) = self.pulls.starts.pop() {
+                deployments::start_waiting(&mut self.pulls, &mut self.lookups, &key, turn);
             }
             followers::sync_followers(&mut self.pulls, turn);
             self.holds.start_waiting(&self.pulls, turn);

@@ -11,6 +11,7 @@ use super::node_marks::NodeMarks;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
 use super::sharing::Sharing;
+use super::start_queue::{Admission, StartQueue};
 use crate::store::{DeploymentNode, NodeName};
 use crate::workload::DeploymentKey;
 
@@ -19,6 +20,8 @@ use crate::workload::DeploymentKey;
 pub(super) struct Pulls {
     pub(super) prefetches: BTreeMap<DeploymentKey, Prefetch>,
     pub(super) expectations: Expectations,
+    /// The Deployments that wait until fewer of their namespace pull.
+    pub(super) starts: StartQueue,
     pub(super) queue: FairQueue,
     pub(super) sharing: Sharing,
     /// The nodes where a pull has made no progress for a while. A kubelet pulls one image after another.
@@ -38,6 +41,7 @@ impl Pulls {
         Self {
             prefetches: BTreeMap::new(),
             expectations: Expectations::default(),
+            starts: StartQueue::new(limits.deployments),
             queue: FairQueue::default(),
             sharing: Sharing::default(),
             silent: NodeMarks::default(),
@@ -68,6 +72,11 @@ impl Pulls {
             prefetch.nodes.enqueue(&at.node);
             self.queue.push(&at.key);
         }
+    }
+
+    /// Asks whether the prefetch of a Deployment may start.
+    pub(super) fn request_start(&mut self, key: &DeploymentKey) -> Admission {
+        self.starts.request(key, &self.prefetches)
     }
 
     /// Adds a prefetch, whose Deployment has none.

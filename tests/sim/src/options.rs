@@ -128,6 +128,7 @@ impl Options {
                 per_registry,
                 per_node,
                 per_node_in_all: per_node * 2,
+                deployments: 0,
                 ended: 0,
             },
             refresh: random.per_mille(100).then(|| seconds(60)),
@@ -143,7 +144,7 @@ impl Options {
             }
             .into(),
         };
-        Self {
+        let mut options = Self {
             nodes: few(&mut random, 8),
             deployments: few(&mut random, 6),
             namespaces: usize::try_from(random.within(1..=3)).unwrap_or(1),
@@ -154,7 +155,10 @@ impl Options {
             config,
             serial_pulls: random.per_mille(700),
             node_images: random.per_mille(500),
-        }
+        };
+        // Drawn last: the seeds of `regressions` keep what they drew before.
+        options.config.limits.deployments = limit(&mut random, 2);
+        options
     }
 
     /// Returns whether a fault may happen.

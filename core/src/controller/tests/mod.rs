@@ -9,6 +9,7 @@ mod creates;
 mod dispatch;
 mod disruption;
 mod doubt;
+mod fairness;
 mod fake_cluster;
 mod gc;
 mod hold_answers;

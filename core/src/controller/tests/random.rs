@@ -85,6 +85,7 @@ fn run(seed: u64) {
         per_registry: [0, 2][random.below(2)],
         per_node: [0, 1, 2][random.below(3)],
         per_node_in_all: [0, 1, 3][random.below(3)],
+        deployments: [0, 1, 2][random.below(3)],
         ended: [0, 4][random.below(2)],
     };
     let mut world = World::with(ControllerConfig {
