@@ -16,7 +16,7 @@ use super::prefetch::Prefetch;
 use super::pull::sync_node;
 use super::pulls::Pulls;
 use super::refresh;
-use super::start_queue::Admission;
+use super::start_queue::StartDecision;
 use super::starting_pods;
 use super::terms::{read_pull_secrets, update_pull_terms};
 use super::turn::Turn;
@@ -157,7 +157,7 @@ fn start_prefetch(
 ) {
     let key = workload.key.clone();
     let awaits = awaits_ready(turn.store, &key);
-    if !awaits && let Admission::Waits { first } = pulls.request_start(&key) {
+    if !awaits && let StartDecision::Waits { first } = pulls.request_start(&key) {
         if first {
             let note = messages::waits_for_start(pulls.starts.limit());
             turn.out

@@ -11,7 +11,7 @@ use super::node_marks::NodeMarks;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
 use super::sharing::Sharing;
-use super::start_queue::{Admission, StartQueue};
+use super::start_queue::{StartDecision, StartQueue};
 use crate::store::{DeploymentNode, NodeName};
 use crate::workload::DeploymentKey;
 
@@ -74,8 +74,8 @@ impl Pulls {
         }
     }
 
-    /// Asks whether the prefetch of a Deployment may start.
-    pub(super) fn request_start(&mut self, key: &DeploymentKey) -> Admission {
+    /// Lets the prefetch of a Deployment start, or wait for its turn.
+    pub(super) fn request_start(&mut self, key: &DeploymentKey) -> StartDecision {
         self.starts.request(key, &self.prefetches)
     }
 

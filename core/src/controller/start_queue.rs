@@ -12,7 +12,7 @@ use crate::workload::DeploymentKey;
 
 /// The result of a request for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum StartDecision {
     /// The prefetch may start.
     Starts,
     /// It waits for a place. `first` says whether nothing else of its namespace waits.
@@ -48,9 +48,9 @@ impl StartQueue {
         &mut self,
         key: &DeploymentKey,
         prefetches: &BTreeMap<DeploymentKey, Prefetch>,
-    ) -> Admission {
+    ) -> StartDecision {
         if self.limit == 0 {
-            return Admission::Starts;
+            return StartDecision::Starts;
         }
         let started = self.started.entry(key.namespace.clone()).or_default();
         if started.len() >= self.limit {
@@ -58,11 +58,11 @@ impl StartQueue {
         }
         if started.len() < self.limit {
             started.insert(key.clone());
-            return Admission::Starts;
+            return StartDecision::Starts;
         }
         let first = !self.waiting.contains_namespace(&key.namespace);
         self.waiting.push(key);
-        Admission::Waits { first }
+        StartDecision::Waits { first }
     }
 
     /// Frees the place of a Deployment that does not pull, if others wait for one.
