@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use headstart_core::api::well_known::{MANAGED_BY_LABEL, MANAGER};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -42,7 +43,7 @@ async fn a_kubelet_that_is_frozen_is_not_waited_for() {
     web.delete().await;
 }
 
-/// The CPU that no pod on a node has asked for, in thousandths; `None` while a pod is about to free more.
+/// The CPU that no pod on a node has asked for, in thousandths; `None` while a pod is about to end.
 async fn free_cpu(cluster: &Cluster, node: &str) -> Option<i64> {
     let client = cluster.control_plane().client().unwrap();
     let stored = Api::<Node>::all(client.clone()).get(node).await.unwrap();
@@ -50,7 +51,12 @@ async fn free_cpu(cluster: &Cluster, node: &str) -> Option<i64> {
     let fields = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
     let on_node = ListParams::default().fields(&fields);
     let pods = Api::<Pod>::all(client).list(&on_node).await.unwrap();
-    let is_ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    let is_ending = |pod: &Pod| {
+        let labels = pod.metadata.labels.as_ref();
+        let manager = labels.and_then(|labels| labels.get(MANAGED_BY_LABEL));
+        // A prefetch pod ends by itself.
+        pod.metadata.deletion_timestamp.is_some() || manager.is_some_and(|name| name == MANAGER)
+    };
     if pods.iter().any(is_ending) {
         return None;
     }
