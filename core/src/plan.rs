@@ -7,6 +7,7 @@ use crate::hash::short_hash;
 use crate::pod::PodSettings;
 use crate::scheduling::filter_options::FilterOptions;
 use crate::scheduling::node::{NodeInfo, PullMethod};
+use crate::scheduling::pod_slots::{PodRoom, PodSlots};
 use crate::scheduling::skip_reason::SkipReason;
 use crate::workload::{DeploymentKey, Workload};
 
@@ -99,9 +100,11 @@ fn filter<'a>(
     if let Some(unmet) = selector.and_then(|selector| selector.first_unmatched(&node.labels)) {
         return Some(SkipReason::NotSelected(unmet));
     }
-    let slots = node.pod_slots?;
-    let taken = context.pods_on.get(&node.name).copied().unwrap_or(0);
-    (taken >= slots).then_some(SkipReason::NoPodSlots(slots))
+    let slots = PodSlots {
+        all: node.pod_slots?,
+        taken: context.pods_on.get(&node.name).copied().unwrap_or(0),
+    };
+    (slots.room() == PodRoom::None).then_some(SkipReason::NoPodSlots(slots))
 }
 
 /// The turn of a node where the number of nodes is limited.

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::time::timeout;
 
+use super::count_pods::count_pods;
 use super::list_pods::{self, list_nodes};
 use super::resume::resume;
 use super::write_error::write_error;
@@ -64,6 +65,10 @@ impl Executor {
                 let secrets = list_pods::with_timeout(secrets).await;
                 // The API server refuses pods of an account that does not exist, so there are no secrets to name.
                 CommandResult::PullSecretsRead(secrets.map(Option::unwrap_or_default))
+            }
+            Command::CountPods { node, .. } => {
+                let pods = count_pods(&self.client, &node).await;
+                CommandResult::PodsCounted(pods.map_err(|error| error.to_string()))
             }
         }
     }

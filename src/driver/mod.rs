@@ -2,6 +2,7 @@
 //! its commands.
 
 mod clock;
+mod count_pods;
 mod execute;
 pub(crate) mod list_pods;
 mod output;

@@ -46,6 +46,18 @@ pub(super) fn log(line: &LogLine) {
         LogLine::LookupFailed { key, what, error } => {
             warn!(deployment = %key, %error, "cannot read {what}; the prefetch goes on without");
         }
+        LogLine::CountFailed {
+            node,
+            error,
+            paused,
+        } => {
+            let pause = if *paused {
+                ", as on no node in the next minute"
+            } else {
+                ""
+            };
+            warn!(%node, %error, "cannot count the pods on the node; prefetches do not look for its last slots{pause}");
+        }
         LogLine::Deferred { key, nodes } => {
             debug!(deployment = %key, nodes, "the rollout pulls on these nodes by itself");
         }

@@ -165,6 +165,11 @@ impl PullBudget {
         }
     }
 
+    /// Returns the Deployments that pull on a node.
+    pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+        self.nodes.get(node).into_iter().flat_map(BTreeMap::keys)
+    }
+
     /// Returns the Deployments that pull on a node, and make progress.
     pub(super) fn making_progress(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
         let on_node = self.nodes.get(node).into_iter().flatten();

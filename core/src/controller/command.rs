@@ -144,6 +144,13 @@ pub enum Command {
         /// The name of the account, in the namespace of the Deployment.
         account: String,
     },
+    /// Counts the pods on a node that have not ended.
+    CountPods {
+        /// Names the command.
+        id: CommandId,
+        /// The node.
+        node: NodeName,
+    },
 }
 
 impl Command {
@@ -154,7 +161,8 @@ impl Command {
             | Self::DeletePod { id, .. }
             | Self::ResumeRollout { id, .. }
             | Self::ListPods { id, .. }
-            | Self::ReadPullSecrets { id, .. } => *id,
+            | Self::ReadPullSecrets { id, .. }
+            | Self::CountPods { id, .. } => *id,
         }
     }
 
@@ -167,6 +175,7 @@ impl Command {
             Self::ResumeRollout { .. } => CommandResult::Resumed(Err(unknown())),
             Self::ListPods { .. } => CommandResult::PodsListed(Err(message.to_owned())),
             Self::ReadPullSecrets { .. } => CommandResult::PullSecretsRead(Err(message.to_owned())),
+            Self::CountPods { .. } => CommandResult::PodsCounted(Err(message.to_owned())),
         }
     }
 }
@@ -193,6 +202,8 @@ pub enum CommandResult {
     PodsListed(Result<BTreeSet<String>, String>),
     /// The names of the pull secrets; none if there is no such account.
     PullSecretsRead(Result<Vec<String>, String>),
+    /// The number of pods on the node.
+    PodsCounted(Result<u32, String>),
 }
 
 /// An event on a Deployment, for `kubectl describe`.

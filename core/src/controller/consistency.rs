@@ -29,6 +29,7 @@ pub(super) fn check(
     lookups.check(timers).map_err(Inconsistency)?;
     let starts = pulls.starts.check(&pulls.prefetches);
     starts.map_err(Inconsistency)?;
+    pulls.pod_counts.check(timers).map_err(Inconsistency)?;
     for (key, prefetch) in &pulls.prefetches {
         let of_key = |what| Inconsistency(format!("{key}: {what}"));
         prefetch.nodes.check().map_err(of_key)?;

@@ -12,6 +12,7 @@ use super::lookups::{Lookup, Lookups, awaits_plan};
 use super::marked_nodes;
 use super::messages;
 use super::observation::Observation;
+use super::pod_slots::plan_counts;
 use super::prefetch::Prefetch;
 use super::pull::sync_node;
 use super::pulls::Pulls;
@@ -221,6 +222,7 @@ fn start_prefetch(
     marked_nodes::sync_prefetch(pulls, &key, turn);
     if !awaits {
         starting_pods::schedule_list(pulls, &key, turn);
+        plan_counts(pulls, &key, turn);
     }
     pulls.queue.push(&key);
     turn.mark_changed(&key);

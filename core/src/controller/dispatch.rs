@@ -8,6 +8,7 @@ use super::budget::LimitReached;
 use super::command::CreatePermission;
 use super::creates::{Create, Creates};
 use super::planning::current_method;
+use super::pod_slots::{PodSlot, count_ahead, find_slot};
 use super::prefetch::{PullSet, StoredDeployment};
 use super::progress;
 use super::pull::{on_node_finished, sync_node};
@@ -21,7 +22,7 @@ use super::turn::Turn;
 use crate::api::well_known::REVISION_LABEL;
 use crate::evidence::{NodeImages, images_on_node};
 use crate::limits::POD_BYTES;
-use crate::pod::{pod_name, prefetch_pod};
+use crate::pod::{NodeBinding, pod_name, prefetch_pod};
 use crate::resource_quota::QuotaRoom;
 use crate::scheduling::node::PullMethod;
 use crate::store::DeploymentNode;
@@ -36,8 +37,8 @@ pub(super) struct Dispatcher {
 
 /// The result of one turn in the queue.
 enum DispatchOutcome {
-    /// A create was sent.
-    Created,
+    /// A create was sent, or the read that it needs.
+    Sent,
     /// Not to this node now; perhaps to another.
     SkipNode,
     /// None at all now.
@@ -61,10 +62,13 @@ impl Dispatcher {
             return;
         }
         while self.creates.len() < turn.config.max_writes && pulls.has_capacity() {
-            let Some(key) = pulls.queue.pop() else { return };
+            let Some(key) = pulls.queue.pop() else { break };
             if self.dispatch_next(pulls, &key, turn) {
                 pulls.queue.push(&key);
             }
+        }
+        if self.permission == CreatePermission::Granted {
+            count_ahead(pulls, turn);
         }
     }
 
@@ -107,7 +111,7 @@ impl Dispatcher {
                 let key = key.clone();
                 let at = DeploymentNode { key, node };
                 match self.try_create(pulls, &at, group, turn) {
-                    DispatchOutcome::Created => return true,
+                    DispatchOutcome::Sent => return true,
                     DispatchOutcome::SkipNode => {}
                     DispatchOutcome::Stop => return false,
                 }
@@ -160,6 +164,17 @@ impl Dispatcher {
                 return DispatchOutcome::Stop;
             }
         }
+        let binding = match find_slot(pulls, at, turn) {
+            PodSlot::Free(binding) => binding,
+            PodSlot::ReadSent => return DispatchOutcome::Sent,
+            PodSlot::None | PodSlot::Unknown => return DispatchOutcome::SkipNode,
+            PodSlot::NoPlace => {
+                if let Some(prefetch) = pulls.prefetches.get_mut(key) {
+                    prefetch.nodes.requeue_front(node);
+                }
+                return DispatchOutcome::Stop;
+            }
+        };
         match pulls.reserve_slot(at, &set.registries) {
             Ok(()) => progress::watch(pulls, at, turn),
             Err(LimitReached::Node) => return DispatchOutcome::SkipNode,
@@ -178,7 +193,7 @@ impl Dispatcher {
             return DispatchOutcome::Stop;
         };
         let revision = prefetch.workload.image_set.to_string();
-        let pod = match build_pod(&set, at, method, revision, turn) {
+        let pod = match build_pod(&set, at, (method, binding), revision, turn) {
             Ok(pod) => pod,
             Err(message) => {
                 pulls.release_slot(at);
@@ -204,7 +219,7 @@ impl Dispatcher {
             .expectations
             .expect_pod(at, name, replaces, set.workload);
         self.creates.send(create, turn);
-        DispatchOutcome::Created
+        DispatchOutcome::Sent
     }
 }
 
@@ -240,11 +255,12 @@ fn images_to_pull(
 fn build_pod(
     set: &PullSet,
     at: &DeploymentNode,
-    method: PullMethod,
+    (method, binding): (PullMethod, NodeBinding),
     revision: String,
     turn: &Turn<'_>,
 ) -> Result<Arc<Pod>, String> {
-    let mut pod = prefetch_pod(&set.workload, &at.node, method, &turn.config.pods);
+    let settings = turn.config.pods.with_binding(binding);
+    let mut pod = prefetch_pod(&set.workload, &at.node, method, &settings);
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(REVISION_LABEL.to_owned(), revision);
     fit_limit_ranges(&mut pod, &at.key.namespace, turn.store)?;

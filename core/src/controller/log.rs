@@ -53,6 +53,15 @@ pub enum LogLine {
         /// The message.
         error: String,
     },
+    /// The pods on a node could not be counted; prefetches go on without the number.
+    CountFailed {
+        /// The node.
+        node: NodeName,
+        /// The message.
+        error: String,
+        /// Counts have failed so often that none is asked for in the next minute.
+        paused: bool,
+    },
     /// The nodes where the rollout's own pods pull come last.
     Deferred {
         /// The Deployment.

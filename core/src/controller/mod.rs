@@ -45,6 +45,8 @@ pub mod observation;
 mod outlook;
 mod parts;
 mod planning;
+mod pod_counts;
+mod pod_slots;
 mod prefetch;
 mod progress;
 mod pull;

@@ -13,7 +13,7 @@ use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
     after_ready, deployments, excess, failed_pulls, followers, kubelets, leaving_nodes,
-    marked_nodes, progress, pull, quotas, refresh, removal, starting_pods, terms,
+    marked_nodes, pod_slots, progress, pull, quotas, refresh, removal, starting_pods, terms,
 };
 
 /// The parts that keep state between events.
@@ -118,6 +118,9 @@ impl Parts {
                     self.on_pods_listed(lookup, result, turn);
                 }
             }
+            CommandResult::PodsCounted(result) => {
+                pod_slots::on_pods_counted(&mut self.pulls, id, result, turn);
+            }
             CommandResult::PullSecretsRead(result) => {
                 if let Some(lookup) = self.lookups.finish(id, &self.pulls, turn) {
                     self.on_pull_secrets_read(lookup, result, turn);
@@ -218,6 +221,7 @@ impl Parts {
                 turn.mark_changed(&key);
             }
             TimerKey::Lookups => self.on_lookup_timeout(turn),
+            TimerKey::PodCounts => self.pulls.pod_counts.forget_old(turn),
             TimerKey::Hold(key) => turn.mark_changed(&key),
         }
     }

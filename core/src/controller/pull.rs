@@ -182,6 +182,17 @@ pub(super) fn schedule_retry(
     failures: &[(usize, Failure)],
     turn: &mut Turn<'_>,
 ) {
+    schedule_retry_after(pulls, at, failures, Duration::ZERO, turn);
+}
+
+/// The same, with a pause that is at least so long.
+pub(super) fn schedule_retry_after(
+    pulls: &mut Pulls,
+    at: &DeploymentNode,
+    failures: &[(usize, Failure)],
+    least: Duration,
+    turn: &mut Turn<'_>,
+) {
     pulls.release_slot(at);
     let refused = |(_, failure): &(usize, Failure)| failure.kind == FailureKind::Rejected;
     if failures.iter().any(refused) {
@@ -210,7 +221,7 @@ pub(super) fn schedule_retry(
         return;
     }
     prefetch.nodes.transition(&at.node, PullState::Backoff);
-    let pause = backoff::node_delay(attempts, &at.node);
+    let pause = backoff::node_delay(attempts, &at.node).max(least);
     turn.out.logs.push(lost(Some(pause)));
     let retry = TimerKey::PullRetry(at.clone());
     turn.timers.set(retry, turn.now.monotonic + pause);

@@ -8,6 +8,7 @@ use super::expectations::Expectations;
 use super::fair_queue::FairQueue;
 use super::met_quotas::MetQuotas;
 use super::node_marks::NodeMarks;
+use super::pod_counts::PodCounts;
 use super::prefetch::Prefetch;
 use super::pull_state::PullState;
 use super::sharing::Sharing;
@@ -29,6 +30,7 @@ pub(super) struct Pulls {
     /// The nodes whose kubelets do not acknowledge pods.
     pub(super) silent: NodeMarks,
     pub(super) quotas: MetQuotas,
+    pub(super) pod_counts: PodCounts,
     budget: PullBudget,
     /// Deployments that wait for a node to have a free slot.
     parked_on_node: BTreeMap<NodeName, BTreeSet<DeploymentKey>>,
@@ -47,6 +49,7 @@ impl Pulls {
             silent: NodeMarks::default(),
             quiet: NodeMarks::default(),
             quotas: MetQuotas::default(),
+            pod_counts: PodCounts::default(),
             budget: PullBudget::new(limits),
             parked_on_node: BTreeMap::new(),
             parked_on_registry: BTreeSet::new(),
@@ -89,6 +92,11 @@ impl Pulls {
     /// Returns the Deployments that pull on a node, and make progress.
     pub(super) fn pulling_on(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
         self.budget.making_progress(node)
+    }
+
+    /// Returns the Deployments that pull on a node.
+    pub(super) fn with_slot_on(&self, node: &str) -> impl Iterator<Item = &DeploymentKey> {
+        self.budget.on_node(node)
     }
 
     /// Returns the nodes that pull.
@@ -201,6 +209,7 @@ impl Pulls {
         self.sharing.forget_node(node);
         self.silent.forget_node(node);
         self.quiet.forget_node(node);
+        self.pod_counts.forget_node(node);
         self.parked_on_node.remove(node);
     }
 
@@ -260,6 +269,7 @@ impl Pulls {
         self.sharing.is_waiting(at)
             || self.parked_on_registry.contains(&at.key)
             || self.quotas.is_parked(&at.key)
+            || self.pod_counts.is_waiting(at)
             || self
                 .parked_on_node
                 .get(&at.node)

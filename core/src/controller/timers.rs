@@ -41,6 +41,8 @@ pub(super) enum TimerKey {
     Gc(DeploymentKey),
     /// Go on without reads that wait for a place.
     Lookups,
+    /// Forget old counts of pods.
+    PodCounts,
     /// Check a hold.
     Hold(DeploymentKey),
 }

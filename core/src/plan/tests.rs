@@ -130,8 +130,8 @@ fn a_node_without_room_for_a_pod_is_left_out_if_it_says_so() {
         plan.skipped.first().map(|(_, why)| why.reason())
     };
     assert_eq!(reason(&slots("0"), 0), Some("NoPodSlots"));
-    assert_eq!(reason(&slots("3"), 2), None);
-    assert_eq!(reason(&slots("3"), 3), Some("NoPodSlots"));
+    assert_eq!(reason(&slots("3"), 0), None);
+    assert_eq!(reason(&slots("3"), 1), Some("NoPodSlots"));
     assert_eq!(reason(&node("n1", "True"), 500), None);
 }
 

@@ -1,5 +1,7 @@
 //! The settings that all prefetch pods share.
 
+use std::borrow::Cow;
+
 use super::metadata::{PodAnnotations, PodLabels};
 use super::run_as_user::RunAsUser;
 use crate::scheduling::filter_options::FilterOptions;
@@ -60,6 +62,17 @@ pub struct PodSettings {
 }
 
 impl PodSettings {
+    /// Returns these settings for a pod that is bound in this way.
+    #[must_use]
+    pub fn with_binding(&self, binding: NodeBinding) -> Cow<'_, Self> {
+        if self.binding == binding {
+            return Cow::Borrowed(self);
+        }
+        let mut settings = self.clone();
+        settings.binding = binding;
+        Cow::Owned(settings)
+    }
+
     /// Returns the settings without any option.
     pub fn new(noop_image: &str) -> Self {
         Self {

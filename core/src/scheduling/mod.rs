@@ -5,6 +5,7 @@ pub mod constraints;
 pub mod filter_options;
 pub mod labels;
 pub mod node;
+pub mod pod_slots;
 pub(crate) mod quantity;
 pub mod resources;
 pub mod selector;

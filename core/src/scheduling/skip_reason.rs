@@ -6,6 +6,7 @@ use std::fmt;
 use super::affinity::RequiredAffinity;
 use super::labels::Labels;
 use super::node::{OWN_OS, UnusableReason};
+use super::pod_slots::PodSlots;
 use super::resources::Insufficient;
 use super::selector::Requirement;
 use super::tolerations::Taint;
@@ -44,7 +45,7 @@ pub enum SkipReason<'a> {
     /// Has less of a resource than one pod requests, even when it is empty.
     InsufficientResources(Insufficient<'a>),
     /// Takes no more pods.
-    NoPodSlots(u32),
+    NoPodSlots(PodSlots),
     /// Eligible, but more than the Deployment's annotation allows.
     BeyondMaxNodes(Amount),
     /// An annotation that would narrow the nodes cannot be read, so none is a target.
@@ -130,8 +131,7 @@ impl fmt::Display for SkipReason<'_> {
                 write!(f, "the pod template does not tolerate the taint {taint}")
             }
             Self::InsufficientResources(insufficient) => insufficient.fmt(f),
-            Self::NoPodSlots(0) => f.write_str("the node takes no pods"),
-            Self::NoPodSlots(slots) => write!(f, "the node takes {slots} pods and has them"),
+            Self::NoPodSlots(slots) => slots.fmt(f),
             Self::BeyondMaxNodes(limit) => {
                 write!(
                     f,

@@ -99,6 +99,11 @@ impl Store {
         self.pods.on_node(key, node).collect()
     }
 
+    /// Returns the prefetch pods on a node that its kubelet has acknowledged and that have not ended.
+    pub fn alive_pods_on(&self, node: &str) -> impl Iterator<Item = &PodId> {
+        self.pods.alive_on(node)
+    }
+
     /// Returns the nodes that have prefetch pods of a Deployment.
     pub fn nodes_with_pods(&self, key: &DeploymentKey) -> Vec<NodeName> {
         self.pods.nodes_of(key).cloned().collect()

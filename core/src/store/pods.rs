@@ -23,6 +23,8 @@ pub(super) struct Pods {
     ended: BTreeSet<(Timestamp, PodId)>,
     /// The number of pods in each namespace.
     counts: BTreeMap<String, OwnPods>,
+    /// The pods on each node that its kubelet has acknowledged and that have not ended.
+    alive: BTreeMap<NodeName, BTreeSet<PodId>>,
     /// Pods of one image set share their list of images.
     images: BTreeSet<PodImages>,
 }
@@ -88,6 +90,11 @@ impl Pods {
         self.counts.get(namespace).copied().unwrap_or_default()
     }
 
+    /// Returns the pods on a node that its kubelet has acknowledged and that have not ended.
+    pub(super) fn alive_on(&self, node: &str) -> impl Iterator<Item = &PodId> {
+        self.alive.get(node).into_iter().flatten()
+    }
+
     /// Counts a pod that is there now, or is not any more.
     fn count(&mut self, namespace: &str, pod: &PrefetchPod, is_there: bool) {
         let unfinished = u64::from(pod.outcome.ended.is_none());
@@ -101,6 +108,22 @@ impl Pods {
         counts.unfinished = counts.unfinished.saturating_sub(unfinished);
         if counts.stored == 0 {
             self.counts.remove(namespace);
+        }
+    }
+
+    /// Records whether a pod is on its node.
+    fn set_alive(&mut self, id: &PodId, pod: &PrefetchPod, is_there: bool) {
+        if !pod.outcome.acknowledged || pod.outcome.ended.is_some() {
+            return;
+        }
+        let alive = self.alive.entry(pod.node.clone()).or_default();
+        if is_there {
+            alive.insert(id.clone());
+        } else {
+            alive.remove(id);
+        }
+        if alive.is_empty() {
+            self.alive.remove(&pod.node);
         }
     }
 
@@ -150,6 +173,10 @@ impl Pods {
                 let node = pod.node.clone();
                 let ended = pod.outcome.ended;
                 let unchanged = self.all.current().get(&id) == Some(&pod);
+                if let Some(before) = self.all.current().get(&id).cloned() {
+                    self.set_alive(&id, &before, false);
+                }
+                self.set_alive(&id, &pod, true);
                 self.count(&id.key.namespace, &pod, true);
                 let before = self.all.upsert(scope, id.clone(), pod);
                 if let Some(before) = &before {
@@ -188,6 +215,7 @@ impl Pods {
         if let Some(at) = pod.outcome.ended {
             self.ended.remove(&(at, id.clone()));
         }
+        self.set_alive(&id, &pod, false);
         let PodId { key, name } = id;
         self.count(&key.namespace, &pod, false);
         let node = pod.node;

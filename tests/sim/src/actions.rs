@@ -74,8 +74,8 @@ pub enum ActionKind {
     Taint(usize, u64),
     /// A kubelet does nothing.
     Freeze(usize, u64),
-    /// A kubelet refuses pods.
-    Full(usize, u64),
+    /// Pods of others leave so many slots of a node free for so many milliseconds.
+    Full(usize, u64, u64),
     /// A kubelet throws a pod out.
     Evict(usize),
     /// A kubelet removes images.
@@ -186,7 +186,7 @@ fn fault_action(fault: Fault, random: &mut Random, options: &Options) -> Option<
         Fault::NodeChurn => ActionKind::DeleteNode(node),
         Fault::Rejections => match random.below(2) {
             // Long enough, now and then, that a node refuses its pod five times.
-            0 => ActionKind::Full(node, random.within(1000..=400_000)),
+            0 => ActionKind::Full(node, random.within(0..=5), random.within(1000..=400_000)),
             _ => ActionKind::Evict(node),
         },
         Fault::ImageGc => ActionKind::CollectImages(node),

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api_server::{ApiServer, Kind, ObjectKey};
+use crate::api_server::{ApiServer, Kind, ObjectKey, is_finished};
 use crate::mutation::Mutation;
 use crate::node_images::NodeImages;
 use crate::options::Options;
 use crate::queue::{Queue, Step};
 use crate::random::{Draws, Random};
 use crate::registry::Registry;
+
+/// How many pods a node takes.
+pub(crate) const POD_SLOTS: u64 = 110;
 
 /// When simulations begin, by the wall clock.
 const EPOCH: i64 = 1_800_000_000;
@@ -48,6 +51,8 @@ pub(crate) struct Cluster {
     pub holds_begun: Vec<(String, u64)>,
     /// True once all faults have ended.
     pub healed: bool,
+    /// The pods of others on each node, and the time until which they are there.
+    pub others_on: BTreeMap<String, (u64, u64)>,
 }
 
 impl Cluster {
@@ -69,6 +74,7 @@ impl Cluster {
             lease_renewed: 0,
             holds_begun: Vec::new(),
             healed: false,
+            others_on: BTreeMap::new(),
         };
         cluster.set_clock();
         cluster
@@ -88,6 +94,12 @@ impl Cluster {
     /// Returns the time in milliseconds.
     pub(crate) fn now(&self) -> u64 {
         self.queue.now
+    }
+
+    /// Returns a time by the true wall clock.
+    pub(crate) fn wall_at(&self, at: u64) -> Timestamp {
+        let ago = i64::try_from(self.queue.now - at).unwrap_or(i64::MAX);
+        self.wall(-ago)
     }
 
     /// Returns the time of a wall clock that is so many milliseconds ahead.
@@ -134,6 +146,18 @@ impl Cluster {
                 text()
             ));
         }
+    }
+
+    /// Returns how many pods on a node have not ended.
+    pub(crate) fn pods_on(&self, node: &str) -> u64 {
+        let others = self.others_on.get(node).copied();
+        let others = others.filter(|(_, until)| self.now() < *until);
+        let pods = self
+            .api
+            .list(Kind::Pod)
+            .filter(|(_, pod)| pod.value["spec"]["nodeName"] == node && !is_finished(&pod.value));
+        let pods = u64::try_from(pods.count()).unwrap_or(u64::MAX);
+        others.map_or(0, |(count, _)| count) + pods
     }
 
     /// Returns the UID of a node.

@@ -98,7 +98,7 @@ fn refused(command: &Command, status: &Status) -> CommandResult {
         Command::CreatePod { .. } => CommandResult::PodCreated(Err(write_error(status))),
         Command::DeletePod { .. } => CommandResult::PodDeleted(Err(write_error(status))),
         Command::ResumeRollout { .. } => CommandResult::Resumed(Err(write_error(status))),
-        Command::ListPods { .. } | Command::ReadPullSecrets { .. } => {
+        Command::ListPods { .. } | Command::ReadPullSecrets { .. } | Command::CountPods { .. } => {
             command.unknown_result(&status.message)
         }
     }
@@ -177,6 +177,10 @@ fn carry_out(
                 },
             );
             Ok(CommandResult::PullSecretsRead(Ok(secrets)))
+        }
+        Command::CountPods { node, .. } => {
+            let pods = u32::try_from(cluster.pods_on(node)).unwrap_or(u32::MAX);
+            Ok(CommandResult::PodsCounted(Ok(pods)))
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api_server::{
     Kind, LogEntry, Object, ObjectKey, Preconditions, is_finished, is_terminating,
 };
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, POD_SLOTS};
 use crate::queue::Step;
 use crate::registry::Answer;
 
@@ -28,8 +28,6 @@ pub(crate) struct Kubelet {
     uid: String,
     /// It does nothing until then.
     pub frozen_until: u64,
-    /// It refuses pods until then.
-    pub full_until: u64,
     /// When its pulls are done, if it pulls one image after another.
     busy_until: u64,
     pods: BTreeMap<String, PodWork>,
@@ -92,7 +90,6 @@ impl Kubelets {
     pub(crate) fn heal(&mut self, now: u64) {
         for kubelet in self.nodes.values_mut() {
             kubelet.frozen_until = kubelet.frozen_until.min(now);
-            kubelet.full_until = 0;
         }
     }
 
@@ -182,7 +179,7 @@ impl Kubelets {
         }
         let now = cluster.now();
         if work.started_at == 0 {
-            if let Some(status) = refusal(kubelet.full_until > now, node, &stored.value, cluster) {
+            if let Some(status) = refusal(node, &stored.value, cluster) {
                 cluster.note(|| format!("kubelet {node} refuses {}", stored.metadata("name")));
                 let _ = cluster.api.patch_status(&work.key, &status);
                 kubelet.pods.remove(pod);
@@ -359,8 +356,8 @@ pub fn pod_images(spec: &PodSpec) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Returns the status of a pod that the kubelet refuses.
-fn refusal(full: bool, node: &str, pod: &Value, cluster: &Cluster) -> Option<Value> {
-    if full {
+fn refusal(node: &str, pod: &Value, cluster: &Cluster) -> Option<Value> {
+    if cluster.pods_on(node) > POD_SLOTS {
         return Some(json!({
             "phase": "Failed", "reason": "OutOfpods",
             "message": "Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110",

@@ -20,6 +20,7 @@ mod queue;
 pub mod random;
 mod registry;
 mod replica;
+mod scheduler;
 mod shrink;
 mod term;
 mod users;

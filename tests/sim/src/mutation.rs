@@ -29,11 +29,13 @@ pub enum Mutation {
     GateOpen,
     /// Neither quotas nor the rollouts that they stop are seen.
     QuotaIgnored,
+    /// Nodes seem to be empty.
+    CountsIgnored,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TimersDropped,
         Self::UidIgnored,
         Self::VersionIgnored,
@@ -47,5 +49,6 @@ impl Mutation {
         Self::WrongImage,
         Self::GateOpen,
         Self::QuotaIgnored,
+        Self::CountsIgnored,
     ];
 }

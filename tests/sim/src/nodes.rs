@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::actions::ActionKind;
 use crate::api_server::{ApiServer, Kind, Object, ObjectKey, Preconditions};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, POD_SLOTS};
 use crate::kubelets::Kubelets;
 use crate::queue::Step;
 use crate::workloads::DEVICE;
@@ -36,7 +36,7 @@ pub fn node_object(name: &str, pool: &str, architecture: &str, kubelet: &str) ->
         "spec": {},
         "status": {
             "conditions": [ready("True")],
-            "allocatable": {"pods": "110", DEVICE: if pool == "p1" { "1" } else { "0" }},
+            "allocatable": {"pods": POD_SLOTS.to_string(), DEVICE: if pool == "p1" { "1" } else { "0" }},
             "nodeInfo": {
                 "architecture": architecture, "bootID": "", "containerRuntimeVersion": "containerd://2.4.2",
                 "kernelVersion": "", "kubeProxyVersion": "", "kubeletVersion": kubelet, "machineID": "",
@@ -114,11 +114,12 @@ pub(crate) fn act(action: &ActionKind, kubelets: &mut Kubelets, cluster: &mut Cl
                 cluster.count("fault: kubelet frozen");
             }
         }
-        ActionKind::Full(n, duration) => {
-            if let Some(kubelet) = kubelets.get_mut(&name(n)) {
-                kubelet.full_until = cluster.now() + duration;
-                cluster.count("fault: node full");
-            }
+        ActionKind::Full(n, free, duration) => {
+            let node = name(n);
+            let others = POD_SLOTS.saturating_sub(free + cluster.pods_on(&node));
+            let until = cluster.now() + duration;
+            cluster.others_on.insert(node, (others, until));
+            cluster.count("fault: node full");
         }
         ActionKind::Evict(n) => {
             cluster.count("fault: eviction");

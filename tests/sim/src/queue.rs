@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use headstart_core::controller::command::{Command, CommandId, CommandResult};
 
-use crate::api_server::Kind;
+use crate::api_server::{Kind, ObjectKey};
 use crate::workloads::DeploymentId;
 
 /// The life of a replica's process: its index, and how often it has started.
@@ -58,6 +58,8 @@ pub(crate) enum Step {
         /// The UID of the pod.
         pod: String,
     },
+    /// The scheduler looks at a pod by its UID.
+    BindPod(ObjectKey, String),
     /// A kubelet reports the images that it has.
     ReportImages {
         /// The node.

@@ -30,11 +30,22 @@ pub(crate) struct Term {
     pub valid_until: u64,
     /// Commands without an answer.
     pub running: BTreeMap<CommandId, Rc<Command>>,
+    /// The pods on each node, as the answers to the last counts say.
+    counts: BTreeMap<String, PodCount>,
     /// Events that the controller asked for at the start of the term.
     pub backlog: VecDeque<Event>,
     timer: Option<u64>,
     /// A hash of all events and commands.
     pub hash: u64,
+}
+
+/// How many pods a node had at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PodCount {
+    /// How many.
+    pub pods: u32,
+    /// When.
+    pub at: u64,
 }
 
 /// What a term's turn needs of its replica and of the cluster.
@@ -80,6 +91,7 @@ impl Term {
             began: around.cluster.now(),
             valid_until,
             running: BTreeMap::new(),
+            counts: BTreeMap::new(),
             backlog: backlog.into(),
             timer: None,
             hash: 0,
@@ -163,15 +175,25 @@ impl Term {
     pub(crate) fn on_answer(
         &mut self,
         id: CommandId,
-        result: CommandResult,
+        mut result: CommandResult,
         around: &mut Surroundings<'_>,
     ) -> Result<(), Violation> {
-        if self.running.remove(&id).is_none() {
+        let Some(command) = self.running.remove(&id) else {
             let detail = format!("{id:?} is answered twice");
             return Err(Violation::new("S11 results", "driver", &detail));
-        }
+        };
         if self.is_mutated(Mutation::ResultsDropped, around.cluster) {
             return Ok(());
+        }
+        if let (Command::CountPods { node, .. }, CommandResult::PodsCounted(Ok(pods))) =
+            (&*command, &mut result)
+        {
+            let (pods_now, at) = (*pods, around.cluster.now());
+            if self.is_mutated(Mutation::CountsIgnored, around.cluster) {
+                *pods = 0;
+            }
+            let count = PodCount { pods: pods_now, at };
+            self.counts.insert(node.to_string(), count);
         }
         around.monitor.on_answer(around.cluster, &result);
         self.apply(Event::CommandFinished { id, result }, around)
@@ -185,7 +207,8 @@ impl Term {
                 .cluster
                 .note(|| format!("{:?} sends {}", self.id.life, name_of(&command)));
             let command = mutate(command, around.cluster);
-            commands::on_command(&command, self.running.values(), around)?;
+            let counts = |node: &str| self.counts.get(node).copied();
+            commands::on_command(&command, self.running.values(), counts, around)?;
             let command = Rc::new(command);
             self.running.insert(command.id(), command.clone());
             self.send(command, around)?;
@@ -200,7 +223,7 @@ impl Term {
         let name = name_of(&command);
         let writes = !matches!(
             *command,
-            Command::ListPods { .. } | Command::ReadPullSecrets { .. }
+            Command::ListPods { .. } | Command::ReadPullSecrets { .. } | Command::CountPods { .. }
         );
         if writes && now >= self.valid_until {
             cluster.count("fault: fence closed");
@@ -245,6 +268,7 @@ pub(crate) fn name_of(command: &Command) -> String {
             workload, filter, ..
         } => format!("list {filter:?} {}", workload.key),
         Command::ReadPullSecrets { key, account, .. } => format!("read {account} of {key}"),
+        Command::CountPods { node, .. } => format!("count the pods on {node}"),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::options::{Fault, Options};
 use crate::queue::{Life, Step};
 use crate::random::Random;
 use crate::replica::{Lease, Process, Replica};
+use crate::scheduler;
 use crate::users::{self, Users};
 
 /// How long after the end of all faults everything must be done, in milliseconds.
@@ -128,6 +129,7 @@ impl World {
                 *seen += 1;
                 match kind {
                     Kind::Pod => {
+                        scheduler::on_change(&change, &mut self.cluster);
                         self.kubelets.on_change(&change, &mut self.cluster);
                         controllers::count_for_quota(&change.key.namespace, &mut self.cluster);
                     }
@@ -209,6 +211,7 @@ impl World {
                 node_uid,
                 pod,
             } => self.kubelets.sync_pod(&node, &node_uid, &pod, cluster),
+            Step::BindPod(key, uid) => scheduler::bind(&key, &uid, cluster),
             Step::ReportImages { node, node_uid } => {
                 self.kubelets.report_images(&node, &node_uid, cluster);
             }
@@ -342,6 +345,7 @@ impl World {
         cluster.note(|| "all faults end".to_owned());
         cluster.healed = true;
         cluster.registry.heal();
+        cluster.others_on.clear();
         cluster.api_down_until = 0;
         cluster.write_errors = (0, 0);
         for n in 0..cluster.options.namespaces {

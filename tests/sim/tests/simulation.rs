@@ -269,6 +269,8 @@ const EXPECTED: &[&str] = &[
     "fault: node tainted",
     "fault: kubelet frozen",
     "fault: node full",
+    "scheduler: bound",
+    "pull: counts paused",
     "fault: eviction",
     "fault: node deleted",
     "fault: images removed",

@@ -11,8 +11,9 @@ use headstart_core::workload::{DeploymentKey, Workload};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Violation;
+use super::slots::check_slots;
 use crate::kubelets::pod_images;
-use crate::term::Surroundings;
+use crate::term::{PodCount, Surroundings};
 use crate::workloads::{images_of, object_key};
 use headstart_core::image::ImageRef;
 
@@ -26,6 +27,7 @@ const WATCH_LAG: u64 = 120_000;
 pub(crate) fn on_command<'a>(
     command: &Command,
     running: impl Iterator<Item = &'a Rc<Command>>,
+    counts: impl Fn(&str) -> Option<PodCount>,
     around: &mut Surroundings<'_>,
 ) -> Result<(), Violation> {
     let Command::CreatePod { pod, .. } = command else {
@@ -33,6 +35,7 @@ pub(crate) fn on_command<'a>(
     };
     let running: Vec<&Rc<Command>> = running.collect();
     check_shared(pod, running.iter().copied(), around)?;
+    check_slots(pod, running.iter().copied(), counts, around)?;
     check_create(pod, running.into_iter(), around)
 }
 

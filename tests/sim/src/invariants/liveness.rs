@@ -295,7 +295,8 @@ fn check_restart(leader: &Replica, monitor: &Monitor, cluster: &Cluster) -> Resu
             // A pod may have been kept for long enough this very moment.
             Command::DeletePod { .. }
             | Command::ListPods { .. }
-            | Command::ReadPullSecrets { .. } => continue,
+            | Command::ReadPullSecrets { .. }
+            | Command::CountPods { .. } => continue,
         };
         let name = crate::term::name_of(command);
         let detail = format!("a new leader finds work where the old one had none: {detail}");

@@ -5,6 +5,7 @@ mod holds;
 pub(crate) mod liveness;
 mod pods;
 mod quotas;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -142,6 +143,7 @@ impl Monitor {
                 LogLine::PodLost { pause: None, .. } => cluster.count("pull: abandoned"),
                 LogLine::PodLost { .. } => cluster.count("pull: back-off"),
                 LogLine::ImageFailed { .. } => cluster.count("pull: failed"),
+                LogLine::CountFailed { paused: true, .. } => cluster.count("pull: counts paused"),
                 LogLine::NodeRefused { .. } => cluster.count("pull: node refused"),
                 LogLine::NodeSilent(_) => cluster.count("pull: kubelet silent"),
                 LogLine::CreateRefused { .. } => cluster.count("pull: refused"),
@@ -191,9 +193,9 @@ impl Monitor {
             }
             .to_owned(),
             CommandResult::Resumed(Err(why)) => format!("resume: {}", error(why)),
-            CommandResult::PodsListed(Ok(_)) | CommandResult::PullSecretsRead(Ok(_)) => {
-                "lookup: done".to_owned()
-            }
+            CommandResult::PodsListed(Ok(_))
+            | CommandResult::PullSecretsRead(Ok(_))
+            | CommandResult::PodsCounted(Ok(_)) => "lookup: done".to_owned(),
             _ => "lookup: failed".to_owned(),
         };
         cluster.count(&what);
