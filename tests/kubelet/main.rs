@@ -16,6 +16,7 @@ mod left_alone;
 mod limits;
 mod narrowed;
 mod offline;
+mod pod_slots;
 mod policies;
 mod pull_secrets;
 mod quotas;

@@ -57,7 +57,10 @@ impl Pods {
         change: Value,
     ) -> String {
         let name = format!("n{}", random.below(6));
-        let node = self.nodes.entry(name.clone()).or_insert(json!({}));
+        let node = self
+            .nodes
+            .entry(name.clone())
+            .or_insert(json!({"status": {"allocatable": {"pods": "110"}}}));
         json_patch::merge(node, &change);
         world.node_with(&name, node);
         name
@@ -156,6 +159,14 @@ pub(super) fn answer(world: &mut World, pods: &mut Pods, random: &mut Random, he
         }
         Command::ReadPullSecrets { .. } => {
             world.finish(id, CommandResult::PullSecretsRead(Ok(Vec::new())));
+        }
+        Command::CountPods { .. } => {
+            let pods = if heal {
+                0
+            } else {
+                [5, 105, 106, 107, 110][random.below(5)]
+            };
+            world.finish(id, CommandResult::PodsCounted(Ok(pods)));
         }
     }
 }

@@ -23,6 +23,7 @@ mod limits;
 mod logs;
 mod namesakes;
 mod nodes;
+mod pod_slots;
 mod pulls;
 mod quotas;
 mod random;

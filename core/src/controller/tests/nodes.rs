@@ -280,7 +280,7 @@ fn a_hold_does_not_wait_for_a_node_with_a_startup_taint() {
 }
 
 fn gpus(count: u8) -> Value {
-    json!({"status": {"allocatable": {"pods": "110", "nvidia.com/gpu": count.to_string()}}})
+    json!({"status": {"allocatable": {"nvidia.com/gpu": count.to_string()}}})
 }
 
 /// A Deployment each of whose pods wants one GPU.
