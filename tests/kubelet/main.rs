@@ -7,6 +7,7 @@
 mod by_container;
 mod cluster;
 mod crash;
+mod disk;
 mod drain;
 mod every_image;
 mod failures;

@@ -78,10 +78,20 @@ pub(super) fn expires_at(
     after(since, stays)
 }
 
-/// Returns whether a node is about to go.
-pub(super) fn is_leaving(node: &str, turn: &Turn<'_>) -> bool {
+/// Returns whether pods are deleted because of the state of their node.
+pub(super) fn is_cleared(node: &str, turn: &Turn<'_>) -> bool {
     let record = turn.store.node(node);
-    record.is_some_and(|record| record.info.is_leaving())
+    record.is_some_and(|record| record.info.is_leaving() || record.info.has_disk_pressure())
+}
+
+/// Returns whether a pod is deleted because of the state of its node. Where disk is short that is every pod: an unfinished one
+/// pulls, and a finished one keeps its images from garbage collection. On a node that is about to go it is every unfinished pod.
+pub(super) fn is_in_the_way(node: &str, pod: &PrefetchPod, turn: &Turn<'_>) -> bool {
+    let record = turn.store.node(node).filter(|_| !pod.deleting);
+    record.is_some_and(|record| {
+        let unfinished = pod.outcome.ended.is_none();
+        record.info.has_disk_pressure() || unfinished && record.info.is_leaving()
+    })
 }
 
 /// Returns how long finished pods stay on a node after the rollout. Karpenter looks for nodes to remove only where no pod has

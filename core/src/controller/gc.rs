@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::backoff;
 use super::command::{Command, CommandId, WriteError};
-use super::expiry::{expires_at, is_leaving, retention};
+use super::expiry::{expires_at, is_in_the_way, retention};
 use super::log::LogLine;
 use super::pulls::Pulls;
 use super::quotas::must_go;
@@ -127,7 +127,7 @@ impl Gc {
         turn: &Turn<'_>,
     ) -> Option<Instant> {
         let now = turn.now;
-        if !pod.deleting && pod.outcome.ended.is_none() && is_leaving(&at.node, turn) {
+        if is_in_the_way(&at.node, pod, turn) {
             return Some(now.monotonic);
         }
         let refresh = workload.and_then(|workload| turn.refresh_interval(workload));

@@ -116,6 +116,13 @@ pub(super) fn node_silent(node: &str, after: Duration) -> String {
     )
 }
 
+/// A node reports DiskPressure while it pulls.
+pub(super) fn disk_pressure(node: &str) -> String {
+    format!(
+        "Node {node} reports DiskPressure, and its prefetch pods are deleted. No rollout waits for the node; it is tried once more when it has room again"
+    )
+}
+
 fn image_list(workload: &Workload) -> String {
     let mut list = String::new();
     for image in &workload.images {

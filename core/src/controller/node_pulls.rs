@@ -61,6 +61,8 @@ pub(super) struct NodePulls {
     /// Nodes whose state is not final.
     pending: usize,
     abandoned: usize,
+    /// The number of pulls on each node that DiskPressure ended.
+    disk_pressure: BTreeMap<NodeName, u32>,
     /// The number of times that the nodes were tried again where an image failed for good.
     pub(super) failed_retries: u32,
 }
@@ -133,6 +135,26 @@ impl NodePulls {
         let removed = self.all.remove(node).is_some();
         self.pending -= usize::from(removed);
         removed
+    }
+
+    /// Records that DiskPressure ends the pull on a node. Returns whether the pull had begun.
+    pub(super) fn record_disk_pressure(&mut self, node: &NodeName) -> bool {
+        let pull = self.all.get(node);
+        let begun = pull.is_some_and(|p| p.create_requested || p.state != PullState::Pending);
+        if begun {
+            *self.disk_pressure.entry(node.clone()).or_default() += 1;
+        }
+        begun
+    }
+
+    /// Lets every node be tried again, on other terms.
+    pub(super) fn forget_disk_pressure(&mut self) {
+        self.disk_pressure.clear();
+    }
+
+    /// Returns whether DiskPressure ended the pull on a node twice: the images may be too much for it.
+    pub(super) fn is_too_small(&self, node: &str) -> bool {
+        self.disk_pressure.get(node).is_some_and(|ended| *ended > 1)
     }
 
     /// Returns the nodes that match, in the order of their names.

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use super::kubelets::{observe_node, observe_pods};
 use super::marked_nodes;
+use super::messages;
 use super::pull::{on_node_finished, sync_node};
 use super::pull_state::PullState;
 use super::pulls::Pulls;
 use super::turn::Turn;
+use crate::event::EventReason;
 use crate::plan::{PlacementContext, plan};
 use crate::pod::PodSettings;
 use crate::scheduling::node::PullMethod;
 use crate::store::{DeploymentNode, NodeName, NodeRecord};
 use crate::workload::{DeploymentKey, Workload};
+
+/// The class of the event about a pull that DiskPressure ended.
+const DISK_PRESSURE: &str = "DiskPressure";
 
 /// Adds a node to a prefetch, unless it reports the images.
 pub(super) fn add_node(
@@ -53,8 +58,11 @@ pub(super) fn consider_node(
     }
     let replaced = match prefetch.nodes.get(&at.node) {
         Some(pull) if pull.uid == record.uid => {
-            if record.info.is_leaving() && pull.state() != PullState::Present {
-                remove_leaving_node(pulls, at, turn);
+            let is_waited_for = pull.state() != PullState::Present;
+            if is_waited_for && record.info.is_leaving() {
+                remove_cleared_node(pulls, at, turn);
+            } else if is_waited_for && record.info.has_disk_pressure() {
+                end_by_disk_pressure(pulls, at, turn);
             } else {
                 observe_node(pulls, at, record, turn);
             }
@@ -77,8 +85,24 @@ pub(super) fn consider_node(
     }
 }
 
-/// Removes a node that is about to go, and does not have its images. If it stays after all, it is added again.
-fn remove_leaving_node(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
+/// Removes a node that is short of disk, and does not have its images. When it has room again, it is added again: once if a pull had
+/// begun, which may have been too much for its disk.
+fn end_by_disk_pressure(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
+    if let Some(prefetch) = pulls.prefetches.get_mut(&at.key)
+        && prefetch.nodes.record_disk_pressure(&at.node)
+        && prefetch.reports.take_node_fault(DISK_PRESSURE)
+    {
+        let note = messages::disk_pressure(&at.node);
+        prefetch.reports.last_error = Some(note.clone());
+        let failed = EventReason::PrefetchFailed;
+        turn.out
+            .event(&prefetch.workload, failed, DISK_PRESSURE, note);
+    }
+    remove_cleared_node(pulls, at, turn);
+}
+
+/// Removes a node that its pods are deleted from, and that does not have its images. If it stays after all, it is added again.
+fn remove_cleared_node(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<'_>) {
     if let Some(prefetch) = pulls.prefetches.get_mut(&at.key) {
         prefetch.nodes.remove(&at.node);
         pulls.release_slot_without_create(at);
@@ -92,6 +116,9 @@ fn is_planned(pulls: &Pulls, at: &DeploymentNode, record: &NodeRecord, turn: &Tu
     let Some(prefetch) = prefetch.filter(|prefetch| prefetch.covers_all_nodes) else {
         return false;
     };
+    if prefetch.nodes.is_too_small(&at.node) {
+        return false;
+    }
     if prefetch.workload.annotations.max_nodes.is_none() {
         return is_eligible(&prefetch.workload, record, &turn.config.pods);
     }
@@ -125,7 +152,7 @@ pub(super) fn replan(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>
     }
     let missing: Vec<(NodeName, Arc<NodeRecord>)> = wanted
         .into_iter()
-        .filter(|node| !prefetch.nodes.contains(node))
+        .filter(|node| !prefetch.nodes.contains(node) && !prefetch.nodes.is_too_small(node))
         .filter_map(|node| Some((node.into(), turn.store.node(node)?.clone())))
         .collect();
     for (node, record) in missing {

@@ -240,6 +240,7 @@ impl Prefetch {
         };
         self.nodes.answers.clear();
         self.nodes.failed_retries = 0;
+        self.nodes.forget_disk_pressure();
         self.workload = workload;
         self.terms = Terms {
             changed_at: Some(now),

@@ -195,6 +195,11 @@ impl NodeInfo {
         self.unusable == Some(UnusableReason::NotReady)
     }
 
+    /// Returns whether the kubelet reports that the node is short of disk: it deletes images and evicts pods.
+    pub fn has_disk_pressure(&self) -> bool {
+        self.unusable == Some(UnusableReason::DiskPressure)
+    }
+
     /// Returns whether Karpenter manages the node. It removes no node on which pods have come or gone a short time ago.
     pub fn is_karpenter(&self) -> bool {
         self.labels.get(KARPENTER_LABEL).is_some()
@@ -235,12 +240,15 @@ fn unusable_by_condition(status: Option<&NodeStatus>) -> Option<UnusableReason> 
         let mut conditions = conditions.unwrap_or_default().iter();
         conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
     };
+    // The kubelet reports it, Ready or not. Where the kubelet is silent, the condition is Unknown.
+    if is_true("DiskPressure") {
+        return Some(UnusableReason::DiskPressure);
+    }
     if !is_true("Ready") {
         return Some(UnusableReason::NotReady);
     }
     [
         ("MemoryPressure", UnusableReason::MemoryPressure),
-        ("DiskPressure", UnusableReason::DiskPressure),
         ("PIDPressure", UnusableReason::PidPressure),
         ("NetworkUnavailable", UnusableReason::NetworkUnavailable),
     ]

@@ -80,6 +80,8 @@ pub enum ActionKind {
     Evict(usize),
     /// A kubelet removes images.
     CollectImages(usize),
+    /// A node is short of disk for so many milliseconds.
+    DiskPressure(usize, u64),
     /// The registry answers otherwise for an image.
     Registry(usize, Answer),
     /// A process ends. True if its requests in flight are still done.
@@ -189,7 +191,10 @@ fn fault_action(fault: Fault, random: &mut Random, options: &Options) -> Option<
             0 => ActionKind::Full(node, random.within(0..=5), random.within(1000..=400_000)),
             _ => ActionKind::Evict(node),
         },
-        Fault::ImageGc => ActionKind::CollectImages(node),
+        Fault::ImageGc => match random.below(2) {
+            0 => ActionKind::CollectImages(node),
+            _ => ActionKind::DiskPressure(node, random.within(1000..=400_000)),
+        },
         Fault::Registry => ActionKind::Registry(
             random.below(IMAGES.len() * options.deployments),
             random.pick(&[&[Answer::Image][..], &Answer::FAILURES].concat()),

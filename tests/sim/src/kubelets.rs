@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use headstart_core::pod::node_of;
+use headstart_core::scheduling::node::NodeInfo;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
@@ -367,6 +368,12 @@ fn refusal(node: &str, pod: &Value, cluster: &Cluster) -> Option<Value> {
         .api
         .get(&ObjectKey::new(Kind::Node, "", node))
         .ok()?;
+    if NodeInfo::from_node(node.node()).is_some_and(|node| node.has_disk_pressure()) {
+        return Some(json!({
+            "phase": "Failed", "reason": "Evicted",
+            "message": "The node had condition: [DiskPressure]. ",
+        }));
+    }
     let taints = node.value["spec"]["taints"]
         .as_array()
         .cloned()

@@ -31,6 +31,8 @@ pub enum Mutation {
     QuotaIgnored,
     /// Nodes seem to be empty.
     CountsIgnored,
+    /// No node is seen to be short of disk.
+    DiskPressureIgnored,
 }
 
 impl Mutation {
@@ -50,5 +52,6 @@ impl Mutation {
         Self::GateOpen,
         Self::QuotaIgnored,
         Self::CountsIgnored,
+        Self::DiskPressureIgnored,
     ];
 }

@@ -108,6 +108,18 @@ pub(crate) fn act(action: &ActionKind, kubelets: &mut Kubelets, cluster: &mut Cl
             change(&node, &json!({"taints": taints}), None, cluster);
             cluster.queue.after(duration, Step::Recover(node));
         }
+        ActionKind::DiskPressure(n, duration) => {
+            cluster.count("fault: disk pressure");
+            let node = name(n);
+            let taints = json!([{"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}]);
+            change(&node, &json!({"taints": taints}), None, cluster);
+            let pressure = json!({"type": "DiskPressure", "status": "True"});
+            let status = json!({"conditions": [ready("True"), pressure]});
+            let key = ObjectKey::new(Kind::Node, "", &node);
+            let _ = cluster.api.patch_status(&key, &status);
+            kubelets.collect_images(&node, cluster);
+            cluster.queue.after(duration, Step::Recover(node));
+        }
         ActionKind::Freeze(n, duration) => {
             if let Some(kubelet) = kubelets.get_mut(&name(n)) {
                 kubelet.frozen_until = cluster.now() + duration;

@@ -37,7 +37,7 @@ pub enum Fault {
     NodeChurn,
     /// Kubelets refuse pods or throw them out.
     Rejections,
-    /// Images are removed from nodes.
+    /// Images are removed from nodes, and nodes are short of disk.
     ImageGc,
     /// The registry fails.
     Registry,

@@ -149,7 +149,16 @@ fn apply(kind: Kind, store: &mut Store, cluster: &Cluster, entry: &LogEntry) -> 
         Kind::Namespace => store.apply_namespace(&None, applied_namespace(object)),
         Kind::Node => {
             let name = NodeName::from(key.name.as_str());
-            let record = || NodeRecord::from_node(object.node(), cluster.options.node_images);
+            let mut node = object.node().clone();
+            if let Some(status) = &mut node.status
+                && cluster.mutation == Some(Mutation::DiskPressureIgnored)
+            {
+                let conditions = status.conditions.iter_mut().flatten();
+                for condition in conditions.filter(|condition| condition.type_ == "DiskPressure") {
+                    condition.status = "False".to_owned();
+                }
+            }
+            let record = || NodeRecord::from_node(&node, cluster.options.node_images);
             let update = match record().filter(|_| !deleted) {
                 Some(record) => Update::Applied(name, record),
                 None => Update::Deleted(name),

@@ -274,6 +274,7 @@ const EXPECTED: &[&str] = &[
     "fault: eviction",
     "fault: node deleted",
     "fault: images removed",
+    "fault: disk pressure",
     "fault: forged marks",
     "fault: marks removed",
     "fault: labelled pod",

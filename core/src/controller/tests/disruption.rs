@@ -8,7 +8,7 @@ use crate::event::EventReason;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-fn cordoned() -> Value {
+pub(super) fn cordoned() -> Value {
     json!({"spec": {"unschedulable": true}})
 }
 
@@ -25,7 +25,7 @@ fn uid(pod: &Pod) -> &str {
 }
 
 /// Deletes the pods that are to be deleted. Returns how many there are.
-fn delete_all(world: &mut World, pods: &[Pod]) -> usize {
+pub(super) fn delete_all(world: &mut World, pods: &[Pod]) -> usize {
     let deletes = world.take_deletes();
     for (id, uid) in &deletes {
         let of_uid = |pod: &&Pod| pod.metadata.uid.as_ref() == Some(uid);

@@ -6,6 +6,7 @@ mod after_ready;
 mod autoscalers;
 mod budgets;
 mod creates;
+mod disk;
 mod dispatch;
 mod disruption;
 mod doubt;

@@ -14,7 +14,7 @@ fn what_is_wrong_with_a_node_is_read_from_its_conditions() {
         (conditions("True", "DiskPressure", "Unknown"), None),
         (
             conditions("False", "DiskPressure", "True"),
-            Some(UnusableReason::NotReady),
+            Some(UnusableReason::DiskPressure),
         ),
         (
             conditions("Unknown", "Other", "True"),

@@ -1,4 +1,4 @@
-//! Invariants of prefetch pods that are in the way: on nodes that are about to go, and with failures that stand.
+//! Invariants of prefetch pods that are in the way: on nodes that are about to go or short of disk, and with failures that stand.
 
 use headstart_core::pod::node_of;
 use headstart_core::pod::status::summarize;
@@ -16,8 +16,8 @@ const GRACE: u64 = 90_000;
 const FAILED_STAYS: u64 = 120_000;
 
 impl Monitor {
-    /// Checks that no unfinished prefetch pod stays on a node that is about to go (S17), and none whose image has failed for
-    /// good (S18). `passed` is the time since the last check.
+    /// Checks that no unfinished prefetch pod stays on a node that is about to go (S17), none whose image has failed for good
+    /// (S18), and no prefetch pod at all on a node that is short of disk (S19). `passed` is the time since the last check.
     ///
     /// # Errors
     /// A pod has stayed for too long while a leader worked.
@@ -56,12 +56,19 @@ impl Monitor {
 fn limit(pod: &Object, cluster: &Cluster) -> Option<(&'static str, u64)> {
     let ours = headstart_core::pod::is_prefetch_pod(pod.pod());
     let terminating = pod.value["metadata"]["deletionTimestamp"].is_string();
-    if !ours || terminating || is_finished(&pod.value) {
+    if !ours || terminating {
         return None;
     }
     let node = ObjectKey::new(Kind::Node, "", node_of(pod.pod())?);
     let node = cluster.api.get(&node).ok()?;
-    if NodeInfo::from_node(node.node())?.is_leaving() {
+    let node = NodeInfo::from_node(node.node())?;
+    if node.has_disk_pressure() {
+        return Some(("S19 disk pressure", GRACE));
+    }
+    if is_finished(&pod.value) {
+        return None;
+    }
+    if node.is_leaving() {
         return Some(("S17 leaving", GRACE));
     }
     let failed = summarize(pod.pod(), "").has_permanent_failure();
