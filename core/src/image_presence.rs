@@ -4,6 +4,7 @@ use crate::evidence::{EvidenceWindow, NodeImages, images_on_node};
 use crate::hold::ImagePresence;
 use crate::plan::{PlacementContext, plan};
 use crate::pod::PodSettings;
+use crate::scheduling::image_sizes::ImageSizes;
 use crate::store::{NodeRecord, NodeSnapshot, PrefetchPod};
 use crate::workload::Workload;
 
@@ -38,8 +39,12 @@ pub fn image_presence(
         filter: settings.filter.for_hold(),
         ..settings.clone()
     };
-    let infos = nodes.values().map(|node| node.info.as_ref());
-    let targets = plan(workload, infos, &PlacementContext::default(), settings).nodes;
+    let infos = || nodes.values().map(|node| node.info.as_ref());
+    let context = PlacementContext {
+        sizes: ImageSizes::of(&workload.images, infos(), settings.max_image_size),
+        ..PlacementContext::default()
+    };
+    let targets = plan(workload, infos(), &context, settings).nodes;
     if targets.is_empty() {
         return ImagePresence::NoEligibleNode;
     }

@@ -6,6 +6,7 @@ use crate::api::annotations::Amount;
 use crate::hash::short_hash;
 use crate::pod::PodSettings;
 use crate::scheduling::filter_options::FilterOptions;
+use crate::scheduling::image_sizes::ImageSizes;
 use crate::scheduling::node::{NodeInfo, PullMethod};
 use crate::scheduling::pod_slots::{PodRoom, PodSlots};
 use crate::scheduling::skip_reason::SkipReason;
@@ -21,6 +22,8 @@ pub struct PlacementContext {
     pub running_on: BTreeSet<String>,
     /// The number of pods on each node.
     pub pods_on: BTreeMap<String, u32>,
+    /// The sizes of the Deployment's images.
+    pub sizes: ImageSizes,
 }
 
 /// The plan for one Deployment.
@@ -36,7 +39,7 @@ pub struct Plan<'a> {
 pub fn plan<'a>(
     workload: &'a Workload,
     nodes: impl IntoIterator<Item = &'a NodeInfo>,
-    context: &PlacementContext,
+    context: &'a PlacementContext,
     settings: &PodSettings,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
@@ -85,7 +88,7 @@ pub fn plan<'a>(
 fn filter<'a>(
     workload: &'a Workload,
     node: &'a NodeInfo,
-    context: &PlacementContext,
+    context: &'a PlacementContext,
     options: &FilterOptions,
 ) -> Option<SkipReason<'a>> {
     let constraints = &workload.constraints;
@@ -100,11 +103,14 @@ fn filter<'a>(
     if let Some(unmet) = selector.and_then(|selector| selector.first_unmatched(&node.labels)) {
         return Some(SkipReason::NotSelected(unmet));
     }
-    let slots = PodSlots {
-        all: node.pod_slots?,
-        taken: context.pods_on.get(&node.name).copied().unwrap_or(0),
-    };
-    (slots.room() == PodRoom::None).then_some(SkipReason::NoPodSlots(slots))
+    if let Some(all) = node.pod_slots {
+        let taken = context.pods_on.get(&node.name).copied().unwrap_or(0);
+        let slots = PodSlots { all, taken };
+        if slots.room() == PodRoom::None {
+            return Some(SkipReason::NoPodSlots(slots));
+        }
+    }
+    context.sizes.filter(node).map(SkipReason::NoRoom)
 }
 
 /// The turn of a node where the number of nodes is limited.

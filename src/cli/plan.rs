@@ -140,7 +140,7 @@ pub fn run(options: Options) -> Result<()> {
             if !workload.images.is_empty() {
                 warnings.extend(namespaces.after_ready(workload));
             }
-            let context = view.placement_context(workload);
+            let context = view.placement_context(workload, &settings);
             let consent = namespaces.warning(workload);
             Document::new(workload, &view.nodes, &context, &settings)
                 .with_remark(consent)

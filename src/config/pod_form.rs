@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use headstart_core::pod::{PodAnnotations, PodLabels, PodSettings, RunAsUser};
 use headstart_core::scheduling::filter_options::{FilterOptions, IgnoredResources};
+use headstart_core::scheduling::image_sizes::MaxImageSize;
 use headstart_core::scheduling::startup_taints::StartupTaints;
 
 use super::defaults::{DEFAULT_POD_DEADLINE, DEFAULT_PRIORITY_CLASS};
@@ -50,6 +51,17 @@ pub struct PodFormConfig {
         value_name = "NAMES"
     )]
     pub ignored_resources: IgnoredResources,
+
+    /// Size beyond which an image is not prefetched, as far as nodes report it in status.images; a node is skipped too if its
+    /// ephemeral storage cannot hold the images beside those that it reports. `none` where images have a filesystem of their own, or to
+    /// look at no size
+    #[arg(
+        long,
+        env = "HEADSTART_MAX_IMAGE_SIZE",
+        default_value = "10Gi",
+        value_name = "SIZE"
+    )]
+    pub max_image_size: MaxImageSize,
 
     /// ServiceAccount of prefetch pods: the namespace's `default` (with the pull secrets of the workload's), or the `workload`'s
     /// own, for kubelets that ask for registry credentials in its name. Any node may then ask for tokens of it: a prefetch puts a
@@ -112,6 +124,7 @@ impl PodFormConfig {
             pin,
             startup_taints,
             ignored_resources,
+            max_image_size,
             service_account,
             run_as_user,
             pod_labels,
@@ -131,6 +144,7 @@ impl PodFormConfig {
                 startup_taints: startup_taints.clone(),
                 ignored_resources: ignored_resources.clone(),
             },
+            max_image_size: *max_image_size,
             labels: pod_labels.clone(),
             annotations: pod_annotations.clone(),
         }

@@ -57,6 +57,7 @@ fn bad_values_say_what_is_wanted() {
         (["--pull-method", "magic"], "image-volume"),
         (["--pin", "hope"], "affinity"),
         (["--startup-taints", "a:NoSchedule"], "no key of a taint"),
+        (["--max-image-size", "1k"], "no size; want one"),
         (["--pod-labels", "team"], "want such pairs"),
         (
             ["--pod-labels", "headstart.dev/deployment=web"],

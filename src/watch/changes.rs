@@ -33,7 +33,7 @@ impl Waiting {
     fn queue_of(&mut self, change: &Change) -> &mut VecDeque<(Change, Instant)> {
         match change {
             Change::Deployment(_) | Change::Rollout(_) => &mut self.deployments,
-            Change::Node(_) => &mut self.nodes,
+            Change::Node(_) | Change::NodeImages(_) => &mut self.nodes,
             Change::Pod(_) => &mut self.pods,
             Change::Quota(_) => &mut self.quotas,
         }

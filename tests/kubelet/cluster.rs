@@ -19,7 +19,8 @@ use testbed::{ControlPlane, Image, Nodes};
 use tokio::sync::Mutex;
 
 pub(crate) use crate::turns::{
-    AFFINITY, ANY_USER, BY_CONTAINER, HOLDS_OFF, POD_LABELS, alone, alone_until, alone_with, shared,
+    AFFINITY, ANY_USER, BY_CONTAINER, HOLDS_OFF, POD_LABELS, SMALL_IMAGES, alone, alone_until,
+    alone_with, shared,
 };
 
 /// A short retention, so that a test sees finished pods go; a short drain, as many tests end a replica; and room on each node

@@ -3,7 +3,9 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::cluster::{Cluster, EVERY_NODE, alone, deployment, until, waiting};
+use crate::cluster::{
+    Cluster, EVERY_NODE, SMALL_IMAGES, alone, alone_with, deployment, until, waiting,
+};
 
 const NODE: &str = "node-3";
 
@@ -55,7 +57,8 @@ async fn all_prefetch_pods_go_from_a_node_with_disk_pressure() {
 
     // The kubelet would say at once that there is room.
     let frozen = cluster.nodes.freeze_kubelet(NODE).unwrap();
-    let status = json!({ "status": { "conditions": [{ "type": "DiskPressure", "status": "True" }] } });
+    let status =
+        json!({ "status": { "conditions": [{ "type": "DiskPressure", "status": "True" }] } });
     let status = status.to_string();
     let patch = ["patch", "node", NODE, "--subresource=status", "-p", &status];
     cluster.kubectl(&patch).await;
@@ -73,7 +76,9 @@ async fn all_prefetch_pods_go_from_a_node_with_disk_pressure() {
         }
     }
     let events = cluster.events(namespace, "hangs", "PrefetchFailed").await;
-    let said = events.iter().any(|note| note.contains("reports DiskPressure"));
+    let said = events
+        .iter()
+        .any(|note| note.contains("reports DiskPressure"));
     assert!(said, "{events:?}");
 
     drop(frozen);
@@ -85,6 +90,52 @@ async fn all_prefetch_pods_go_from_a_node_with_disk_pressure() {
     .await;
     let finished = pods_on(cluster, namespace, "finished", NODE).await;
     assert!(finished.is_empty(), "{finished:?}");
+    let delete = ["delete", "namespace", namespace, "--wait=false"];
+    cluster.kubectl(&delete).await;
+}
+
+#[tokio::test]
+async fn an_image_that_a_node_reports_as_too_large_is_pulled_on_no_other() {
+    let Some(turn) = alone_with(Some(SMALL_IMAGES)).await else {
+        return;
+    };
+    let cluster = &*turn;
+    let image = cluster.image("large/app:1").random_layer(2 << 20, 1);
+    let registry = cluster.nodes.registry();
+    let large = registry.push("large/app:1", &image).await.unwrap();
+    cluster.nodes.pull_image("node-1", &large).await.unwrap();
+    until("node-1 to report the image", async || {
+        let names = "jsonpath={.status.images[*].names}";
+        let get = ["get", "node", "node-1", "-o", names];
+        cluster.kubectl(&get).await.contains(&large)
+    })
+    .await;
+
+    let namespace = "large";
+    cluster.namespace(namespace, Some("hold")).await;
+    let mut object = deployment(namespace, "web", waiting(&large));
+    object["spec"]["replicas"] = json!(0);
+    cluster.apply(&object).await;
+    until("headstart's word that the image is too large", async || {
+        let events = cluster.events(namespace, "web", "ImageNotPrefetched").await;
+        let allows = "and --max-image-size allows 1Mi";
+        events
+            .iter()
+            .any(|note| note.contains(&large) && note.ends_with(allows))
+    })
+    .await;
+    let started = cluster.events(namespace, "web", "PrefetchStarted").await;
+    let skipped = format!("node-3: image {large:?} takes ");
+    assert!(started[0].contains(&skipped), "{started:?}");
+    // The rollout goes on, and an image whose size is not known is pulled.
+    cluster.until_complete(namespace, "web").await;
+    assert_eq!(cluster.creates_in(namespace), 0);
+    assert_eq!(cluster.nodes_with(&large).await, ["node-1"]);
+    let small = cluster.push("large/small:1").await;
+    cluster
+        .apply(&deployment(namespace, "small", waiting(&small)))
+        .await;
+    cluster.until_prefetched(namespace, "small", 1).await;
     let delete = ["delete", "namespace", namespace, "--wait=false"];
     cluster.kubectl(&delete).await;
 }

@@ -10,8 +10,16 @@ pub(crate) const BY_CONTAINER: &str = "HEADSTART_PULL_METHOD=container";
 pub(crate) const AFFINITY: &str = "HEADSTART_PIN=affinity";
 pub(crate) const POD_LABELS: &str = "HEADSTART_POD_LABELS=team=shop";
 pub(crate) const ANY_USER: &str = "HEADSTART_RUN_AS_USER=none";
+pub(crate) const SMALL_IMAGES: &str = "HEADSTART_MAX_IMAGE_SIZE=1Mi";
 /// The options of headstart's environment that tests ask for, in the order of their turns.
-const OPTIONS: [&str; 5] = [HOLDS_OFF, BY_CONTAINER, AFFINITY, POD_LABELS, ANY_USER];
+const OPTIONS: [&str; 6] = [
+    HOLDS_OFF,
+    BY_CONTAINER,
+    AFFINITY,
+    POD_LABELS,
+    ANY_USER,
+    SMALL_IMAGES,
+];
 
 /// Pulls and their reports take a kubelet seconds, and little of the machine: several tests that stay in their own namespaces
 /// run at a time.

@@ -36,6 +36,8 @@ pub enum Event {
     RolloutChanged(DeploymentKey),
     /// A node came, went or changed.
     NodeChanged(NodeName),
+    /// Only the images that a node reports changed.
+    NodeImagesChanged(NodeName),
     /// A prefetch pod changed.
     PodChanged(DeploymentNode),
     /// The room for pods in a namespace changed.
@@ -64,6 +66,7 @@ impl From<Change> for Event {
             },
             Change::Rollout(key) => Self::RolloutChanged(key),
             Change::Node(node) => Self::NodeChanged(node),
+            Change::NodeImages(node) => Self::NodeImagesChanged(node),
             Change::Pod(at) => Self::PodChanged(at),
             Change::Quota(namespace) => Self::QuotaChanged(namespace),
         }

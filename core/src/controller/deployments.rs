@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::after_ready::{awaits_ready, begin_when_ready};
 use super::command::Reviewed;
 use super::deferral::Deferral;
+use super::image_sizes::{known_sizes, report_too_large};
 use super::kubelets::observe_pods;
 use super::log::LogLine;
 use super::lookups::{Lookup, Lookups, awaits_plan};
@@ -23,6 +24,8 @@ use super::terms::{read_pull_secrets, update_pull_terms};
 use super::turn::Turn;
 use crate::event::EventReason;
 use crate::plan::{PlacementContext, Plan, plan};
+use crate::scheduling::image_sizes::NoRoom;
+use crate::scheduling::skip_reason::SkipReason;
 use crate::store::{DeploymentNode, NodeName, NodeRecord, same_pull_terms};
 use crate::workload::{DeploymentKey, Workload};
 
@@ -152,7 +155,7 @@ fn start_prefetch(
     pulls: &mut Pulls,
     lookups: &mut Lookups,
     workload: Arc<Workload>,
-    context: PlacementContext,
+    mut context: PlacementContext,
     reviewed: Option<Reviewed>,
     turn: &mut Turn<'_>,
 ) {
@@ -166,6 +169,7 @@ fn start_prefetch(
         }
         return;
     }
+    context.sizes = known_sizes(&workload, turn);
     report_unsupported_images(&workload, turn);
     let infos = turn.store.nodes().map(|record| record.info.as_ref());
     let Plan {
@@ -208,7 +212,14 @@ fn start_prefetch(
         turn.out
             .event(&workload, EventReason::PrefetchStarted, "", note);
     }
+    let is_too_large = |(_, why): &(&str, SkipReason<'_>)| {
+        matches!(why, SkipReason::NoRoom(NoRoom::ImageTooLarge(_)))
+    };
+    let too_large = skipped.iter().any(is_too_large);
     prefetch.placement_context = context;
+    if too_large {
+        report_too_large(&mut prefetch, turn);
+    }
     prefetch.pull_secrets.want();
     refresh::schedule(&prefetch, turn);
     pulls.insert_prefetch(prefetch);

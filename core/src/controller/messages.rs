@@ -12,6 +12,7 @@ use crate::hold::{HoldEndReason, Progress};
 use crate::image::UnsupportedImage;
 use crate::limits::{NOTE_BYTES, printed};
 use crate::pod::status::Failure;
+use crate::scheduling::image_sizes::TooLarge;
 use crate::scheduling::skip_reason::SkipReason;
 use crate::time::Instant;
 use crate::workload::{DeploymentKey, Workload};
@@ -123,6 +124,11 @@ pub(super) fn disk_pressure(node: &str) -> String {
     )
 }
 
+/// An image is larger than what is prefetched.
+pub(super) fn image_too_large(too_large: TooLarge<'_>) -> String {
+    format!("Not prefetched to the nodes that lack it: {too_large}")
+}
+
 fn image_list(workload: &Workload) -> String {
     let mut list = String::new();
     for image in &workload.images {
@@ -206,7 +212,8 @@ pub(super) fn hold_end_reason(
         format!("its images are on {warm} of {}", count(planned, "node"))
     });
     let not_waited_for = progress.map_or(0, |progress| progress.abandoned);
-    let last_error = last_error.unwrap_or("see the other events");
+    let error = last_error;
+    let last_error = error.unwrap_or("see the other events");
     match ending {
         HoldEndReason::Warm if not_waited_for > 0 => {
             let nodes = count(not_waited_for, "node");
@@ -217,7 +224,10 @@ pub(super) fn hold_end_reason(
         HoldEndReason::NoNode if not_waited_for > 0 => {
             format!("no node can take the images now. {last_error}")
         }
-        HoldEndReason::NoNode => "there is no node to prefetch on".to_owned(),
+        HoldEndReason::NoNode => {
+            let why = error.map_or_else(String::new, |error| format!(". {error}"));
+            format!("there is no node to prefetch on{why}")
+        }
         HoldEndReason::Blocked => format!("prefetch pods are refused. {last_error}"),
         HoldEndReason::Deadline if there.is_empty() => "the time is up".to_owned(),
         HoldEndReason::Deadline => format!("the time is up; {there}"),

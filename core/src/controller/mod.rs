@@ -31,6 +31,7 @@ mod hold_entry;
 mod hold_removal;
 mod hold_reports;
 mod holds;
+mod image_sizes;
 mod kubelets;
 mod leaving_nodes;
 pub mod log;

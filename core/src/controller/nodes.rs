@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::after_ready::awaits_ready;
+use super::image_sizes::known_sizes;
 use super::log::LogLine;
 use super::planning::{add_node, consider_node, is_eligible};
 use super::prefetch::Prefetch;
@@ -158,6 +159,7 @@ fn prefetch_on_new_node(
             let now = turn.now.monotonic;
             let mut prefetch = Prefetch::new(turn.ids.next(), workload, now);
             prefetch.covers_all_nodes = false;
+            prefetch.placement_context.sizes = known_sizes(&prefetch.workload, turn);
             prefetch.pull_secrets.want();
             refresh::schedule(&prefetch, turn);
             pulls.insert_prefetch(prefetch);

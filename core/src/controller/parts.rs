@@ -12,8 +12,9 @@ use super::pulls::Pulls;
 use super::timers::TimerKey;
 use super::turn::{ControllerConfig, Turn};
 use super::{
-    after_ready, deployments, excess, failed_pulls, followers, kubelets, leaving_nodes,
-    marked_nodes, pod_slots, progress, pull, quotas, refresh, removal, starting_pods, terms,
+    after_ready, deployments, excess, failed_pulls, followers, image_sizes, kubelets,
+    leaving_nodes, marked_nodes, pod_slots, progress, pull, quotas, refresh, removal,
+    starting_pods, terms,
 };
 
 /// The parts that keep state between events.
@@ -66,8 +67,13 @@ impl Parts {
                 }
             }
             Event::NodeChanged(name) => {
+                image_sizes::learn(&mut self.pulls, &name, turn);
                 self.seen_nodes.sync_node(&mut self.pulls, &name, turn);
                 leaving_nodes::delete_pods(&mut self.gc, &self.pulls, &name, turn);
+            }
+            Event::NodeImagesChanged(name) => {
+                image_sizes::learn(&mut self.pulls, &name, turn);
+                image_sizes::consider_room(&mut self.pulls, &name, turn);
             }
             Event::PodChanged(at) => {
                 self.pulls.sharing.wake(&at);

@@ -120,7 +120,8 @@ fn is_planned(pulls: &Pulls, at: &DeploymentNode, record: &NodeRecord, turn: &Tu
         return false;
     }
     if prefetch.workload.annotations.max_nodes.is_none() {
-        return is_eligible(&prefetch.workload, record, &turn.config.pods);
+        let context = &prefetch.placement_context;
+        return pull_method(&prefetch.workload, record, context, &turn.config.pods).is_some();
     }
     // Which nodes are chosen depends on all nodes.
     let nodes = turn.store.nodes().map(|record| record.info.as_ref());
@@ -158,6 +159,32 @@ pub(super) fn replan(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>
     for (node, record) in missing {
         let key = key.clone();
         add_node(pulls, &DeploymentNode { key, node }, &record, turn);
+    }
+    // The nodes that are left may all be decided.
+    if removed {
+        on_node_finished(pulls, key, turn);
+    }
+}
+
+/// Removes the nodes that no pod is created for any more. Pulls that are in progress go on.
+pub(super) fn remove_ineligible(pulls: &mut Pulls, key: &DeploymentKey, turn: &mut Turn<'_>) {
+    let Some(prefetch) = pulls.prefetches.get(key) else {
+        return;
+    };
+    let idle = prefetch
+        .nodes
+        .nodes_matching(|_, pull| matches!(pull.state(), PullState::Pending | PullState::Backoff));
+    let mut removed = false;
+    for node in idle {
+        let key = key.clone();
+        let at = DeploymentNode { key, node };
+        if current_method(pulls, &at, turn).is_some() {
+            continue;
+        }
+        if let Some(prefetch) = pulls.prefetches.get_mut(&at.key) {
+            removed |= prefetch.nodes.remove(&at.node);
+            pulls.release_slot_without_create(&at);
+        }
     }
     // The nodes that are left may all be decided.
     if removed {

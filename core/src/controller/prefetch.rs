@@ -174,10 +174,14 @@ impl Prefetch {
     /// Returns how far the prefetch is, for a rollout that is held.
     pub(super) fn progress(&self, now: Instant) -> Progress {
         let Outlook {
-            pending,
-            failed,
+            mut pending,
+            mut failed,
             abandoned,
         } = outlook(&self.nodes, now);
+        // What pulls such an image goes on, and is not waited for.
+        if self.placement_context.sizes.too_large().is_some() {
+            failed += std::mem::take(&mut pending);
+        }
         Progress {
             planned: self.nodes.len() + self.already_present.len(),
             present: self.nodes.totals().present + self.already_present.len(),

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use super::*;
 use crate::scheduling::node::UnusableReason;
 use crate::testing::workload;
@@ -34,7 +36,8 @@ fn annotated(annotations: &[(&str, &str)]) -> Workload {
 }
 
 fn plan_on<'a>(web: &'a Workload, nodes: impl IntoIterator<Item = &'a NodeInfo>) -> Plan<'a> {
-    plan(web, nodes, &PlacementContext::default(), &settings(None))
+    static NO_CONTEXT: LazyLock<PlacementContext> = LazyLock::new(PlacementContext::default);
+    plan(web, nodes, &NO_CONTEXT, &settings(None))
 }
 
 fn names<'a>(plan: &'a Plan<'_>) -> Vec<&'a str> {
@@ -66,7 +69,8 @@ fn the_method_can_be_overridden() {
     let web = workload(json!({"containers": [{"name": "a", "image": "app:1"}]}));
     let forced = settings(Some(PullMethod::ImageVolume));
     let nodes = [node("n1", "True")];
-    let forced = plan(&web, &nodes, &PlacementContext::default(), &forced);
+    let context = PlacementContext::default();
+    let forced = plan(&web, &nodes, &context, &forced);
     assert_eq!(forced.nodes, [("n1".into(), PullMethod::ImageVolume)]);
 }
 

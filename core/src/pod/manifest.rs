@@ -134,6 +134,7 @@ fn common_spec(workload: &Workload, node: &str, settings: &PodSettings) -> PodSp
         annotations: _,
         noop_image: _,
         method: _,
+        max_image_size: _,
     } = settings;
     PodSpec {
         node_name: (*pin == NodeBinding::NodeName).then(|| node.to_owned()),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::metadata::{PodAnnotations, PodLabels};
 use super::run_as_user::RunAsUser;
 use crate::scheduling::filter_options::FilterOptions;
+use crate::scheduling::image_sizes::MaxImageSize;
 use crate::scheduling::node::PullMethod;
 
 /// Hidden subcommands of the one binary that prefetch pods run.
@@ -55,6 +56,8 @@ pub struct PodSettings {
     pub deadline_seconds: i64,
     /// What plans look through; pods tolerate its taints.
     pub filter: FilterOptions,
+    /// The size beyond which an image is not prefetched.
+    pub max_image_size: MaxImageSize,
     /// Labels beside headstart's own.
     pub labels: PodLabels,
     /// Annotations beside headstart's own.
@@ -84,6 +87,7 @@ impl PodSettings {
             deadline_seconds: 1800,
             run_as_user: RunAsUser::default(),
             filter: FilterOptions::default(),
+            max_image_size: MaxImageSize::default(),
             labels: PodLabels::default(),
             annotations: PodAnnotations::default(),
         }

@@ -3,8 +3,10 @@
 pub mod affinity;
 pub mod constraints;
 pub mod filter_options;
+pub mod image_sizes;
 pub mod labels;
 pub mod node;
+pub mod node_images;
 pub mod pod_slots;
 pub(crate) mod quantity;
 pub mod resources;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{self, Node, NodeStatus};
 
 use super::labels::Labels;
+use super::node_images::ReportedImages;
 use super::quantity;
 use super::resources::Resources;
 use super::startup_taints::StartupTaints;
@@ -104,6 +105,8 @@ pub struct NodeInfo {
     pub(crate) pod_slots: Option<u32>,
     /// The resources that it has for pods; `None` if it does not say.
     pub(crate) allocatable: Option<Resources>,
+    /// The images that it reports. They may have changed where nothing else has.
+    pub(crate) images: ReportedImages,
     image_volumes: bool,
 }
 
@@ -158,10 +161,20 @@ impl NodeInfo {
             non_linux_os: os.map(|os| os.as_str().into()),
             pod_slots,
             allocatable: allocatable.map(Resources::allocatable),
+            images: ReportedImages::read(status),
             image_volumes: info.is_some_and(|info| {
                 can_mount_images(&info.kubelet_version, &info.container_runtime_version)
             }),
         })
+    }
+
+    /// Returns whether another state of the node differs in nothing but the images that it reports.
+    pub(crate) fn differs_in_images(&self, other: &Self) -> bool {
+        let with_own_images = Self {
+            images: self.images.clone(),
+            ..other.clone()
+        };
+        *self == with_own_images
     }
 
     /// The least intrusive way to pull on this node.

@@ -115,6 +115,11 @@ impl Resources {
             })
     }
 
+    /// Returns the storage of the node that its pods, and mostly its images, share; `None` if it does not say.
+    pub(crate) fn ephemeral_storage(&self) -> Option<u64> {
+        Some(self.ephemeral_storage).filter(|bytes| *bytes > 0)
+    }
+
     /// Returns the number of extended resources and the like.
     pub(crate) fn scalar_count(&self) -> usize {
         self.scalars.len()

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::affinity::RequiredAffinity;
+use super::image_sizes::NoRoom;
 use super::labels::Labels;
 use super::node::{OWN_OS, UnusableReason};
 use super::pod_slots::PodSlots;
@@ -44,6 +45,8 @@ pub enum SkipReason<'a> {
     UntoleratedTaint(&'a Taint),
     /// Has less of a resource than one pod requests, even when it is empty.
     InsufficientResources(Insufficient<'a>),
+    /// The images that it lacks are too large.
+    NoRoom(NoRoom<'a>),
     /// Takes no more pods.
     NoPodSlots(PodSlots),
     /// Eligible, but more than the Deployment's annotation allows.
@@ -72,6 +75,8 @@ impl SkipReason<'_> {
             Self::Cordoned => "Cordoned",
             Self::UntoleratedTaint(_) => "UntoleratedTaint",
             Self::InsufficientResources(_) => "InsufficientResources",
+            Self::NoRoom(NoRoom::ImageTooLarge(_)) => "ImageTooLarge",
+            Self::NoRoom(NoRoom::InsufficientDisk { .. }) => "InsufficientDisk",
             Self::NoPodSlots(_) => "NoPodSlots",
             Self::BeyondMaxNodes(_) => "MaxNodes",
             Self::InvalidAnnotation(_) => "InvalidAnnotation",
@@ -131,6 +136,7 @@ impl fmt::Display for SkipReason<'_> {
                 write!(f, "the pod template does not tolerate the taint {taint}")
             }
             Self::InsufficientResources(insufficient) => insufficient.fmt(f),
+            Self::NoRoom(why) => why.fmt(f),
             Self::NoPodSlots(slots) => slots.fmt(f),
             Self::BeyondMaxNodes(limit) => {
                 write!(

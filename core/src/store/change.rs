@@ -25,6 +25,8 @@ pub enum Change {
     Rollout(DeploymentKey),
     /// A node came, went, or changed in a way that placement reads.
     Node(NodeName),
+    /// Only the images that a node reports changed.
+    NodeImages(NodeName),
     /// A prefetch pod changed.
     Pod(DeploymentNode),
     /// The room for pods in a namespace changed: its quotas, or a rollout that a quota stops.

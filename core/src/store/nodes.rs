@@ -1,7 +1,6 @@
 //! Nodes, and the images that they report.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
@@ -11,6 +10,7 @@ use super::cache::{Cache, Scope, Update};
 use super::change::{Change, NodeName};
 use crate::image::Image;
 use crate::scheduling::node::NodeInfo;
+use crate::scheduling::node_images::ImageHash;
 use crate::workload::Workload;
 
 /// All nodes, as they were at one moment.
@@ -25,24 +25,18 @@ pub struct NodeRecord {
     pub uid: Arc<str>,
     /// The time at which the node joined.
     pub created: Option<Timestamp>,
-    /// Hashes of the names of the images that the node reports, sorted: the names themselves would take 20 KB for each
-    /// node. Two names share a hash less often than a report is out of date. Empty where reports are not trusted.
-    images: Arc<[u64]>,
+    /// The images that the node reports are taken to be there.
+    trusts_images: bool,
 }
 
 impl NodeRecord {
     /// Reads a node; `None` if it has no name. `node_images` says that what nodes report is trusted.
     pub fn from_node(node: &Node, node_images: bool) -> Option<Self> {
-        let images = if node_images {
-            reported_images(node)
-        } else {
-            Arc::default()
-        };
         Some(Self {
             info: Arc::new(NodeInfo::from_node(node)?),
             uid: node.metadata.uid.as_deref().unwrap_or_default().into(),
             created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            images,
+            trusts_images: node_images,
         })
     }
 
@@ -63,8 +57,7 @@ impl NodeRecord {
     }
 
     pub(super) fn reports_image(&self, image: &Image) -> bool {
-        let hash = name_hash(&image.reference.to_string());
-        self.images.binary_search(&hash).is_ok()
+        self.trusts_images && self.info.images.contains(ImageHash::of(image))
     }
 }
 
@@ -104,16 +97,22 @@ impl Nodes {
             }
             Update::Applied(name, mut record) => {
                 let before = self.0.current().get_key_value(&name);
-                let same =
-                    before.is_some_and(|(_, b)| b.info == record.info && b.uid == record.uid);
-                if let Some((_, before)) = before.filter(|_| same) {
-                    // Most updates are heartbeats: what did not change keeps its place in memory.
-                    record.info = before.info.clone();
-                    record.uid = before.uid.clone();
-                }
                 let name = before.map_or(name, |(known, _)| known.clone());
-                self.0.upsert(scope, name.clone(), Arc::new(record));
-                (!same).then_some(Change::Node(name)).into_iter().collect()
+                let before = before.filter(|(_, before)| before.uid == record.uid);
+                let change = match before {
+                    Some((_, before)) if before.info == record.info => {
+                        // Most updates are heartbeats: what did not change keeps its place in memory.
+                        record.info = before.info.clone();
+                        record.uid = before.uid.clone();
+                        None
+                    }
+                    Some((_, before)) if before.info.differs_in_images(&record.info) => {
+                        Some(Change::NodeImages(name.clone()))
+                    }
+                    _ => Some(Change::Node(name.clone())),
+                };
+                self.0.upsert(scope, name, Arc::new(record));
+                change.into_iter().collect()
             }
             Update::Deleted(name) => {
                 self.0.remove(&name);
@@ -127,22 +126,4 @@ impl Nodes {
             }
         }
     }
-}
-
-fn reported_images(node: &Node) -> Arc<[u64]> {
-    let status = node.status.as_ref();
-    let images = status.and_then(|status| status.images.as_deref());
-    let names = images
-        .unwrap_or_default()
-        .iter()
-        .flat_map(|image| image.names.iter().flatten());
-    let mut hashes: Vec<u64> = names.map(|name| name_hash(name)).collect();
-    hashes.sort_unstable();
-    hashes.into()
-}
-
-fn name_hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
 }

@@ -257,6 +257,24 @@ fn a_node_reports_images_by_their_normalised_names() {
 }
 
 #[test]
+fn a_change_of_the_images_of_a_node_is_known_from_others() {
+    let mut store = store();
+    let images = |bytes: u64, ready: &str| {
+        json!({"status": {
+            "images": [{"names": ["docker.io/library/app:1"], "sizeBytes": bytes}],
+            "conditions": [{"type": "Ready", "status": ready}],
+        }})
+    };
+    node(&mut store, json!({}));
+    let changed = [Change::NodeImages("n1".into())];
+    assert_eq!(node(&mut store, images(1, "True")), changed);
+    assert_eq!(node(&mut store, images(1, "True")), []);
+    assert_eq!(node(&mut store, images(1 << 30, "True")), changed);
+    let changed = [Change::Node("n1".into())];
+    assert_eq!(node(&mut store, images(1, "False")), changed);
+}
+
+#[test]
 fn held_deployments_are_known_by_their_mark() {
     let mut store = store();
     fn mark(store: &mut Store, value: Value) -> Vec<Change> {

@@ -18,6 +18,7 @@ use crate::cli::UsageError;
 use crate::driver::list_pods::nodes_with_running_pods;
 use headstart_core::plan::PlacementContext;
 use headstart_core::pod::PodSettings;
+use headstart_core::scheduling::image_sizes::ImageSizes;
 use headstart_core::scheduling::labels::Labels;
 use headstart_core::scheduling::node::NodeInfo;
 use headstart_core::workload::{DeploymentKey, Workload};
@@ -110,8 +111,16 @@ impl ClusterView {
     }
 
     /// Returns the context of one Deployment for the planner.
-    pub(super) fn placement_context(&self, workload: &Workload) -> PlacementContext {
-        let mut context = PlacementContext::default();
+    pub(super) fn placement_context(
+        &self,
+        workload: &Workload,
+        settings: &PodSettings,
+    ) -> PlacementContext {
+        let max = settings.max_image_size;
+        let mut context = PlacementContext {
+            sizes: ImageSizes::of(&workload.images, &self.nodes, max),
+            ..PlacementContext::default()
+        };
         for pod in &self.pods {
             *context.pods_on.entry(pod.node.clone()).or_default() += 1;
             let ours = pod.namespace == workload.key.namespace
@@ -179,6 +188,7 @@ async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T> 
 mod tests {
     use super::*;
     use axum::http::{Request, Response};
+    use headstart_core::testing::settings;
     use kube::client::Body;
     use serde_json::{Value, json};
 
@@ -239,11 +249,11 @@ mod tests {
             Workload::from_deployment(&deployment.unwrap()).unwrap()
         };
         let limited = deployment(json!({"headstart.dev/max-nodes": "2"}));
-        let context = view.placement_context(&limited);
+        let context = view.placement_context(&limited, &settings());
         assert_eq!(context.running_on, ["n1".to_owned()].into());
         let counts = [("n1".to_owned(), 2), ("n3".to_owned(), 1)];
         assert_eq!(context.pods_on, counts.into());
-        let unlimited = view.placement_context(&deployment(json!({})));
+        let unlimited = view.placement_context(&deployment(json!({})), &settings());
         assert!(unlimited.running_on.is_empty());
     }
 }

@@ -109,6 +109,7 @@ fn a_wrong_option_is_named_with_what_is_wanted() {
             "want keys without value and effect",
         ),
         ("--ignored-resources=cpu", "\"cpu\" is no extended resource"),
+        ("--max-image-size=big", "\"big\" is no size"),
     ] {
         let output = headstart(&["-f", "-", option], "");
         assert_eq!(output.status.code(), Some(2), "{option}");
@@ -133,4 +134,45 @@ fn images_that_wait_for_ready_pods_are_told() {
         said.contains("headstart.dev/after-ready has no effect with hold\n"),
         "{said}"
     );
+}
+
+#[test]
+fn a_node_without_room_for_an_image_is_skipped_for_its_size() {
+    let node = |name: &str, storage: &str, images: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "allocatable": {"pods": "110", "nvidia.com/gpu": "1", "ephemeral-storage": storage},
+                "images": images,
+            },
+        })
+    };
+    let names = ["registry.example/model-server:1"];
+    let has = json!([{"names": names, "sizeBytes": 12_u64 << 30}]);
+    let all = [
+        node("has", "100Gi", has),
+        node("large", "100Gi", json!([])),
+        node("small", "8Gi", json!([])),
+    ];
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("sizes.json");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": all});
+    std::fs::write(&path, list.to_string()).expect("a file that can be written");
+    let plan = |max: &str| {
+        let max = format!("--max-image-size={max}");
+        let nodes = path.display().to_string();
+        let output = headstart(&["-f", "-", "--nodes", &nodes, &max], &deployment(""));
+        text(&output.stdout).to_owned()
+    };
+    let too_large = "ImageTooLarge: image \"registry.example/model-server:1\" takes 12Gi, and --max-image-size allows 10Gi";
+    let no_room = "InsufficientDisk: the images take 12Gi, the node has at most 8Gi of disk left";
+    let table = plan("10Gi");
+    assert!(table.contains("1 image to 1 of 3 nodes"), "{table}");
+    assert_eq!(table.matches(too_large).count(), 2, "{table}");
+    let table = plan("20Gi");
+    assert!(table.contains("1 image to 2 of 3 nodes"), "{table}");
+    assert!(table.contains(no_room), "{table}");
+    let table = plan("none");
+    assert!(table.contains("1 image to 3 of 3 nodes"), "{table}");
 }

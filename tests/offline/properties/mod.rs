@@ -72,6 +72,7 @@ proptest! {
         let context = PlacementContext {
             running_on: running.iter().cloned().collect(),
             pods_on: running.into_iter().map(|node| (node, 100)).collect(),
+            ..PlacementContext::default()
         };
         let planned = plan(&workload, &nodes, &context, &settings(NodeBinding::NodeName));
         prop_assert_eq!(&plan(&workload, &shuffled, &context, &settings(NodeBinding::NodeName)), &planned);
@@ -136,12 +137,9 @@ fn the_generators_reach_what_they_are_for() {
         };
         workloads += 1;
         let nodes = node_infos(&nodes);
-        let plan = plan(
-            &workload,
-            &nodes,
-            &PlacementContext::default(),
-            &settings(NodeBinding::NodeName),
-        );
+        let context = PlacementContext::default();
+        let settings = settings(NodeBinding::NodeName);
+        let plan = plan(&workload, &nodes, &context, &settings);
         targets += plan.nodes.len();
         reasons.extend(plan.skipped.iter().map(|(_, why)| why.reason()));
     }

@@ -111,7 +111,8 @@ pub(crate) fn act(action: &ActionKind, kubelets: &mut Kubelets, cluster: &mut Cl
         ActionKind::DiskPressure(n, duration) => {
             cluster.count("fault: disk pressure");
             let node = name(n);
-            let taints = json!([{"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}]);
+            let taints =
+                json!([{"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}]);
             change(&node, &json!({"taints": taints}), None, cluster);
             let pressure = json!({"type": "DiskPressure", "status": "True"});
             let status = json!({"conditions": [ready("True"), pressure]});
