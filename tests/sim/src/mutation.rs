@@ -37,7 +37,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TimersDropped,
         Self::UidIgnored,
         Self::VersionIgnored,
