@@ -124,7 +124,7 @@ fn reports(images: &[(&str, u64)], storage: &str) -> Value {
             json!({"names": [format!("docker.io/library/{name}")], "sizeBytes": size << 20})
         })
         .collect();
-    json!({"status": {"images": images, "allocatable": {"ephemeral-storage": storage, "pods": "110"}}})
+    json!({"status": {"images": images, "allocatable": {"ephemeral-storage": storage}}})
 }
 
 fn limited(max: &str) -> ControllerConfig {
