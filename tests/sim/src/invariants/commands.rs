@@ -64,7 +64,8 @@ fn check_shared<'a>(
         let images = references(other);
         let shared = |image: &str| images.contains(image) && !image.ends_with(":latest");
         let stored = around.store.enabled(&key);
-        let stored = stored.filter(|stored| stored.uid == uid);
+        // A pod on former terms is nobody's leader any more.
+        let stored = stored.filter(|stored| stored.uid == uid && has_secrets(other, stored));
         let wanted = stored.iter().flat_map(|stored| &stored.images);
         let mut wanted = wanted.map(|image| &*image.as_written);
         if wanted.any(|image| shared(image) && references(pod).contains(image)) {
@@ -74,6 +75,16 @@ fn check_shared<'a>(
         }
     }
     Ok(())
+}
+
+/// Returns whether a pod names the pull secrets of a Deployment.
+fn has_secrets(pod: &Pod, workload: &Workload) -> bool {
+    let secrets = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    let secrets = secrets.map(|secret| &secret.name);
+    workload.terms.image_pull_secrets.iter().eq(secrets)
 }
 
 /// Returns the Deployment that owns a pod, and its UID.
@@ -125,19 +136,8 @@ pub(super) fn check_create<'a>(
             "no such version of the Deployment was ever stored",
         );
     }
-    let secrets = pod
-        .spec
-        .iter()
-        .flat_map(|spec| spec.image_pull_secrets.iter().flatten());
-    let secrets: Vec<&String> = secrets.map(|secret| &secret.name).collect();
-    if !workload
-        .terms
-        .image_pull_secrets
-        .iter()
-        .eq(secrets.iter().copied())
-    {
-        let detail = format!("it names the pull secrets {secrets:?}");
-        return violated("S3 images", &detail);
+    if !has_secrets(pod, workload) {
+        return violated("S3 images", "it names other pull secrets");
     }
     let Some(node) = node_of(pod).and_then(|node| around.store.node(node)) else {
         return violated("S3 images", "the node is not in the sender's store");
