@@ -178,7 +178,7 @@ impl Prefetch {
             mut failed,
             abandoned,
         } = outlook(&self.nodes, now);
-        // What pulls such an image goes on, and is not waited for.
+        // A pull of such an image that is in progress goes on, and is not waited for.
         if self.placement_context.sizes.too_large().is_some() {
             failed += std::mem::take(&mut pending);
         }
