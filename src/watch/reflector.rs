@@ -22,7 +22,7 @@ use tracing::warn;
 
 use super::SharedStore;
 use super::list_method::ListMethod;
-use super::optional::{FORBIDDEN_PAUSE, is_forbidden};
+use super::optional::{REFUSALS_IN_DOUBT, forbidden_pause, is_forbidden};
 use super::slim::{Slim, into_object};
 use crate::heartbeat::{Heartbeat, Heartbeats};
 use crate::metrics::{Metrics, WatchedResource};
@@ -234,22 +234,22 @@ impl Reflector {
         let events = watch_stream(|| events(config.clone()), spread);
         let mut events = std::pin::pin!(events);
         let mut complete = false;
-        let mut forbidden = false;
+        let mut refusals = 0;
         while let Some(event) = heartbeat.during(events.next()).await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) if self.is_optional && is_forbidden(&error) => {
                     self.metrics.watch_failed(what);
-                    if !forbidden {
+                    refusals += 1;
+                    if !complete || refusals == REFUSALS_IN_DOUBT {
                         warn!(?what, %error, "this account may not watch them; they are not taken into account");
+                        // An account that has lost the right knows nothing of what follows.
+                        for update in [Update::ListStarted, Update::ListFinished] {
+                            self.store.update(|store| apply(store, &self.scope, update));
+                        }
+                        self.complete_list(&mut complete);
                     }
-                    // An account that has lost the right knows nothing of what follows.
-                    for update in [Update::ListStarted, Update::ListFinished] {
-                        self.store.update(|store| apply(store, &self.scope, update));
-                    }
-                    self.complete_list(&mut complete);
-                    forbidden = true;
-                    heartbeat.during(sleep(FORBIDDEN_PAUSE)).await;
+                    heartbeat.during(sleep(forbidden_pause(refusals))).await;
                     continue;
                 }
                 Err(error) => {
@@ -271,7 +271,7 @@ impl Reflector {
             let ends_list = matches!(update, Update::ListFinished);
             self.store.update(|store| apply(store, &self.scope, update));
             if ends_list {
-                forbidden = false;
+                refusals = 0;
                 self.complete_list(&mut complete);
             }
         }
