@@ -35,10 +35,13 @@ pub(super) fn find_slot(pulls: &mut Pulls, at: &DeploymentNode, turn: &mut Turn<
     let as_configured = PodSlot::Free(turn.config.pods.binding);
     let record = turn.store.node(node);
     let all = record.and_then(|record| record.info.pod_slots);
-    let Some(all) = all.filter(|_| !pulls.pod_counts.is_paused(now)) else {
+    let Some(all) = all else {
         return as_configured;
     };
     let Some(count) = pulls.pod_counts.get(node, now) else {
+        if pulls.pod_counts.is_paused(now) {
+            return as_configured;
+        }
         return start_count(pulls, at, turn);
     };
     let Some(counted) = count.pods else {
