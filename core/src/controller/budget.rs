@@ -76,8 +76,7 @@ impl PullBudget {
         let reached = |limit: usize, now: usize| limit > 0 && now >= limit;
         let on_node = self.making_progress(&at.node).count();
         let of_namespace = |key: &&DeploymentKey| key.namespace == at.key.namespace;
-        let all = self.nodes.get(&at.node).into_iter().flatten();
-        let own = all.map(|(key, _)| key).filter(of_namespace).count();
+        let own = self.on_node(&at.node).filter(of_namespace).count();
         if reached(self.limits.per_node, own) || reached(self.limits.per_node_in_all, on_node) {
             return Some(LimitReached::Node);
         }

@@ -212,23 +212,22 @@ pub(super) fn hold_end_reason(
         format!("its images are on {warm} of {}", count(planned, "node"))
     });
     let not_waited_for = progress.map_or(0, |progress| progress.abandoned);
-    let error = last_error;
-    let last_error = error.unwrap_or("see the other events");
+    let why = last_error.unwrap_or("see the other events");
     match ending {
         HoldEndReason::Warm if not_waited_for > 0 => {
             let nodes = count(not_waited_for, "node");
-            format!("{there}; {nodes} not waited for. {last_error}")
+            format!("{there}; {nodes} not waited for. {why}")
         }
         HoldEndReason::Warm => there,
-        HoldEndReason::ImageFailed => format!("an image cannot be had. {last_error}"),
+        HoldEndReason::ImageFailed => format!("an image cannot be had. {why}"),
         HoldEndReason::NoNode if not_waited_for > 0 => {
-            format!("no node can take the images now. {last_error}")
+            format!("no node can take the images now. {why}")
         }
         HoldEndReason::NoNode => {
-            let why = error.map_or_else(String::new, |error| format!(". {error}"));
-            format!("there is no node to prefetch on{why}")
+            let error = last_error.map_or_else(String::new, |error| format!(". {error}"));
+            format!("there is no node to prefetch on{error}")
         }
-        HoldEndReason::Blocked => format!("prefetch pods are refused. {last_error}"),
+        HoldEndReason::Blocked => format!("prefetch pods are refused. {why}"),
         HoldEndReason::Deadline if there.is_empty() => "the time is up".to_owned(),
         HoldEndReason::Deadline => format!("the time is up; {there}"),
         HoldEndReason::ImpossibleMarks => {

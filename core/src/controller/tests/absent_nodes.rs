@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-fn not_ready() -> Value {
+pub(super) fn not_ready() -> Value {
     json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
 }
 

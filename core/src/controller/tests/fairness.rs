@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::holds::hold;
+use super::absent_nodes::not_ready;
+use super::holds::{hold, take_resumes};
 use super::world::*;
+use crate::controller::command::Command;
 use crate::controller::{ControllerConfig, PullLimits};
 use crate::event::EventReason;
 
@@ -79,14 +81,14 @@ fn two_at_once() -> World {
 
 /// The Deployments that pods without an answer are for.
 fn asked_for(world: &World) -> BTreeSet<String> {
-    let logs = world.commands.iter().filter_map(|command| match command {
-        crate::controller::command::Command::CreatePod { pod, .. } => {
+    let names = world.commands.iter().filter_map(|command| match command {
+        Command::CreatePod { pod, .. } => {
             let labels = pod.metadata.labels.as_ref()?;
             labels.get("headstart.dev/deployment").cloned()
         }
         _ => None,
     });
-    logs.collect()
+    names.collect()
 }
 
 fn names(all: &[&str]) -> BTreeSet<String> {
@@ -146,10 +148,6 @@ fn a_deployment_that_cannot_pull_keeps_no_other_waiting() {
     assert_eq!(asked_for(&world), names(&["c"]));
 }
 
-fn not_ready() -> Value {
-    json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
-}
-
 #[test]
 fn what_waits_is_planned_as_it_is_when_its_turn_comes() {
     let mut world = two_at_once();
@@ -181,17 +179,7 @@ fn a_held_rollout_waits_for_its_turn_and_ends_in_time() {
     world.deploy(held);
     world.advance(secs(60));
     assert_eq!(world.take_events(EventReason::RolloutResumed).len(), 0);
-    assert!(!has_resume(&world));
+    assert!(take_resumes(&mut world).is_empty());
     world.advance(secs(300));
-    assert!(has_resume(&world), "its time is up");
-}
-
-fn has_resume(world: &World) -> bool {
-    let is_resume = |command: &_| {
-        matches!(
-            command,
-            crate::controller::command::Command::ResumeRollout { .. }
-        )
-    };
-    world.commands.iter().any(is_resume)
+    assert!(!take_resumes(&mut world).is_empty(), "its time is up");
 }

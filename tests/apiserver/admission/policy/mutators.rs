@@ -48,7 +48,7 @@ fn mutator() -> Vec<Value> {
         "metadata": { "name": "adds-things" },
         "spec": {
             "policyName": "adds-things",
-            // Where this test fails, the others of this control plane do not fail with it.
+            // A failed test leaves the policy in force. Tests of other namespaces go on.
             "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": SHOP } } },
         },
     });
